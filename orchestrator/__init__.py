@@ -1,0 +1,1 @@
+"""Plans and runs sweeps, and owns the store. No torch."""

@@ -1,0 +1,246 @@
+"""Everything that can be named in a sweep, by dotted path. Torch-free; one line adds an entry.
+
+`parameters` maps each parameter to its default. A type in place of a default means "required".
+A list or tuple default means the parameter itself is a list; elsewhere a list is an axis.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Parameters = Mapping[str, Any]
+NORMS = ("linf", "l2", "l1", "l0")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of job: the table whose rows make it done, and how it is cut and placed."""
+
+    table: str
+    version: int = 1  # part of every measurement id: bump it when the kind's rows change
+    group_size: int = 1  # default; samples that are computed together, always
+    slice_groups: int = 2  # default number of groups in a job
+    num_cpus: float = 1
+
+
+@dataclass(frozen=True)
+class Dataset:
+    path: str  # function (split, data_dir) -> (images, labels)
+    splits: Mapping[str, int]
+    shape: tuple[int, ...]
+    classes: int
+    source: str
+    files: tuple[str, ...] = ()  # below the data dir
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model, training, scorer, corruption or calibration."""
+
+    path: str
+    parameters: Parameters
+    source: str
+    needs: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Attack:
+    """`fixed_eps` attacks take a list of eps; `min_norm` ones seek the closest adversarial."""
+
+    path: str
+    norm: str
+    gives: Literal["fixed_eps", "min_norm"]
+    parameters: Parameters
+    source: str
+    needs: frozenset[str] = frozenset()
+    fixed: Parameters = field(default_factory=dict)  # arguments that make the entry what it is
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """A screen over many samples, then a solver for each one that it leaves undecided."""
+
+    screen: str
+    solve: str
+    norms: tuple[str, ...]
+    screen_parameters: Parameters
+    solve_parameters: Parameters
+    source: str
+    needs: frozenset[str] = field(default_factory=lambda: frozenset({"piecewise linear"}))
+
+
+KINDS: dict[str, Kind] = {
+    "preflight": Kind("jobs"),
+    "train": Kind("models"),
+    "predict": Kind("predictions", group_size=250, slice_groups=8),
+    "attack": Kind("attacks", group_size=250, slice_groups=2),
+    "score": Kind("ood_scores", group_size=250, slice_groups=8),
+    "calibrate": Kind("calibration"),
+    "screen": Kind("verification", group_size=50, slice_groups=2),
+    "solve": Kind("verification"),
+}
+
+_IDX = ("{}-images-idx3-ubyte.gz", "{}-labels-idx1-ubyte.gz")
+
+
+def _idx(folder: str, *prefixes: str) -> tuple[str, ...]:
+    return tuple(f"{folder}/{name.format(prefix)}" for prefix in prefixes for name in _IDX)
+
+
+_MNIST_SPLITS = {"train": 55_000, "validation": 5_000, "test": 10_000}
+
+DATASETS: dict[str, Dataset] = {
+    "digits": Dataset(
+        "tasks.data.embedded:digits",
+        {"train": 1097, "validation": 200, "test": 500},
+        (1, 8, 8),
+        10,
+        "UCI optical recognition of handwritten digits, test part, as in scikit-learn",
+    ),
+    "photo_patches": Dataset(
+        "tasks.data.embedded:photo_patches",
+        {"test": 500},
+        (1, 8, 8),
+        1,
+        "8x8 grey patches of the two sample photographs in scikit-learn",
+    ),
+    "mnist": Dataset(
+        "tasks.data.idx:mnist", _MNIST_SPLITS, (1, 28, 28), 10,
+        "LeCun et al. 1998", _idx("mnist", "train", "t10k"),
+    ),
+    "fashion_mnist": Dataset(
+        "tasks.data.idx:fashion_mnist", _MNIST_SPLITS, (1, 28, 28), 10,
+        "Xiao et al. 2017", _idx("fashion-mnist", "train", "t10k"),
+    ),
+    "notmnist": Dataset(
+        "tasks.data.idx:notmnist", {"test": 10_000}, (1, 28, 28), 10,
+        "Bulatov 2011", _idx("notmnist", "t10k"),
+    ),
+}
+
+MODELS: dict[str, Entry] = {
+    "mlp": Entry("tasks.models.mlp:mlp", {"hidden": (64, 64)}, "fully connected ReLU net"),
+    "cnn_small": Entry(
+        "tasks.models.cnn:cnn_small", {"channels": (8, 16), "hidden": 32},
+        "two strided convolutions, no pooling: small enough to verify exactly",
+    ),
+    "cnn": Entry(
+        "tasks.models.cnn:cnn", {"dropout": 0.5},
+        "LeCun-style net of the PyTorch MNIST example; 21,840 parameters on 28x28",
+    ),
+    "wk17a": Entry("tasks.models.imported:wk17a", {}, "Wong & Kolter 2018, MNIST, Linf 0.1"),
+}
+
+_FIT: Parameters = {
+    "epochs": 10, "batch_size": 128, "lr": 1e-3, "lr_decay": 1.0, "weight_decay": 0.0,
+}
+
+TRAININGS: dict[str, Entry] = {
+    "standard": Entry("tasks.training.standard:standard", _FIT, "cross entropy, Adam"),
+    "noise": Entry(
+        "tasks.training.noise:noise", {**_FIT, "std": 0.1},
+        "Gaussian noise augmentation, Ford et al. 2019, section 4",
+    ),
+    "fgsm": Entry(
+        "tasks.training.adversarial:fgsm", {**_FIT, "eps": float, "rel_step_size": 1.25},
+        "adversarial training with random-start FGSM, Wong et al. 2020, algorithm 3",
+    ),
+    "pgd": Entry(
+        "tasks.training.adversarial:pgd",
+        {**_FIT, "eps": float, "steps": 7, "rel_step_size": 0.25},
+        "adversarial training with PGD, Madry et al. 2018, section 2",
+    ),
+}
+
+_WHITE_BOX = frozenset({"gradients"})
+
+ATTACKS: dict[str, Attack] = {
+    "LinfPGD": Attack(
+        "foolbox.attacks:LinfProjectedGradientDescentAttack", "linf", "fixed_eps",
+        {"steps": 40, "rel_step_size": 0.01 / 0.3, "random_start": True},
+        "Madry et al. 2018", _WHITE_BOX,
+    ),
+    "LinfBasicIterative": Attack(
+        "foolbox.attacks:LinfBasicIterativeAttack", "linf", "fixed_eps",
+        {"steps": 10, "rel_step_size": 0.2, "random_start": False},
+        "Kurakin et al. 2017", _WHITE_BOX,
+    ),
+    "LinfFastGradient": Attack(
+        "foolbox.attacks:LinfFastGradientAttack", "linf", "fixed_eps",
+        {"random_start": False}, "Goodfellow et al. 2015", _WHITE_BOX,
+    ),
+    "LinfAdditiveUniformNoise": Attack(
+        "foolbox.attacks:LinfAdditiveUniformNoiseAttack", "linf", "fixed_eps", {},
+        "random baseline",
+    ),
+    "L2PGD": Attack(
+        "foolbox.attacks:L2ProjectedGradientDescentAttack", "l2", "fixed_eps",
+        {"steps": 50, "rel_step_size": 0.025, "random_start": True},
+        "Madry et al. 2018", _WHITE_BOX,
+    ),
+    "L2BasicIterative": Attack(
+        "foolbox.attacks:L2BasicIterativeAttack", "l2", "fixed_eps",
+        {"steps": 10, "rel_step_size": 0.2, "random_start": False},
+        "Kurakin et al. 2017", _WHITE_BOX,
+    ),
+    "L2FastGradient": Attack(
+        "foolbox.attacks:L2FastGradientAttack", "l2", "fixed_eps",
+        {"random_start": False}, "Goodfellow et al. 2015", _WHITE_BOX,
+    ),
+    "L2AdditiveGaussianNoise": Attack(
+        "foolbox.attacks:L2AdditiveGaussianNoiseAttack", "l2", "fixed_eps", {},
+        "random baseline",
+    ),
+    "L2DeepFool": Attack(
+        "foolbox.attacks:L2DeepFoolAttack", "l2", "min_norm",
+        {"steps": 50, "candidates": 10, "overshoot": 0.02},
+        "Moosavi-Dezfooli et al. 2016", _WHITE_BOX,
+    ),
+    "SaltAndPepperNoise": Attack(
+        "foolbox.attacks:SaltAndPepperNoiseAttack", "l2", "min_norm",
+        {"steps": 1000, "across_channels": True}, "Rauber et al. 2017",
+    ),
+    "LinfHopSkipJump": Attack(
+        "foolbox.attacks:HopSkipJumpAttack", "linf", "min_norm",
+        {"steps": 10, "initial_gradient_eval_steps": 50, "max_gradient_eval_steps": 200},
+        "Chen et al. 2020", fixed={"constraint": "linf"},
+    ),
+    "L2Boundary": Attack(
+        "foolbox.attacks:BoundaryAttack", "l2", "min_norm", {"steps": 1000},
+        "Brendel et al. 2018",
+    ),
+}
+
+SCORERS: dict[str, Entry] = {
+    "max_softmax": Entry("tasks.ood.logit_scores:max_softmax", {}, "Hendrycks & Gimpel 2017"),
+    "max_logit": Entry("tasks.ood.logit_scores:max_logit", {}, "Hendrycks et al. 2022"),
+    "energy": Entry(
+        "tasks.ood.logit_scores:energy", {"temperature": 1.0}, "Liu et al. 2020, equation 4"
+    ),
+    "entropy": Entry("tasks.ood.logit_scores:entropy", {}, "entropy of the softmax"),
+}
+
+CORRUPTIONS: dict[str, Entry] = {
+    "gaussian_noise": Entry(
+        "tasks.shift.corruptions:gaussian_noise", {}, "Hendrycks & Dietterich 2019"
+    ),
+    "brightness": Entry("tasks.shift.corruptions:brightness", {}, "Hendrycks & Dietterich 2019"),
+    "contrast": Entry("tasks.shift.corruptions:contrast", {}, "Hendrycks & Dietterich 2019"),
+}
+
+CALIBRATIONS: dict[str, Entry] = {
+    "temperature": Entry(
+        "tasks.calibration.temperature:temperature", {}, "Guo et al. 2017, section 4.2"
+    ),
+}
+
+VERIFIERS: dict[str, Verifier] = {
+    "milp": Verifier(
+        "tasks.verification.screen:screen",
+        "tasks.verification.solve:solve",
+        ("linf",),
+        {"attack_steps": 20, "attack_restarts": 2},
+        {"solver": "scip"},
+        "Tjeng et al. 2019",
+    ),
+}

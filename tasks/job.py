@@ -1,0 +1,80 @@
+"""What goes into a job and what comes out of it. Torch-free: planner and worker both use it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.rows import Keys
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """How to build a model, and whose weights it takes."""
+
+    model_id: str  # training measurement id, or SHA-256 of imported weights
+    arch: str  # catalogue name, or a user's "package.module:function"
+    params: Mapping[str, Any]  # the architecture's parameters, defaults resolved
+    shape: tuple[int, ...]  # of one input: (channels, height, width), or (features,)
+    classes: int
+    weights: str | None = None  # file of imported weights; None: trained here, or none needed
+    weights_sha256: str | None = None  # of that file; for trained models known after training
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What has an identity: `measurement_id` hashes kind, params, model, data, seed and version."""
+
+    measurement_id: str
+    kind: str
+    name: str  # catalogue entry behind it, for progress and costs
+    params: Mapping[str, Any]
+    model: ModelRef
+    dataset: str
+    split: str
+    seed: int | None  # training seed
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a job needs to know that changes none of its rows."""
+
+    data_dir: str
+    data_files: Mapping[str, str] = field(default_factory=dict)  # a user's data set -> its file
+    import_paths: tuple[str, ...] = ()  # where a user's own modules lie
+    threads: int = 1
+    device: str = "auto"
+    time_limit_seconds: float | None = None
+    keep_adversarials: bool = True
+
+
+@dataclass(frozen=True)
+class Job:
+    """A slice `measurement[start:stop]`, cut for scheduling only, at group borders."""
+
+    measurement: Measurement
+    start: int
+    stop: int
+    setting: Setting
+    attempt: int = 1
+
+    def keys(self, weights_sha256: str | None) -> Keys:
+        m = self.measurement
+        return Keys(m.measurement_id, m.model.model_id, weights_sha256, m.dataset, m.split, m.seed)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the store holds that a job needs."""
+
+    weights: bytes | None = None  # the model's weights file, as stored
+    rows: pa.Table | None = None  # e.g. the validation predictions of a temperature fit
+
+
+@dataclass(frozen=True)
+class Output:
+    """A finished job's rows by table, and its files by path under `artifacts/`."""
+
+    tables: Mapping[str, pa.Table]
+    artifacts: Mapping[str, bytes] = field(default_factory=dict)
