@@ -1,0 +1,119 @@
+"""What attacks leave standing. All functions take attack rows of one model on one split."""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import polars as pl
+
+from orchestrator.intervals import NO_DATA, Interval, order_statistic_median, wilson
+
+
+class AttackSummary(NamedTuple):
+    """What one attack achieved at one eps, or over all distances for a min-norm attack."""
+
+    n: int
+    robust: int  # samples that survive
+    attack_success_rate: Interval  # among the samples that were classified correctly
+    attack_success_rate_n: int
+
+
+class Distances(NamedTuple):
+    """Distances of a min-norm attack, in its norm."""
+
+    n: int
+    median: Interval  # over all samples; not found is infinite, misclassified is 0
+    mean: float  # over the correctly classified samples for which an adversarial was found
+    mean_n: int
+
+
+def survival(rows: pl.DataFrame, attacks: Collection[str], eps: float) -> pl.DataFrame:
+    """Per sample: does it fall to any of these attacks inside the ball of radius eps?
+
+    A fixed-eps attack covers a sample by its row at exactly this eps, and breaks it also by a
+    success at a smaller one (the balls are nested). A min-norm attack breaks it at `distance <=
+    eps`. So one number per row, the smallest eps it breaks, is all that is compared.
+
+    Args:
+        rows: Attack rows of one model on one split.
+        attacks: Measurement ids, all of one norm, each run at this eps or min-norm.
+        eps: Radius of the ball.
+
+    Returns:
+        `sample, broken`: only the samples that every one of the attacks has covered.
+    """
+    min_norm = pl.col("eps").is_null()
+    breaks_from = pl.coalesce("eps", "distance")
+    return (
+        rows.lazy()
+        .filter(pl.col("measurement_id").is_in(list(attacks)), min_norm | (pl.col("eps") <= eps))
+        .group_by("sample")
+        .agg(
+            broken=(pl.col("success") & (breaks_from <= eps)).any(),
+            covered=pl.col("measurement_id")
+            .filter(min_norm | (pl.col("eps") == eps))
+            .unique()
+            .len(),
+        )
+        .filter(pl.col("covered") == len(set(attacks)))
+        .select("sample", "broken")
+        .sort("sample")
+        .collect()
+    )
+
+
+def summarise(rows: pl.DataFrame, attack: str, eps: float | None) -> AttackSummary:
+    """One attack by itself; `eps` None asks of a min-norm attack whether it found anything at all.
+
+    A misclassified sample has `success` at distance 0, which no real attack step can reach: that
+    tells the two apart.
+    """
+    own = rows.filter(pl.col("measurement_id") == attack)
+    if eps is None:
+        samples = own.select("sample", broken="success")
+    else:
+        samples = survival(own, [attack], eps)
+    misclassified = own.filter(pl.col("success"), pl.col("distance") == 0)["sample"].unique()
+    n, broken = len(samples), int(samples["broken"].sum())
+    wrong = int(samples["sample"].is_in(misclassified.to_list()).sum())
+    return AttackSummary(
+        n=n,
+        robust=n - broken,
+        attack_success_rate=wilson(broken - wrong, n - wrong),
+        attack_success_rate_n=n - wrong,
+    )
+
+
+def distances(rows: pl.DataFrame, attack: str) -> Distances:
+    """Distances that one min-norm attack reached.
+
+    Source: the median over all samples as in Schott et al. 2019, section 5.
+    """
+    own = rows.filter(pl.col("measurement_id") == attack)
+    reached = own.select(
+        pl.when("success").then("distance").otherwise(float("inf")).alias("distance")
+    )["distance"]
+    found = reached.filter(reached.is_finite() & (reached > 0))
+    mean = found.mean()
+    median = order_statistic_median(reached.to_numpy()) if len(reached) else NO_DATA
+    return Distances(
+        n=len(reached),
+        median=median._replace(low=max(0.0, median.low)) if len(reached) else median,
+        mean=float(mean) if isinstance(mean, float) else float("nan"),
+        mean_n=len(found),
+    )
+
+
+def breaks_from(rows: pl.DataFrame) -> pl.DataFrame:
+    """Per norm and sample the smallest radius at which any attack broke it, and which attack.
+
+    The distance of the stored adversarial counts, also for a fixed-eps attack: it may lie well
+    inside the ball it was sought in.
+    """
+    return (
+        rows.lazy()
+        .filter("success")
+        .with_columns(radius=pl.coalesce("distance", "eps"))
+        .group_by("norm", "sample")
+        .agg(pl.col("radius").min(), by=pl.col("attack").sort_by("radius").first())
+        .collect()
+    )

@@ -1,0 +1,120 @@
+"""What is proved. All functions take verification rows of one model on one split."""
+
+from typing import NamedTuple
+
+import polars as pl
+
+from orchestrator.metrics.attacks import breaks_from
+
+# One sample has several rows (screen, solve, retry). Of contradicting proofs the worse one stands,
+# and `contradictions` says so.
+RANK = {
+    "misclassified": 0,
+    "falsified": 1,
+    "verified": 2,
+    "timeout": 3,
+    "unknown": 4,
+    "error": 5,
+}
+BROKEN = ("misclassified", "falsified")
+PROOFS = (*BROKEN, "verified")
+
+
+class Bracket(NamedTuple):
+    """Counts of samples; the true robustness lies between `verified` and `unbroken`."""
+
+    n: int
+    verified: int
+    unbroken: int
+
+
+def final_verdicts(rows: pl.DataFrame) -> pl.DataFrame:
+    """The verdict that counts per property, norm, eps and sample.
+
+    A proof beats a timeout, that an unknown, that an error.
+
+    Returns:
+        The deciding rows, whole, sorted by property, norm, eps, sample.
+    """
+    ball = ["property", "norm", "eps", "sample"]
+    return (
+        rows.with_columns(_rank=pl.col("verdict").replace_strict(RANK, return_dtype=pl.Int8))
+        .sort(*ball, "_rank", maintain_order=True, nulls_last=True)
+        .unique(ball, keep="first", maintain_order=True)
+        .drop("_rank")
+    )
+
+
+def bracket(final: pl.DataFrame, survivors: pl.DataFrame | None) -> Bracket:
+    """Both sides on the same samples, at one property, norm and eps.
+
+    The upper side is what survives every attack and every counterexample of the verifier.
+
+    Args:
+        final: Rows of `final_verdicts`, one per sample.
+        survivors: `sample, broken` of `attacks.survival`; None where no attack is planned, so that
+            the verifier's own counterexamples are the only upper side.
+    """
+    if survivors is None:
+        survivors = final.select("sample", broken=pl.lit(False))
+    both = final.join(survivors, on="sample", how="inner")
+    broken = both["broken"] | both["verdict"].is_in(BROKEN)
+    return Bracket(
+        n=len(both),
+        verified=int((both["verdict"] == "verified").sum()),
+        unbroken=len(both) - int(broken.sum()),
+    )
+
+
+def contradictions(verification: pl.DataFrame, attacks: pl.DataFrame) -> pl.DataFrame:
+    """Samples that are proved robust and yet broken inside the proved ball: a soundness alarm.
+
+    Balls of one norm are nested, so a proof at eps speaks of every smaller radius too.
+
+    Args:
+        verification: All rows, not only the final ones.
+        attacks: Attack rows of the same model and split.
+
+    Returns:
+        `norm, sample, verified_eps, verified_by, broken_radius, broken_by`, worst first.
+    """
+    ball = ["property", "norm", "sample"]
+    proved = (
+        verification.filter(pl.col("verdict") == "verified")
+        .group_by(ball)
+        .agg(
+            verified_eps=pl.col("eps").max(),
+            verified_by=pl.col("decided_by").sort_by("eps").last(),
+        )
+    )
+    radius = (
+        pl.when(pl.col("verdict") == "misclassified")
+        .then(0.0)
+        .otherwise(pl.min_horizontal("eps", "distance_upper"))
+    )
+    falsified = (
+        verification.filter(pl.col("verdict").is_in(BROKEN))
+        .with_columns(radius=radius)
+        .group_by(ball)
+        .agg(pl.col("radius").min(), by=pl.col("decided_by").sort_by("radius").first())
+    )
+    broken = breaks_from(attacks)
+    found = pl.concat(
+        [
+            proved.join(falsified, on=ball, how="inner", nulls_equal=True),
+            proved.join(broken, on=["norm", "sample"], how="inner", nulls_equal=True),
+        ],
+        how="diagonal",
+    )
+    return (
+        found.filter(pl.col("radius") <= pl.col("verified_eps"))
+        .select(
+            "norm",
+            "sample",
+            "verified_eps",
+            "verified_by",
+            broken_radius="radius",
+            broken_by="by",
+        )
+        .sort("sample", "norm", "broken_radius")
+    )

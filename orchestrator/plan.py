@@ -1,0 +1,384 @@
+"""From a sweep to its measurements: what is wanted, of whom, and what must be there first."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import InputError
+from orchestrator.identity import import_identity, measurement_id, source_sha256
+from orchestrator.ranges import Ranges, union
+from orchestrator.spec import DatasetSpec, EntrySpec, ModelSpec, ResourceSpec, SweepSpec
+from orchestrator.sweep_file import selected
+from tasks.catalogue import KINDS, VERIFIERS
+from tasks.job import Measurement, ModelRef, Setting
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One measurement of a sweep, the samples wanted of it, and how its jobs are cut."""
+
+    measurement: Measurement
+    section: str  # of the sweep file; `clean` for plain predictions
+    entry: str  # its name there
+    model: str
+    training: str | None
+    wanted: Ranges
+    size: int  # samples in the split
+    group: int  # samples that are always computed together
+    per_job: int
+    needs: tuple[str, ...]  # measurements that must be complete first
+    setting: Setting
+    resources: ResourceSpec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep's measurements by id, in the order of the sweep file."""
+
+    name: str
+    measurements: Mapping[str, Planned]
+    preflights: tuple[Planned, ...]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where data sets and published weights lie."""
+
+    data_dir: Path
+    nets_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A trained or imported model of the sweep."""
+
+    ref: ModelRef
+    identity: str
+    name: str
+    training: str | None
+    seed: int | None
+    needs: tuple[str, ...]
+
+
+def plan(spec: SweepSpec, places: Places) -> Plan:
+    """Expands a sweep; reads no file but the weights and modules that it names.
+
+    Raises:
+        InputError: Such a file is missing, or two entries are the same model.
+    """
+    planner = _Planner(spec, places)
+    measurements: dict[str, Planned] = {}
+    for planned in planner.measurements():
+        key = planned.measurement.measurement_id
+        if key not in measurements:
+            measurements[key] = planned
+        elif planned.measurement.kind == "train":
+            first = measurements[key]
+            raise InputError(
+                f"{planned.model}/{planned.training} and {first.model}/{first.training} "
+                "are the same model trained the same way: take one out"
+            )
+        else:  # the same measurement under two names, or an ID set that two entries score
+            wanted = union([*measurements[key].wanted, *planned.wanted])
+            measurements[key] = replace(measurements[key], wanted=wanted)
+    return Plan(spec.name, measurements, tuple(planner.preflights()))
+
+
+class _Planner:
+    def __init__(self, spec: SweepSpec, places: Places) -> None:
+        self.spec = spec
+        self.places = places
+        self.paths = (str(spec.folder),)
+        sets = [spec.dataset, *spec.ood_sets.values()]
+        self.setting = Setting(
+            data_dir=str(places.data_dir.expanduser().resolve()),
+            data_files={s.name: s.file for s in sets if s.file is not None},
+            import_paths=self.paths,
+        )
+        self._code: dict[str, str] = {}
+        self.models: list[_Model] = []
+
+    def measurements(self) -> Iterator[Planned]:
+        for name, model in self.spec.models.items():
+            if model.imported:
+                self.models.append(self._imported(name, model))
+                continue
+            for training_name, training in self.spec.trainings.items():
+                if selected(training, name, training_name):
+                    for seed in self.spec.seeds:
+                        yield self._train(name, model, training_name, training, seed)
+        for trained in self.models:
+            yield from self._evaluations(trained)
+
+    def preflights(self) -> Iterator[Planned]:
+        """One per architecture, or per file of imported weights."""
+        seen = set()
+        for model in self.models:
+            identity = model.identity if not model.needs else f"{model.name}"
+            if identity not in seen:
+                seen.add(identity)
+                yield self._planned("preflight", model, "models", model.name, model.name, {})
+
+    def _train(
+        self, name: str, model: ModelSpec, training_name: str, training: EntrySpec, seed: int
+    ) -> Planned:
+        params = {
+            "arch": model.name,
+            "arch_parameters": model.parameters,
+            "training": training.name,
+            "parameters": training.parameters,
+        }
+        dataset = self.spec.dataset
+        if "train" not in dataset.splits:
+            raise InputError(f"data set {dataset.name} has no training split: import the models")
+        key = measurement_id(
+            "train",
+            params,
+            None,
+            f"{dataset.name}:train",
+            seed,
+            KINDS["train"].version,
+            self._sources(model.name, training.name),
+        )
+        ref = ModelRef(key, model.name, model.parameters, dataset.shape, dataset.classes)
+        trained = _Model(ref, key, name, training_name, seed, (key,))
+        self.models.append(trained)
+        return self._planned(
+            "train", trained, "models", name, training.name, params, split="train", key=key
+        )
+
+    def _imported(self, name: str, model: ModelSpec) -> _Model:
+        file, digest = None, None
+        if model.weights is not None:
+            file = self._weights(name, model.weights)
+            digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        code = self._sources(model.name)
+        identity = import_identity(model.name, model.parameters, digest, code)
+        ref = ModelRef(
+            digest or identity,
+            model.name,
+            model.parameters,
+            self.spec.dataset.shape,
+            self.spec.dataset.classes,
+            str(file) if file else None,
+            digest,
+        )
+        return _Model(ref, identity, name, None, None, ())
+
+    def _weights(self, name: str, weights: str) -> Path:
+        folders = [self.spec.folder, *([self.places.nets_dir] if self.places.nets_dir else [])]
+        for folder in folders:
+            path = (folder / Path(weights).expanduser()).resolve()
+            if path.is_file():
+                return path
+        raise InputError(
+            f"model {name!r}: no weights {weights!r} in {', '.join(map(str, folders))}; "
+            "set ROBSWEEP_NETS_DIR or --nets-dir to the folder that holds them"
+        )
+
+    def _evaluations(self, model: _Model) -> Iterator[Planned]:
+        spec = self.spec
+        clean = {"source": "clean", "group_size": KINDS["predict"].group_size, "seed": 0}
+        yield self._planned(
+            "predict", model, "clean", "clean", "clean", clean, samples=spec.samples
+        )
+        for name, attack in spec.attacks.items():
+            if selected(attack, model.name, model.training):
+                params = {
+                    "attack": attack.name,
+                    "norm": attack.norm,
+                    "eps": None if attack.eps is None else list(attack.eps),
+                    "gives": attack.gives,
+                    "restarts": attack.restarts,
+                    "seed": attack.seed,
+                    "group_size": attack.group_size or KINDS["attack"].group_size,
+                    "parameters": attack.parameters,
+                }
+                setting = replace(self.setting, keep_adversarials=attack.keep_adversarials)
+                yield self._planned(
+                    "attack",
+                    model,
+                    "attacks",
+                    name,
+                    attack.name,
+                    params,
+                    samples=attack.samples or spec.samples,
+                    code=self._sources(attack.name),
+                    setting=setting,
+                )
+        for name, ood in spec.ood.items():
+            if selected(ood, model.name, model.training):
+                for ood_set in (None, *ood.sets):
+                    dataset = spec.dataset if ood_set is None else spec.ood_sets[ood_set]
+                    params = {
+                        "scorer": ood.name,
+                        "ood_set": None if ood_set is None else dataset.name,
+                        "group_size": ood.group_size or KINDS["score"].group_size,
+                        "seed": ood.seed,
+                        "parameters": ood.parameters,
+                    }
+                    samples = (ood.samples or spec.samples) if ood_set is None else ood.ood_samples
+                    yield self._planned(
+                        "score",
+                        model,
+                        "ood",
+                        name,
+                        ood.name,
+                        params,
+                        samples=samples,
+                        code=self._sources(ood.name),
+                        dataset=dataset,
+                    )
+        for name, shift in spec.shift.items():
+            if selected(shift, model.name, model.training):
+                source = f"corruption:{shift.name}:{shift.severity}"
+                params = {
+                    "source": source,
+                    "group_size": shift.group_size or KINDS["predict"].group_size,
+                    "seed": shift.seed,
+                    "parameters": shift.parameters,
+                }
+                yield self._planned(
+                    "predict",
+                    model,
+                    "shift",
+                    name,
+                    shift.name,
+                    params,
+                    samples=shift.samples or spec.samples,
+                    code=self._sources(shift.name),
+                )
+        yield from self._calibrations(model, clean)
+        yield from self._verifications(model)
+
+    def _calibrations(self, model: _Model, clean: Mapping[str, Any]) -> Iterator[Planned]:
+        chosen = {
+            name: entry
+            for name, entry in self.spec.calibration.items()
+            if selected(entry, model.name, model.training)
+        }
+        if not chosen:
+            return
+        if "validation" not in self.spec.dataset.splits:
+            raise InputError(
+                f"calibration needs a validation split, which {self.spec.dataset.name} has not"
+            )
+        fitted_on = self._planned(
+            "predict", model, "calibration", "validation", "clean", clean, split="validation"
+        )
+        yield fitted_on
+        for name, entry in chosen.items():
+            params = {"method": entry.name, "parameters": entry.parameters}
+            yield self._planned(
+                "calibrate",
+                model,
+                "calibration",
+                name,
+                entry.name,
+                params,
+                split="validation",
+                code=self._sources(entry.name),
+                needs=(*model.needs, fitted_on.measurement.measurement_id),
+            )
+
+    def _verifications(self, model: _Model) -> Iterator[Planned]:
+        for name, entry in self.spec.verification.items():
+            if not selected(entry, model.name, model.training):
+                continue
+            verifier = VERIFIERS[entry.name]
+            common = {
+                "verifier": entry.name,
+                "property": entry.property,
+                "norm": entry.norm,
+                "eps": entry.eps,
+                "seed": entry.seed,
+            }
+            own = [
+                {key: value for key, value in entry.parameters.items() if key in parameters}
+                for parameters in (verifier.screen_parameters, verifier.solve_parameters)
+            ]
+            group = entry.group_size or KINDS["screen"].group_size
+            screen = self._planned(
+                "screen",
+                model,
+                "verification",
+                name,
+                entry.name,
+                {**common, "group_size": group, "parameters": own[0]},
+                samples=entry.samples or self.spec.samples,
+            )
+            yield screen
+            yield self._planned(
+                "solve",
+                model,
+                "verification",
+                name,
+                entry.name,
+                {**common, "parameters": own[1]},
+                samples=entry.samples or self.spec.samples,
+                needs=(screen.measurement.measurement_id,),
+                setting=replace(self.setting, time_limit_seconds=entry.time_limit_seconds),
+            )
+
+    def _planned(
+        self,
+        kind: str,
+        model: _Model,
+        section: str,
+        entry: str,
+        name: str,
+        params: Mapping[str, Any],
+        *,
+        dataset: DatasetSpec | None = None,
+        split: str = "test",
+        samples: tuple[int, int] | None = None,
+        code: Mapping[str, str] | None = None,
+        needs: tuple[str, ...] | None = None,
+        setting: Setting | None = None,
+        key: str | None = None,
+    ) -> Planned:
+        dataset = dataset or self.spec.dataset
+        if key is None:
+            key = measurement_id(
+                kind,
+                params,
+                model.identity,
+                f"{dataset.name}:{split}",
+                model.seed,
+                KINDS[kind].version,
+                code or {},
+            )
+        if kind in {"train", "calibrate", "preflight"}:  # one unit of work, not one per sample
+            size, group = 1, 1
+        else:
+            size = dataset.splits.get(split, 0)
+            group = int(params.get("group_size", 1))
+        if size == 0:
+            raise InputError(f"data set {dataset.name} has no {split} split")
+        resources = self.spec.resources.get(kind, ResourceSpec())
+        per_job = resources.samples_per_job or group * KINDS[kind].slice_groups
+        cpus = KINDS[kind].num_cpus if resources.num_cpus is None else resources.num_cpus
+        threads = resources.threads or max(1, int(cpus))
+        return Planned(
+            Measurement(key, kind, name, params, model.ref, dataset.name, split, model.seed),
+            section,
+            entry,
+            model.name,
+            model.training,
+            union([samples or (0, size)]),
+            size,
+            group,
+            max(1, -(-per_job // group)) * group,
+            (() if kind == "train" else model.needs) if needs is None else needs,
+            replace(setting or self.setting, threads=threads),
+            resources,
+        )
+
+    def _sources(self, *names: str) -> dict[str, str]:
+        """SHA-256 of the files of a user's own functions among the names."""
+        for name in names:
+            if ":" in name and name not in self._code:
+                self._code[name] = source_sha256(name, self.paths)
+        return {name: self._code[name] for name in names if ":" in name}

@@ -1,0 +1,234 @@
+"""A sweep file as typed, frozen values: what the researcher wrote, with every default resolved."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from orchestrator.parameters import number
+from tasks.catalogue import (
+    ATTACKS,
+    CALIBRATIONS,
+    CORRUPTIONS,
+    MODELS,
+    SCORERS,
+    TRAININGS,
+    VERIFIERS,
+)
+
+
+def _eps(value: Any) -> float:
+    eps = number(value)
+    if eps < 0:
+        raise ValueError(f"eps must not be negative, got {value!r}")
+    return eps
+
+
+def _eps_list(value: Any) -> Any:
+    if value is None:
+        return None
+    values = value if isinstance(value, list | tuple) else [value]
+    if not values:
+        raise ValueError("an empty list: give at least one eps")
+    return tuple(sorted({_eps(item) for item in values}))
+
+
+def _range(value: Any) -> Any:
+    if value is None:
+        return None
+    pair = [0, value] if not isinstance(value, list | tuple) else list(value)
+    if len(pair) != 2 or any(isinstance(end, bool) or not isinstance(end, int) for end in pair):
+        raise ValueError(f"expected a number of samples or [start, stop], got {value!r}")
+    if not 0 <= pair[0] < pair[1]:
+        raise ValueError(f"expected 0 <= start < stop, got {value!r}")
+    return tuple(pair)
+
+
+def _bytes(value: Any) -> Any:
+    units = {
+        "B": 1,
+        "KB": 10**3,
+        "MB": 10**6,
+        "GB": 10**9,
+        "KIB": 2**10,
+        "MIB": 2**20,
+        "GIB": 2**30,
+    }
+    if isinstance(value, str):
+        digits = value.rstrip("BKMGTibkmgt ")
+        unit = value[len(digits) :].strip().upper()
+        if unit not in units:
+            raise ValueError(f"expected bytes or e.g. '2 GiB', got {value!r}")
+        return int(number(float(digits)) * units[unit])
+    return value
+
+
+def _names(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Norm = Literal["linf", "l2", "l1", "l0"]
+Eps = Annotated[float, BeforeValidator(_eps)]
+EpsList = Annotated[tuple[float, ...] | None, BeforeValidator(_eps_list)]
+Samples = Annotated[tuple[int, int] | None, BeforeValidator(_range)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+Positive = Annotated[float, BeforeValidator(number), Field(gt=0)]
+Natural = Annotated[int, Field(gt=0, strict=True)]
+Seed = Annotated[int, Field(ge=0, strict=True)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EntrySpec(_Frozen):
+    """What all entries share: the catalogue name and its parameters, defaults resolved."""
+
+    family: ClassVar[str]  # what the catalogue calls it, and the key that names it
+    catalogue: ClassVar[Mapping[str, Any]]
+    lists: ClassVar[frozenset[str]] = frozenset({"only", "exclude", "samples"})
+
+    name: str
+    parameters: dict[str, Any] = {}
+    only: Names = ()
+    exclude: Names = ()
+
+
+class ModelSpec(EntrySpec):
+    family = "arch"
+    catalogue = MODELS
+    weights: str | None = None  # imported; relative to the sweep file or the nets dir
+    train: bool = True
+
+    @property
+    def imported(self) -> bool:
+        return self.weights is not None or not self.train
+
+
+class TrainingSpec(EntrySpec):
+    family = "training"
+    catalogue = TRAININGS
+
+
+class _Evaluation(EntrySpec):
+    samples: Samples = None
+    group_size: Natural | None = None
+    seed: Seed = 0
+
+
+class AttackSpec(_Evaluation):
+    family = "attack"
+    catalogue = ATTACKS
+    lists = _Evaluation.lists | {"eps"}
+    norm: Norm
+    eps: EpsList = None
+    gives: Literal["fixed_eps", "min_norm"]
+    restarts: Natural = 1
+    keep_adversarials: bool = True
+
+    @model_validator(mode="after")
+    def _eps_fits(self) -> Self:
+        if self.gives == "fixed_eps" and self.eps is None:
+            raise ValueError(f"{self.name} needs eps, e.g. eps: [0.1, 8/255]")
+        if self.gives == "min_norm" and self.eps is not None:
+            raise ValueError(
+                f"{self.name} looks for the closest adversarial and takes no eps: "
+                "its distances give the accuracy at every eps"
+            )
+        return self
+
+
+class OodSpec(_Evaluation):
+    family = "scorer"
+    catalogue = SCORERS
+    lists = _Evaluation.lists | {"sets"}
+    sets: Annotated[Names, Field(min_length=1)]
+    ood_samples: Samples = None
+
+
+class ShiftSpec(_Evaluation):
+    family = "corruption"
+    catalogue = CORRUPTIONS
+    severity: Annotated[int, Field(ge=1, le=5, strict=True)] = 3
+
+
+class CalibrationSpec(EntrySpec):
+    family = "method"
+    catalogue = CALIBRATIONS
+
+
+class VerificationSpec(_Evaluation):
+    family = "verifier"
+    catalogue = VERIFIERS
+    norm: Norm = "linf"
+    eps: Eps
+    property: Literal["untargeted"] = "untargeted"
+    time_limit_seconds: Positive = 60.0
+
+    @model_validator(mode="after")
+    def _norm_fits(self) -> Self:
+        verifier = VERIFIERS.get(self.name)
+        if verifier is not None and self.norm not in verifier.norms:
+            raise ValueError(f"{self.name} verifies {', '.join(verifier.norms)}, not {self.norm}")
+        return self
+
+
+class ResourceSpec(_Frozen):
+    """What one job of a kind takes. Changes no row, but threads may change last bits."""
+
+    num_cpus: Annotated[float, Field(gt=0)] | None = None
+    num_gpus: Annotated[float, Field(ge=0)] = 0
+    memory: Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(_bytes)] = None
+    threads: Natural | None = None
+    samples_per_job: Natural | None = None
+    attempts: Natural = 3  # when a worker dies; a job that raises is not run again by itself
+    time_limit_seconds: Positive | None = None  # a job still running then is stopped
+
+
+class DatasetSpec(_Frozen):
+    """A data set as the planner knows it."""
+
+    name: str  # in rows
+    splits: dict[str, int]
+    shape: tuple[int, ...]
+    classes: int
+    file: str | None = None  # a user's .npz
+
+
+def _plain_name(value: str) -> str:
+    allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+    if not value or value[0] in ".-" or not set(value) <= allowed:
+        raise ValueError(f"{value!r}: letters, digits, '_', '-' and '.' only, as it names a folder")
+    return value
+
+
+class SweepSpec(_Frozen):
+    """One sweep: trained models (models x trainings x seeds), and what to measure on them."""
+
+    name: Annotated[str, AfterValidator(_plain_name)]
+    dataset: DatasetSpec
+    ood_sets: dict[str, DatasetSpec]
+    samples: Samples
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    models: dict[str, ModelSpec]
+    trainings: dict[str, TrainingSpec]
+    attacks: dict[str, AttackSpec]
+    ood: dict[str, OodSpec]
+    shift: dict[str, ShiftSpec]
+    calibration: dict[str, CalibrationSpec]
+    verification: dict[str, VerificationSpec]
+    resources: dict[str, ResourceSpec]
+    folder: Path  # of the sweep file: a user's own modules and weights lie there
+    text: str  # the file as written
+
+
+SECTIONS: dict[str, type[EntrySpec]] = {
+    "models": ModelSpec,
+    "trainings": TrainingSpec,
+    "attacks": AttackSpec,
+    "ood": OodSpec,
+    "shift": ShiftSpec,
+    "calibration": CalibrationSpec,
+    "verification": VerificationSpec,
+}

@@ -1,0 +1,239 @@
+"""Reads a sweep file into a `SweepSpec`; every mistake dies here, with file and line."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from orchestrator import yaml_file
+from orchestrator.errors import InputError
+from orchestrator.parameters import expand, resolve, unknown_name
+from orchestrator.spec import SECTIONS, AttackSpec, DatasetSpec, EntrySpec, ResourceSpec, SweepSpec
+from orchestrator.yaml_file import Document, Key, did_you_mean
+from tasks.catalogue import DATASETS, KINDS, Verifier
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_TOP = {"name", "dataset", "samples", "seeds", "resources", *SECTIONS}
+
+
+def load(path: str | Path) -> SweepSpec:
+    """Reads a sweep file.
+
+    Raises:
+        SpecError: With file, line, what is wrong and how to fix it.
+    """
+    file = Path(path)
+    return from_document(yaml_file.read(file), file.resolve().parent, file.read_text("utf-8"))
+
+
+def from_document(document: Document, folder: Path, text: str) -> SweepSpec:
+    """The sweep of a parsed file; `folder` is where relative names start."""
+    raw = document.content
+    if not isinstance(raw, Mapping):
+        raise document.error((), "expected a sweep: `name:`, `dataset:`, `models:` and so on")
+    for key in raw:
+        if key not in _TOP:
+            raise document.error((key,), f"unknown key {key!r}{did_you_mean(str(key), _TOP)}")
+    for key in ("name", "dataset", "models"):
+        if raw.get(key) is None:
+            raise document.error((), f"needs `{key}:`")
+    sections = {name: _section(document, name, raw.get(name)) for name in SECTIONS}
+    dataset = _dataset(document, ("dataset",), raw["dataset"], folder)
+    ood_sets = {
+        name: _dataset(document, ("ood", entry), name, folder)
+        for entry, spec in sections["ood"].items()
+        for name in spec.sets  # type: ignore[attr-defined]
+    }
+    seeds = raw.get("seeds", [0])
+    if not isinstance(seeds, list):
+        raise document.error(("seeds",), f"expected a list such as [0, 1, 2], got {seeds!r}")
+    body = {
+        "name": raw["name"],
+        "dataset": dataset,
+        "ood_sets": ood_sets,
+        "samples": raw.get("samples"),
+        "seeds": seeds,
+        **sections,
+        "resources": _resources(document, raw.get("resources")),
+        "folder": folder,
+        "text": text,
+    }
+    spec = _checked(document, (), SweepSpec, body)
+    _check_sizes(document, spec)
+    _check_selections(document, spec)
+    return spec
+
+
+def _section(document: Document, section: str, raw: Any) -> dict[str, EntrySpec]:
+    if raw is None:
+        return {}
+    if not isinstance(raw, Mapping):
+        raise document.error((section,), "expected named entries, e.g. `my_name: {...}`")
+    kind = SECTIONS[section]
+    entries: dict[str, EntrySpec] = {}
+    for name, given in raw.items():
+        key: Key = (section, name)
+        if given is not None and not isinstance(given, Mapping):
+            raise document.error(key, f"expected `{name}: {{...}}`, got {given!r}")
+        body = dict(given or {})
+        called = body.get(kind.family, name)
+        lists = kind.lists | _list_parameters(kind, called)
+        for suffix, chosen in expand(document, key, body, lists):
+            entries[f"{name}{suffix}"] = _entry(document, key, kind, chosen)
+    return entries
+
+
+def _list_parameters(kind: type[EntrySpec], called: Any) -> set[str]:
+    entry = kind.catalogue.get(called) if isinstance(called, str) else None
+    parameters = getattr(entry, "parameters", {})
+    return {name for name, default in parameters.items() if isinstance(default, tuple | list)}
+
+
+def _entry(document: Document, key: Key, kind: type[EntrySpec], body: dict[str, Any]) -> EntrySpec:
+    called = body.pop(kind.family, key[-1])
+    if not isinstance(called, str) or not (called in kind.catalogue or ":" in called):
+        place = (*key, kind.family)
+        raise document.error(place, unknown_name(kind.family, str(called), kind.catalogue))
+    reserved = set(kind.model_fields) - {"name", "parameters"}
+    fields = {name: value for name, value in body.items() if name in reserved}
+    given = {name: value for name, value in body.items() if name not in reserved}
+    entry = kind.catalogue.get(called)
+    if entry is None:
+        parameters = given  # a user's function: its worker checks them
+    else:
+        defaults = _defaults(entry)
+        for name in given:
+            if name not in defaults:
+                known = {*defaults, *reserved, kind.family}
+                raise document.error(
+                    (*key, name), f"unknown key {name!r}{did_you_mean(name, known)}"
+                )
+        parameters = resolve(document, key, defaults, given)
+        if kind is AttackSpec:
+            for name in ("norm", "gives"):
+                if fields.get(name, getattr(entry, name)) != getattr(entry, name):
+                    raise document.error(
+                        (*key, name), f"{called} has {name} {getattr(entry, name)}: leave it out"
+                    )
+                fields[name] = getattr(entry, name)
+    if kind is AttackSpec and entry is None:
+        fields.setdefault("gives", "min_norm" if fields.get("eps") is None else "fixed_eps")
+    return _checked(document, key, kind, {**fields, "name": called, "parameters": parameters})
+
+
+def _defaults(entry: Any) -> Mapping[str, Any]:
+    if isinstance(entry, Verifier):
+        return {**entry.screen_parameters, **entry.solve_parameters}
+    parameters: Mapping[str, Any] = entry.parameters
+    return parameters
+
+
+def _resources(document: Document, raw: Any) -> dict[str, ResourceSpec]:
+    if raw is None:
+        return {}
+    if not isinstance(raw, Mapping):
+        raise document.error(("resources",), "expected kinds, e.g. `train: {num_cpus: 2}`")
+    resources = {}
+    for kind, body in raw.items():
+        if kind not in KINDS:
+            raise document.error(
+                ("resources", kind), f"unknown kind {kind!r}{did_you_mean(str(kind), KINDS)}"
+            )
+        resources[kind] = _checked(document, ("resources", kind), ResourceSpec, dict(body or {}))
+    return resources
+
+
+def _dataset(document: Document, key: Key, name: Any, folder: Path) -> DatasetSpec:
+    if isinstance(name, str) and name.startswith("npz:"):
+        from orchestrator.npz import describe
+
+        try:
+            return describe(folder / Path(name[4:]).expanduser())
+        except InputError as error:
+            raise document.error(key, str(error)) from error
+    if not isinstance(name, str) or name not in DATASETS:
+        raise document.error(
+            key, f"unknown data set {name!r}{did_you_mean(str(name), [*DATASETS, 'npz:FILE'])}"
+        )
+    entry = DATASETS[name]
+    return DatasetSpec(
+        name=name, splits=dict(entry.splits), shape=entry.shape, classes=entry.classes
+    )
+
+
+def _checked(document: Document, key: Key, kind: type[_Model], body: Any) -> _Model:
+    try:
+        return kind(**body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = tuple(part for part in first["loc"] if part != "function-after")
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = f"unknown key {place[-1]!r}{did_you_mean(str(place[-1]), kind.model_fields)}"
+        elif first["type"] == "missing":
+            message, place = f"needs {place[-1]!r}", place[:-1]
+        elif first["type"] != "value_error":
+            message = f"{message[0].lower()}{message[1:]}, got {first['input']!r}"
+        raise document.error((*key, *place), message) from error
+
+
+def _check_sizes(document: Document, spec: SweepSpec) -> None:
+    test = spec.dataset.splits.get("test", 0)
+    named: list[tuple[Key, tuple[int, int] | None, int]] = [(("samples",), spec.samples, test)]
+    for section in ("attacks", "ood", "shift", "verification"):
+        for name, entry in getattr(spec, section).items():
+            named.append(((section, _base(name), "samples"), entry.samples, test))
+    for name, entry in spec.ood.items():
+        for ood_set in entry.sets:
+            size = spec.ood_sets[ood_set].splits.get("test", 0)
+            key: Key = ("ood", _base(name))
+            named.append(((*key, "ood_samples"), entry.ood_samples, size))
+            if spec.ood_sets[ood_set].shape != spec.dataset.shape:
+                raise document.error(
+                    (*key, "sets"),
+                    f"{ood_set} has shape {spec.ood_sets[ood_set].shape}, "
+                    f"{spec.dataset.name} has {spec.dataset.shape}",
+                )
+            if ood_set == spec.dataset.name:
+                raise document.error((*key, "sets"), f"{ood_set} is the data set itself")
+    for place, samples, size in named:
+        if samples is not None and samples[1] > size:
+            raise document.error(place, f"asks for {samples[1]} samples, the test split has {size}")
+
+
+def _check_selections(document: Document, spec: SweepSpec) -> None:
+    if not spec.models:
+        raise document.error(("models",), "needs at least one model")
+    if not spec.trainings and not all(model.imported for model in spec.models.values()):
+        raise document.error(
+            ("models",), "models without `weights:` need `trainings:` to train them"
+        )
+    known = {name for full in (*spec.models, *spec.trainings) for name in _both(full)}
+    for section in SECTIONS:
+        for name, entry in getattr(spec, section).items():
+            for key in ("only", "exclude"):
+                for word in getattr(entry, key):
+                    if not set(word.split("/")) <= known:
+                        raise document.error(
+                            (section, _base(name), key),
+                            f"no model or training is named {word!r}{did_you_mean(word, known)}",
+                        )
+
+
+def selected(entry: EntrySpec, model: str, training: str | None) -> bool:
+    """Whether an entry applies to a trained model: `only:`, less `exclude:`.
+
+    Both name models, trainings, or `model/training`; a name without axes means all its variants.
+    """
+    names = {*_both(model), *_both(training or "")}
+    names |= {f"{m}/{t}" for m in _both(model) for t in _both(training or "")}
+    return (not entry.only or bool(names & {*entry.only})) and not names & {*entry.exclude}
+
+
+def _base(name: str) -> str:
+    return name.split("[", maxsplit=1)[0]
+
+
+def _both(name: str) -> tuple[str, str]:
+    return name, _base(name)

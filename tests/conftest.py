@@ -1,0 +1,28 @@
+"""Fixtures for all tests: where real data lies, and what a test without it does."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def _folder(variable: str, what: str) -> Path:
+    value = os.environ.get(variable, "")
+    if value and Path(value).is_dir():
+        return Path(value).resolve()
+    reason = f"{what} not found: set {variable} to the folder that holds them"
+    if os.environ.get("REQUIRE_DATA") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Folder with the real data sets (mnist/, fashion-mnist/, notmnist/)."""
+    return _folder("ROBSWEEP_DATA_DIR", "real data sets")
+
+
+@pytest.fixture(scope="session")
+def nets_dir() -> Path:
+    """Folder with published networks (*.safetensors)."""
+    return _folder("ROBSWEEP_NETS_DIR", "published networks")
