@@ -113,13 +113,22 @@ class _Planner:
             yield from self._evaluations(trained)
 
     def preflights(self) -> Iterator[Planned]:
-        """One per architecture, or per file of imported weights."""
+        """One per architecture or file of imported weights, and one per further data set."""
         seen = set()
         for model in self.models:
-            identity = model.identity if not model.needs else f"{model.name}"
-            if identity not in seen:
-                seen.add(identity)
-                yield self._planned("preflight", model, "models", model.name, model.name, {})
+            if (name := model.name if model.needs else model.identity) not in seen:
+                seen.add(name)
+                yield self._preflight(model, self.spec.dataset, "test")
+        if any(model.needs for model in self.models):
+            yield self._preflight(self.models[0], self.spec.dataset, "train")
+        for dataset in self.spec.ood_sets.values():
+            yield self._preflight(self.models[0], dataset, "test")
+
+    def _preflight(self, model: _Model, dataset: DatasetSpec, split: str) -> Planned:
+        """Checks a model on a split; a model still to be trained is checked with fresh weights."""
+        return self._planned(
+            "preflight", model, "models", model.name, model.name, {}, dataset=dataset, split=split
+        )
 
     def _train(
         self, name: str, model: ModelSpec, training_name: str, training: EntrySpec, seed: int

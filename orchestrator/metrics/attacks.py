@@ -1,4 +1,4 @@
-"""What attacks leave standing. All functions take attack rows of one model on one split."""
+"""What attacks leave standing. Rows are of one model on one split, where not said otherwise."""
 
 from collections.abc import Collection
 from typing import NamedTuple
@@ -6,6 +6,8 @@ from typing import NamedTuple
 import polars as pl
 
 from orchestrator.intervals import NO_DATA, Interval, order_statistic_median, wilson
+
+MODEL = ("model_id", "dataset", "split")  # with `sample`, an input to a model
 
 
 class AttackSummary(NamedTuple):
@@ -34,7 +36,7 @@ def survival(rows: pl.DataFrame, attacks: Collection[str], eps: float) -> pl.Dat
     eps`. So one number per row, the smallest eps it breaks, is all that is compared.
 
     Args:
-        rows: Attack rows of one model on one split.
+        rows: Attack rows.
         attacks: Measurement ids, all of one norm, each run at this eps or min-norm.
         eps: Radius of the ball.
 
@@ -103,17 +105,22 @@ def distances(rows: pl.DataFrame, attack: str) -> Distances:
     )
 
 
-def breaks_from(rows: pl.DataFrame) -> pl.DataFrame:
-    """Per norm and sample the smallest radius at which any attack broke it, and which attack.
+def breaks_from(rows: pl.LazyFrame) -> pl.DataFrame:
+    """The smallest radius at which any attack broke a sample, and which attack did.
 
     The distance of the stored adversarial counts, also for a fixed-eps attack: it may lie well
     inside the ball it was sought in.
+
+    Args:
+        rows: Attack rows of any models.
+
+    Returns:
+        `model_id, dataset, split, norm, sample, radius, by`.
     """
     return (
-        rows.lazy()
-        .filter("success")
+        rows.filter("success")
         .with_columns(radius=pl.coalesce("distance", "eps"))
-        .group_by("norm", "sample")
+        .group_by(*MODEL, "norm", "sample")
         .agg(pl.col("radius").min(), by=pl.col("attack").sort_by("radius").first())
         .collect()
     )

@@ -1,10 +1,10 @@
-"""What is proved. All functions take verification rows of one model on one split."""
+"""What is proved."""
 
 from typing import NamedTuple
 
 import polars as pl
 
-from orchestrator.metrics.attacks import breaks_from
+from orchestrator.metrics.attacks import MODEL
 
 # One sample has several rows (screen, solve, retry). Of contradicting proofs the worse one stands,
 # and `contradictions` says so.
@@ -29,14 +29,14 @@ class Bracket(NamedTuple):
 
 
 def final_verdicts(rows: pl.DataFrame) -> pl.DataFrame:
-    """The verdict that counts per property, norm, eps and sample.
+    """The verdict that counts per model, data, property, norm, eps and sample.
 
     A proof beats a timeout, that an unknown, that an error.
 
     Returns:
-        The deciding rows, whole, sorted by property, norm, eps, sample.
+        The deciding rows, whole, sorted by these.
     """
-    ball = ["property", "norm", "eps", "sample"]
+    ball = [*MODEL, "property", "norm", "eps", "sample"]
     return (
         rows.with_columns(_rank=pl.col("verdict").replace_strict(RANK, return_dtype=pl.Int8))
         .sort(*ball, "_rank", maintain_order=True, nulls_last=True)
@@ -46,12 +46,12 @@ def final_verdicts(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def bracket(final: pl.DataFrame, survivors: pl.DataFrame | None) -> Bracket:
-    """Both sides on the same samples, at one property, norm and eps.
+    """Both sides on the same samples.
 
     The upper side is what survives every attack and every counterexample of the verifier.
 
     Args:
-        final: Rows of `final_verdicts`, one per sample.
+        final: Rows of `final_verdicts` of one model, norm and eps: one per sample.
         survivors: `sample, broken` of `attacks.survival`; None where no attack is planned, so that
             the verifier's own counterexamples are the only upper side.
     """
@@ -66,22 +66,23 @@ def bracket(final: pl.DataFrame, survivors: pl.DataFrame | None) -> Bracket:
     )
 
 
-def contradictions(verification: pl.DataFrame, attacks: pl.DataFrame) -> pl.DataFrame:
+def contradictions(verification: pl.DataFrame, broken: pl.DataFrame) -> pl.DataFrame:
     """Samples that are proved robust and yet broken inside the proved ball: a soundness alarm.
 
     Balls of one norm are nested, so a proof at eps speaks of every smaller radius too.
 
     Args:
         verification: All rows, not only the final ones.
-        attacks: Attack rows of the same model and split.
+        broken: `attacks.breaks_from` of the same models.
 
     Returns:
-        `norm, sample, verified_eps, verified_by, broken_radius, broken_by`, worst first.
+        `model_id, dataset, split, norm, sample, verified_eps, verified_by, broken_radius,
+        broken_by`; one row per way of being broken.
     """
-    ball = ["property", "norm", "sample"]
+    place = [*MODEL, "norm", "sample"]
     proved = (
         verification.filter(pl.col("verdict") == "verified")
-        .group_by(ball)
+        .group_by([*place, "property"])
         .agg(
             verified_eps=pl.col("eps").max(),
             verified_by=pl.col("decided_by").sort_by("eps").last(),
@@ -95,26 +96,17 @@ def contradictions(verification: pl.DataFrame, attacks: pl.DataFrame) -> pl.Data
     falsified = (
         verification.filter(pl.col("verdict").is_in(BROKEN))
         .with_columns(radius=radius)
-        .group_by(ball)
+        .group_by([*place, "property"])
         .agg(pl.col("radius").min(), by=pl.col("decided_by").sort_by("radius").first())
     )
-    broken = breaks_from(attacks)
     found = pl.concat(
         [
-            proved.join(falsified, on=ball, how="inner", nulls_equal=True),
-            proved.join(broken, on=["norm", "sample"], how="inner", nulls_equal=True),
-        ],
-        how="diagonal",
+            proved.join(falsified, on=[*place, "property"], how="inner"),
+            proved.join(broken, on=place, how="inner"),
+        ]
     )
     return (
         found.filter(pl.col("radius") <= pl.col("verified_eps"))
-        .select(
-            "norm",
-            "sample",
-            "verified_eps",
-            "verified_by",
-            broken_radius="radius",
-            broken_by="by",
-        )
-        .sort("sample", "norm", "broken_radius")
+        .select(*place, "verified_eps", "verified_by", broken_radius="radius", broken_by="by")
+        .sort(*place, "broken_radius")
     )

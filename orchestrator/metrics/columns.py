@@ -1,0 +1,53 @@
+"""Columns of the tables of `robsweep show`. A metric has its interval, its count, and the count asked for."""
+
+from typing import Any
+
+import polars as pl
+
+_TEXT, _INT, _FLOAT = pl.String, pl.Int64, pl.Float64
+_MODEL = {"model": _TEXT, "training": _TEXT, "seed": _INT, "model_id": _TEXT}
+
+
+def _metric(name: str) -> dict[str, Any]:
+    return {
+        name: _FLOAT,
+        f"{name}_low": _FLOAT,
+        f"{name}_high": _FLOAT,
+        f"{name}_n": _INT,
+        f"{name}_wanted": _INT,
+    }
+
+
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "leaderboard": {
+        **_MODEL, "dataset": _TEXT, "norm": _TEXT, "eps": _FLOAT,
+        **_metric("clean_accuracy"), **_metric("robust_accuracy"), **_metric("verified_accuracy"),
+        "bracket_low": _FLOAT, "bracket_high": _FLOAT, "bracket_n": _INT, "bracket_wanted": _INT,
+        **_metric("ece"), **_metric("ece_scaled"), **_metric("auroc"), "auroc_of": _TEXT,
+    },
+    "attacks": {
+        **_MODEL, "attack": _TEXT, "norm": _TEXT, "eps": _FLOAT,
+        **_metric("robust_accuracy"), **_metric("attack_success_rate"),
+        **_metric("median_distance"), "mean_min_distance": _FLOAT, "mean_min_distance_n": _INT,
+        "forward_per_sample": _FLOAT, "seconds": _FLOAT, "failed_checks": _INT,
+    },
+    "calibration": {
+        **_MODEL, "scaling": _TEXT, "temperature": _FLOAT, **_metric("ece"), "rms_ce": _FLOAT,
+        "mce": _FLOAT, "ece_equal_mass": _FLOAT, "ece_equal_mass_low": _FLOAT,
+        "ece_equal_mass_high": _FLOAT, "brier": _FLOAT, "nll": _FLOAT,
+    },
+    "ood": {
+        **_MODEL, "scorer": _TEXT, "ood_set": _TEXT, **_metric("auroc"), "aupr_out": _FLOAT,
+        "aupr_in": _FLOAT, "fpr95_ood_pos": _FLOAT, "fpr95_id_pos": _FLOAT, "id_n": _INT,
+    },
+    "shift": {
+        **_MODEL, "corruption": _TEXT, "severity": _INT, **_metric("accuracy"), **_metric("ece"),
+        "mean_corruption_error": _FLOAT,
+    },
+    "verification": {
+        **_MODEL, "norm": _TEXT, "eps": _FLOAT, **_metric("verified_accuracy"),
+        "verified": _INT, "falsified": _INT, "misclassified": _INT, "timeout": _INT,
+        "unknown": _INT, "error": _INT, "bracket_low": _FLOAT, "bracket_high": _FLOAT,
+        "bracket_n": _INT, "bracket_wanted": _INT, "seconds": _FLOAT,
+    },
+}  # fmt: skip

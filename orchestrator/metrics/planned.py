@@ -1,0 +1,112 @@
+"""A sweep's plan as the metrics see it: trained models, and what was asked of each."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from orchestrator.ranges import Ranges, intersect, union
+from tasks.catalogue import NORMS
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One measurement of a plan."""
+
+    measurement_id: str
+    kind: str
+    section: str
+    entry: str
+    name: str
+    model_id: str
+    dataset: str
+    split: str
+    norm: str | None
+    eps: tuple[float, ...]  # empty: min-norm, or eps means nothing here
+    params: Mapping[str, Any]
+    wanted: Ranges
+    needs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained or imported model of a sweep, with its measurements in plan order."""
+
+    model: str
+    training: str | None
+    seed: int | None
+    model_id: str
+    asked: Sequence[Asked]
+
+    @property
+    def names(self) -> dict[str, str | int | None]:
+        """The columns that tell whose row it is."""
+        return {
+            "model": self.model,
+            "training": self.training,
+            "seed": self.seed,
+            "model_id": self.model_id,
+        }
+
+    def of(self, kind: str, section: str | None = None) -> list[Asked]:
+        return [a for a in self.asked if a.kind == kind and section in (None, a.section)]
+
+    def balls(self) -> list[tuple[str, float]]:
+        """Every (norm, eps) that an attack or a verifier was asked about, in a fixed order."""
+        balls = {(a.norm, eps) for a in self.asked if a.norm is not None for eps in a.eps}
+        return sorted(balls, key=lambda ball: (NORMS.index(ball[0]), ball[1]))
+
+    def attacks_at(self, norm: str, eps: float) -> list[Asked]:
+        """The attacks that speak of this ball: run at exactly this eps, or min-norm."""
+        return [a for a in self.of("attack") if a.norm == norm and (not a.eps or eps in a.eps)]
+
+    def screens_at(self, norm: str, eps: float) -> list[Asked]:
+        return [a for a in self.of("screen") if a.norm == norm and eps in a.eps]
+
+
+def models(plan: pl.DataFrame) -> list[Model]:
+    """The models of a plan, in its order."""
+    found: dict[str, Model] = {}
+    asked: dict[str, list[Asked]] = {}
+    for row in plan.iter_rows(named=True):
+        key = row["model_id"]
+        measurements = asked.setdefault(key, [])
+        measurements.append(_asked(row))
+        if key not in found:
+            found[key] = Model(row["model"], row["training"], row["seed"], key, measurements)
+    return list(found.values())
+
+
+def any_wanted(measurements: Iterable[Asked]) -> Ranges:
+    """Samples that at least one of the measurements was asked for."""
+    return union(piece for asked in measurements for piece in asked.wanted)
+
+
+def all_wanted(measurements: Sequence[Asked]) -> Ranges:
+    """Samples that every one of the measurements was asked for."""
+    if not measurements:
+        return ()
+    common = measurements[0].wanted
+    for asked in measurements[1:]:
+        common = intersect(common, asked.wanted)
+    return common
+
+
+def _asked(row: Mapping[str, Any]) -> Asked:
+    return Asked(
+        measurement_id=row["measurement_id"],
+        kind=row["kind"],
+        section=row["section"],
+        entry=row["entry"],
+        name=row["name"],
+        model_id=row["model_id"],
+        dataset=row["dataset"],
+        split=row["split"],
+        norm=row["norm"],
+        eps=tuple(row["eps"] or ()),
+        params=json.loads(row["params_json"]),
+        wanted=union((piece["start"], piece["stop"]) for piece in row["wanted"]),
+        needs=tuple(row["needs"] or ()),
+    )

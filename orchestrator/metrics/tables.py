@@ -1,0 +1,285 @@
+"""The tables of `robsweep show`: one row per thing compared, metrics with intervals and counts.
+
+Each takes the models of a plan and a `Read`, which gives the rows that were asked for. What has
+not been run yet is null with n = 0.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from orchestrator.metrics import attacks, verification
+from orchestrator.metrics.calibration import Calibration, calibration
+from orchestrator.metrics.columns import SCHEMAS
+from orchestrator.metrics.ood import detection
+from orchestrator.metrics.planned import Asked, Model, all_wanted, any_wanted
+from orchestrator.metrics.rates import estimate, known, rate
+from orchestrator.ranges import intersect, total
+
+Read = Callable[[str, Iterable[Asked]], pl.LazyFrame]
+Row = dict[str, Any]
+
+
+def frame(name: str, rows: Iterable[Row]) -> pl.DataFrame:
+    return pl.DataFrame(list(rows), schema=SCHEMAS[name])
+
+
+def attack_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
+    """One row per attack and eps; `worst_case` is all attacks of a norm together."""
+    return frame("attacks", (row for model in models for row in _attacks(model, read)))
+
+
+def calibration_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
+    """One row per model and scaling, `none` first, on the clean evaluation split."""
+    rows: list[Row] = []
+    for model in models:
+        clean = model.of("predict", "clean")
+        fits = [(None, 1.0), *temperatures(model, read)] if clean else []
+        for scaling, temperature in fits:
+            measured = calibrated(clean, temperature, read)
+            rows.append(
+                {
+                    **model.names,
+                    "scaling": "none" if scaling is None else scaling.entry,
+                    "temperature": temperature,
+                    **estimate("ece", measured.ece),
+                    "ece_n": measured.n,
+                    "ece_wanted": total(any_wanted(clean)),
+                    "rms_ce": known(measured.rms_ce),
+                    "mce": known(measured.mce),
+                    **estimate("ece_equal_mass", measured.ece_equal_mass),
+                    "brier": known(measured.brier),
+                    "nll": known(measured.nll),
+                }
+            )
+    return frame("calibration", rows)
+
+
+def ood_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
+    """One row per scorer and OOD set."""
+    return frame("ood", (row for model in models for row in ood_rows(model, read)))
+
+
+def shift_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
+    """One row per corruption and severity.
+
+    `mean_corruption_error` is the plain mean of 1 - accuracy over all of a model's rows that have
+    samples, not relative to a reference network as in Hendrycks & Dietterich 2019, section 4.1.
+    """
+    rows: list[Row] = []
+    for model in models:
+        own = [_shifted(model, asked, read) for asked in model.of("predict", "shift")]
+        errors = [1 - row["accuracy"] for row in own if row["accuracy"] is not None]
+        mean = sum(errors) / len(errors) if errors else None
+        rows.extend({**row, "mean_corruption_error": mean} for row in own)
+    return frame("shift", rows)
+
+
+def verification_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
+    """One row per norm and eps, with a count of samples for each final verdict."""
+    rows: list[Row] = []
+    for model in models:
+        screens = model.of("screen")
+        if not screens:
+            continue
+        final = verification.final_verdicts(read("verification", screens).collect())
+        standing = attack_rows(model, read)
+        for norm, eps in model.balls():
+            if screens_here := model.screens_at(norm, eps):
+                here = at(final, norm, eps)
+                counts = dict(here["verdict"].value_counts().iter_rows())
+                rows.append(
+                    {
+                        **model.names,
+                        "norm": norm,
+                        "eps": eps,
+                        **verified(here),
+                        "verified_accuracy_wanted": total(any_wanted(screens_here)),
+                        **{verdict: counts.get(verdict, 0) for verdict in verification.RANK},
+                        **bracketed(model, norm, eps, here, standing),
+                        "seconds": here["seconds"].sum(),
+                    }
+                )
+    return frame("verification", rows)
+
+
+def attack_rows(model: Model, read: Read, *more: str) -> pl.DataFrame:
+    """A model's attack rows, only the columns that metrics need and some more."""
+    needed = ("measurement_id", "sample", "eps", "success", "distance", *more)
+    return read("attacks", model.of("attack")).select(needed).collect()
+
+
+def at(rows: pl.DataFrame, norm: str, eps: float) -> pl.DataFrame:
+    return rows.filter(pl.col("norm") == norm, pl.col("eps") == eps)
+
+
+def verified(final: pl.DataFrame) -> Row:
+    """Verified accuracy of one model, norm and eps: an open sample counts as not verified."""
+    return rate("verified_accuracy", int((final["verdict"] == "verified").sum()), len(final))
+
+
+def bracketed(
+    model: Model, norm: str, eps: float, final: pl.DataFrame, attacked: pl.DataFrame
+) -> Row:
+    """The bracket on the samples that have both sides."""
+    contributing, screens = model.attacks_at(norm, eps), model.screens_at(norm, eps)
+    ids = [a.measurement_id for a in contributing]
+    survivors = attacks.survival(attacked, ids, eps) if contributing else None
+    both = verification.bracket(final, survivors)
+    wanted = any_wanted(screens)
+    if contributing:
+        wanted = intersect(wanted, all_wanted(contributing))
+    return {
+        "bracket_low": both.verified / both.n if both.n else None,
+        "bracket_high": both.unbroken / both.n if both.n else None,
+        "bracket_n": both.n,
+        "bracket_wanted": total(wanted),
+    }
+
+
+def temperatures(model: Model, read: Read) -> Iterator[tuple[Asked, float]]:
+    """The fitted temperatures of a model, in plan order."""
+    asked = model.of("calibrate")
+    fitted = dict(
+        read("calibration", asked).select("measurement_id", "temperature").collect().iter_rows()
+    )
+    for fit in asked:
+        if fit.measurement_id in fitted:
+            yield fit, fitted[fit.measurement_id]
+
+
+def calibrated(predictions: Iterable[Asked], temperature: float, read: Read) -> Calibration:
+    """Calibration of these predictions after dividing the logits by the temperature."""
+    rows = read("predictions", predictions).select("label", "logits").collect()
+    return calibrated_rows(rows, temperature)
+
+
+def calibrated_rows(rows: pl.DataFrame, temperature: float) -> Calibration:
+    """Calibration of prediction rows of one model."""
+    n = len(rows)
+    logits = rows["logits"].explode(empty_as_null=False).to_numpy().astype(np.float64)
+    labels = rows["label"].to_numpy().astype(np.int64)
+    return calibration(logits.reshape(n, -1) if n else logits.reshape(0, 1), labels, temperature)
+
+
+def ood_rows(model: Model, read: Read) -> Iterator[Row]:
+    """One row per scorer and OOD set of a model, in plan order."""
+    asked = model.of("score")
+    scores = read("ood_scores", asked).select("measurement_id", "score").collect()
+    by_id = dict(scores.group_by("measurement_id").agg("score").iter_rows())
+    of_id_set = {_scorer(a): by_id.get(a.measurement_id, []) for a in asked if _is_id(a)}
+    for a in asked:
+        if _is_id(a):
+            continue
+        ood, id_ = by_id.get(a.measurement_id, []), of_id_set.get(_scorer(a), [])
+        measured = detection(ood, id_)
+        yield {
+            **model.names,
+            "scorer": a.entry,
+            "ood_set": a.params["ood_set"],
+            **estimate("auroc", measured.auroc),
+            "auroc_n": len(ood) if id_ else 0,
+            "auroc_wanted": total(a.wanted),
+            "aupr_out": known(measured.aupr_out),
+            "aupr_in": known(measured.aupr_in),
+            "fpr95_ood_pos": known(measured.fpr95_ood_pos),
+            "fpr95_id_pos": known(measured.fpr95_id_pos),
+            "id_n": len(id_),
+        }
+
+
+def _attacks(model: Model, read: Read) -> Iterator[Row]:
+    rows = attack_rows(model, read, "n_forward", "seconds", "check")
+    for asked in model.of("attack"):
+        own = rows.filter(pl.col("measurement_id") == asked.measurement_id)
+        # a min-norm attack speaks of every ball of its norm that others were asked about
+        balls = [eps for norm, eps in model.balls() if norm == asked.norm]
+        for eps in asked.eps or (None, *balls):
+            yield _attack(model, asked, own, eps)
+    for norm, eps in model.balls():
+        if together := model.attacks_at(norm, eps):
+            yield {
+                **model.names,
+                "attack": "worst_case",
+                "norm": norm,
+                "eps": eps,
+                **survived(together, rows, eps),
+            }
+
+
+def survived(together: Sequence[Asked], attacked: pl.DataFrame, eps: float) -> Row:
+    """Robust accuracy under all of these attacks together, on samples that all have covered."""
+    samples = attacks.survival(attacked, [a.measurement_id for a in together], eps)
+    return {
+        **rate("robust_accuracy", len(samples) - int(samples["broken"].sum()), len(samples)),
+        "robust_accuracy_wanted": total(all_wanted(together)),
+    }
+
+
+def _attack(model: Model, asked: Asked, own: pl.DataFrame, eps: float | None) -> Row:
+    wanted = total(asked.wanted)
+    summary = attacks.summarise(own, asked.measurement_id, eps)
+    row: Row = {
+        **model.names,
+        "attack": asked.entry,
+        "norm": asked.norm,
+        "eps": eps,
+        **estimate("attack_success_rate", summary.attack_success_rate),
+        "attack_success_rate_n": summary.attack_success_rate_n,
+    }
+    if eps is not None:
+        row |= rate("robust_accuracy", summary.robust, summary.n)
+        row |= {"robust_accuracy_wanted": wanted}
+    if not asked.eps:
+        if eps is not None:
+            return row
+        reached = attacks.distances(own, asked.measurement_id)
+        row |= {
+            **estimate("median_distance", reached.median),
+            "median_distance_n": reached.n,
+            "median_distance_wanted": wanted,
+            "mean_min_distance": known(reached.mean),
+            "mean_min_distance_n": reached.mean_n,
+        }
+    cost = own.filter(pl.col("eps").eq_missing(eps))
+    return row | {
+        "forward_per_sample": cost["n_forward"].mean(),
+        "seconds": cost["seconds"].sum(),
+        "failed_checks": int((cost["check"] != "ok").sum()),
+    }
+
+
+def _shifted(model: Model, asked: Asked, read: Read) -> Row:
+    corruption, severity = asked.params["source"].removeprefix("corruption:").rsplit(":", 1)
+    rows = read("predictions", [asked]).select("label", "predicted", "logits").collect()
+    measured = calibrated_rows(rows, 1.0)
+    wanted = total(asked.wanted)
+    return {
+        **model.names,
+        "corruption": corruption,
+        "severity": int(severity),
+        **accuracy("accuracy", rows),
+        "accuracy_wanted": wanted,
+        **estimate("ece", measured.ece),
+        "ece_n": measured.n,
+        "ece_wanted": wanted,
+    }
+
+
+def accuracy(name: str, predictions: pl.DataFrame) -> Row:
+    """Accuracy of prediction rows, as columns."""
+    correct = int((predictions["predicted"] == predictions["label"]).sum())
+    return rate(name, correct, len(predictions))
+
+
+def _is_id(asked: Asked) -> bool:
+    return asked.params["ood_set"] is None
+
+
+def _scorer(asked: Asked) -> str:
+    """What an ID set and the OOD sets of one scorer have in common."""
+    common = {key: value for key, value in asked.params.items() if key != "ood_set"}
+    return json.dumps(common, sort_keys=True)

@@ -1,0 +1,152 @@
+"""Runs jobs as Ray tasks, on this machine or a cluster."""
+
+import os
+import pickle
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from orchestrator.errors import InputError
+from orchestrator.spec import ResourceSpec
+from orchestrator.work import Outcome, Workplace, work
+from tasks.catalogue import KINDS
+from tasks.job import Inputs, Job
+
+# Set before ray is imported: it reads them then.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the coming default
+
+import ray
+from ray.exceptions import RayError, TaskCancelledError
+
+
+def connect(address: str) -> None:
+    """Joins a cluster, or starts one on this machine.
+
+    Args:
+        address: `local` (start one here), `auto` (the one this machine is in), or `host:port`.
+
+    Raises:
+        InputError: There is no such cluster.
+    """
+    if address == "local":
+        if os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN" not in os.environ:
+            # One run, one token, in memory only: Ray would write one for all to read.
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="WARNING",
+        )
+        return
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="WARNING")
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"no Ray cluster at {address!r} ({error}): start one, or use --address local"
+        ) from error
+
+
+class RayExecutor:
+    """Ray tasks behind the executor protocol; `connect` first."""
+
+    def __init__(self, resources: Mapping[str, ResourceSpec]) -> None:
+        total = ray.cluster_resources()
+        self.slots = max(1, int(total.get("CPU", 1)))
+        self._gpus = total.get("GPU", 0.0)
+        self._remotes = {kind: self._remote(kind, resources.get(kind)) for kind in KINDS}
+        self._running: dict[ray.ObjectRef, Job] = {}
+        self._shared: dict[str, ray.ObjectRef] = {}  # weights: once per node, not per job
+        self._heads: dict[tuple[int, int], tuple[Any, Any, bytes]] = {}
+
+    def submit(self, job: Job, inputs: Inputs, place: Workplace) -> None:
+        remote = self._remotes[job.measurement.kind]
+        head = self._head(job, place)
+        weights = self._share(job.measurement.model.model_id, inputs.weights)
+        ref = remote.remote(head, job.start, job.stop, job.attempt, weights, inputs.rows)
+        self._running[ref] = job
+
+    def wait(self, timeout: float) -> list[tuple[Job, Outcome]]:
+        if not self._running:
+            return []
+        refs = list(self._running)
+        ready, _ = ray.wait(refs, num_returns=1, timeout=timeout, fetch_local=False)
+        if ready and len(refs) > 8:  # whatever else has ended by now, in one go
+            count = max(1, len(refs) // 8)
+            ready, _ = ray.wait(refs, num_returns=count, timeout=0.02, fetch_local=False)
+        try:
+            outcomes: list[Outcome] = ray.get(ready)
+        except RayError:
+            outcomes = [_outcome(ref) for ref in ready]
+        return [(self._running.pop(ref), out) for ref, out in zip(ready, outcomes, strict=True)]
+
+    def close(self) -> None:
+        for ref in self._running:
+            ray.cancel(ref, force=True)
+        self._running.clear()
+        ray.shutdown()
+
+    def _remote(self, kind: str, spec: ResourceSpec | None) -> Any:
+        spec = spec or ResourceSpec()
+        cpus = KINDS[kind].num_cpus if spec.num_cpus is None else spec.num_cpus
+        if spec.num_gpus and not self._gpus:
+            raise InputError(
+                f"resources.{kind} asks for {spec.num_gpus:g} GPU, and the cluster has none: "
+                "take num_gpus out, or add GPU nodes"
+            )
+        options: dict[str, Any] = {
+            "num_cpus": min(cpus, self.slots),  # a wish larger than the machine would never start
+            "num_gpus": spec.num_gpus,
+            "max_retries": 0,  # the driver counts attempts: Ray's own retries can be endless
+            "max_calls": 0,  # keep GPU workers: they hold loaded models
+            "enable_task_events": False,
+        }
+        if spec.memory is not None:
+            options["memory"] = spec.memory
+        return ray.remote(**options)(_run)
+
+    def _head(self, job: Job, place: Workplace) -> bytes:
+        """What all jobs of a measurement share, pickled once."""
+        key = (id(job.measurement), id(job.setting))
+        cached = self._heads.get(key)
+        if cached is None or cached[1] is not place:
+            if len(self._heads) > 4096:
+                self._heads.clear()
+            head = pickle.dumps((job.measurement, job.setting, place))
+            self._heads[key] = cached = (job, place, head)  # the job keeps the ids alive
+        return cached[2]
+
+    def _share(self, model_id: str, weights: bytes | None) -> "ray.ObjectRef | None":
+        if weights is None:
+            return None
+        if model_id not in self._shared:
+            if len(self._shared) >= 256:
+                self._shared.clear()
+            self._shared[model_id] = ray.put(weights)
+        return self._shared[model_id]
+
+
+def _run(
+    head: bytes, start: int, stop: int, attempt: int, weights: bytes | None, rows: Any
+) -> Outcome:
+    measurement, setting, place = _unpickled(head)
+    return work(Job(measurement, start, stop, setting, attempt), Inputs(weights, rows), place)
+
+
+@lru_cache(maxsize=64)
+def _unpickled(head: bytes) -> Any:
+    return pickle.loads(head)  # from our own driver
+
+
+def _outcome(ref: "ray.ObjectRef") -> Outcome:
+    try:
+        outcome: Outcome = ray.get(ref)
+    except TaskCancelledError as error:
+        return Outcome("failed", 0.0, datetime.now(UTC), error=f"cancelled: {error}")
+    except RayError as error:
+        return Outcome("died", 0.0, datetime.now(UTC), error=f"{type(error).__name__}: {error}")
+    return outcome

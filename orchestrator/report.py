@@ -1,0 +1,143 @@
+"""A table of results as text, CSV, LaTeX or Markdown."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import polars as pl
+
+Format = Literal["text", "csv", "latex", "markdown"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+# Shares of samples, printed in percent. The rest has its own scale: distances, nats, seconds.
+PERCENT = frozenset(
+    {
+        "accuracy", "clean_accuracy", "robust_accuracy", "verified_accuracy",
+        "attack_success_rate", "bracket", "mean_corruption_error",
+        "ece", "ece_scaled", "ece_equal_mass", "rms_ce", "mce",
+        "auroc", "aupr_in", "aupr_out", "fpr95_ood_pos", "fpr95_id_pos",
+    }
+)  # fmt: skip
+_PARTS = ("_low", "_high", "_n", "_wanted")
+_HIDDEN = frozenset({"model_id"})
+_NOTHING = "-"
+_LATEX = str.maketrans(
+    {char: f"\\{char}" for char in "%_&#${}"}
+    | {"~": r"\textasciitilde{}", "\\": r"\textbackslash{}"}
+)
+
+
+def render(table: pl.DataFrame, form: Format) -> str:
+    """A table in one of `FORMATS`, ending in a newline.
+
+    CSV has every column and full precision. The others are for reading: a metric, its interval and
+    its count share a cell, such as `98.6 % [97.9, 99.1] n=1000`, and columns without any value are
+    left out.
+    """
+    if form == "csv":
+        return table.write_csv()
+    cells = readable(table)
+    header, numeric = cells.columns, [name in _numbers(table) for name in cells.columns]
+    rows = [list(row) for row in cells.iter_rows()]
+    if form == "latex":
+        return _latex(header, rows, numeric)
+    if form == "markdown":
+        rule = ["--:" if right else ":--" for right in numeric]
+        escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+        return "".join(f"| {' | '.join(row)} |\n" for row in (header, rule, *escaped))
+    return _text(header, rows, numeric)
+
+
+def readable(table: pl.DataFrame) -> pl.DataFrame:
+    """The table with one text column per metric."""
+    names = [name for name in _bases(table) if name not in _HIDDEN and not _empty(table, name)]
+    return pl.DataFrame(
+        {name: [cell(name, row) for row in table.iter_rows(named=True)] for name in names},
+        schema=dict.fromkeys(names, pl.String),
+    )
+
+
+def cell(name: str, row: dict[str, Any]) -> str:
+    """One metric of a row with its interval and count, or one plain value."""
+    value, low, high = row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high")
+    if value is None and low is None:
+        return _NOTHING
+    if name == "eps":
+        return eps_text(row[name])
+    percent = name in PERCENT
+    text = "" if value is None else number(value, percent) + (" %" if percent else "")
+    if low is not None and high is not None:
+        text += f" [{number(low, percent)}, {number(high, percent)}]"
+        text += " %" if percent and value is None else ""
+    if (n := row.get(f"{name}_n")) is not None:
+        wanted = row.get(f"{name}_wanted")
+        text += f" n={n}" if wanted in (None, n) else f" n={n}/{wanted}"
+    return text.strip()
+
+
+def number(value: Any, percent: bool = False) -> str:  # noqa: FBT001, FBT002
+    """Percent with one decimal, floats with four digits, the rest as it is."""
+    if percent:
+        return f"{100 * value:.1f}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def eps_text(eps: float | None) -> str:
+    """0.1 as `0.1`, 8/255 as `8/255`."""
+    if eps is None:
+        return _NOTHING
+    of_255 = round(eps * 255, 6)
+    return f"{of_255:g}/255" if len(repr(eps)) > 6 and of_255.is_integer() else f"{eps:g}"
+
+
+def _bases(table: pl.DataFrame) -> list[str]:
+    """Column names without the parts of a metric; `bracket` has only parts."""
+    names = []
+    for name in table.columns:
+        suffix = next((part for part in _PARTS if name.endswith(part)), "")
+        base = name.removesuffix(suffix)
+        if base not in names and (not suffix or base in table.columns or base in PERCENT):
+            names.append(base)
+        elif suffix and base not in names:
+            names.append(name)
+    return names
+
+
+def _empty(table: pl.DataFrame, name: str) -> bool:
+    shown = name if name in table.columns else f"{name}_low"
+    return len(table) > 0 and table[shown].is_null().all()
+
+
+def _numbers(table: pl.DataFrame) -> set[str]:
+    text = {name for name, kind in table.schema.items() if kind == pl.String}
+    return set(_bases(table)) - text
+
+
+def _text(header: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> str:
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [
+        "  ".join(
+            value.rjust(width) if right else value.ljust(width)
+            for value, width, right in zip(row, widths, numeric, strict=True)
+        ).rstrip()
+        for row in (header, ["-" * width for width in widths], *rows)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex(header: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> str:
+    def line(row: Sequence[str]) -> str:
+        return "  " + " & ".join(value.translate(_LATEX) for value in row) + r" \\"
+
+    columns = "".join("r" if right else "l" for right in numeric)
+    return "\n".join(
+        [
+            rf"\begin{{tabular}}{{{columns}}}  % \usepackage{{booktabs}}",
+            r"  \toprule",
+            line(header),
+            r"  \midrule",
+            *map(line, rows),
+            r"  \bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )
