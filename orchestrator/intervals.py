@@ -1,4 +1,4 @@
-"""Closed-form 95 % confidence intervals, one per sort of metric. No resampling: same data, same interval."""
+"""Closed-form 95 % confidence intervals, one per sort of metric: same data, same interval."""
 
 from typing import NamedTuple
 
@@ -39,8 +39,8 @@ def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:
 def delong_auroc(ood_scores: ArrayLike, id_scores: ArrayLike, level: float = LEVEL) -> Interval:
     """AUROC with OOD positive (ties count one half) and its interval on the logit scale.
 
-    Where the two sets separate perfectly the variance estimate is zero and says nothing. Then the
-    limit is Wilson's for min(m, n) independent pairs, all of them ordered the same way.
+    Where the sets separate perfectly, or all scores tie, the variance estimate is zero and says
+    nothing. Then the limits are Wilson's for the min(m, n) independent pairs there are.
 
     Args:
         ood_scores: (m,), higher = more OOD.

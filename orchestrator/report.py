@@ -1,6 +1,6 @@
 """A table of results as text, CSV, LaTeX or Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import polars as pl
@@ -56,7 +56,7 @@ def readable(table: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def cell(name: str, row: dict[str, Any]) -> str:
+def cell(name: str, row: Mapping[str, Any]) -> str:
     """One metric of a row with its interval and count, or one plain value."""
     value, low, high = row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high")
     if value is None and low is None:
@@ -64,17 +64,33 @@ def cell(name: str, row: dict[str, Any]) -> str:
     if name == "eps":
         return eps_text(row[name])
     percent = name in PERCENT
-    text = "" if value is None else number(value, percent) + (" %" if percent else "")
-    if low is not None and high is not None:
-        text += f" [{number(low, percent)}, {number(high, percent)}]"
-        text += " %" if percent and value is None else ""
-    if (n := row.get(f"{name}_n")) is not None:
-        wanted = row.get(f"{name}_wanted")
-        text += f" n={n}" if wanted in (None, n) else f" n={n}/{wanted}"
-    return text.strip()
+    unit = " %" if percent else ""
+    if value is None:  # a bracket is two bounds around no estimate
+        text = f"{number(low, percent=percent)} .. {number(high, percent=percent)}{unit}"
+    else:
+        text = number(value, percent=percent) + unit
+        text += f" {limits}" if (limits := interval(name, row)) else ""
+    return f"{text} {count}" if (count := counted(name, row)) else text
 
 
-def number(value: Any, percent: bool = False) -> str:  # noqa: FBT001, FBT002
+def interval(name: str, row: Mapping[str, Any]) -> str:
+    """`[97.9, 99.1]`, or nothing where there is none."""
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    if low is None or high is None:
+        return ""
+    percent = name in PERCENT
+    return f"[{number(low, percent=percent)}, {number(high, percent=percent)}]"
+
+
+def counted(name: str, row: Mapping[str, Any]) -> str:
+    """`n=1000`, or `n=250/1000` where not all samples that were asked for have run."""
+    n, wanted = row.get(f"{name}_n"), row.get(f"{name}_wanted")
+    if n is None:
+        return ""
+    return f"n={n}" if wanted in (None, n) else f"n={n}/{wanted}"
+
+
+def number(value: Any, *, percent: bool = False) -> str:
     """Percent with one decimal, floats with four digits, the rest as it is."""
     if percent:
         return f"{100 * value:.1f}"

@@ -59,6 +59,11 @@ class Job:
     setting: Setting
     attempt: int = 1
 
+    @property
+    def name(self) -> str:
+        """How the user names it, e.g. `attack-0123456789abcdef:0-250`."""
+        return f"{self.measurement.measurement_id}:{self.start}-{self.stop}"
+
     def keys(self, weights_sha256: str | None) -> Keys:
         m = self.measurement
         return Keys(m.measurement_id, m.model.model_id, weights_sha256, m.dataset, m.split, m.seed)

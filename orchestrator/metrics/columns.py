@@ -1,4 +1,4 @@
-"""Columns of the tables of `robsweep show`. A metric has its interval, its count, and the count asked for."""
+"""Columns of the tables of `robsweep show`: a metric brings its interval and its counts."""
 
 from typing import Any
 

@@ -80,4 +80,6 @@ def _worst_auroc(model: Model, read: Read) -> Row:
     first = [row for row in rows if row["scorer"] == rows[0]["scorer"]]
     worst = min(first, key=lambda row: float("inf") if row["auroc"] is None else row["auroc"])
     row = {key: value for key, value in worst.items() if key.startswith("auroc")}
+    if row["auroc"] is None:
+        return row
     return {**row, "auroc_of": f"{worst['scorer']} / {worst['ood_set']}"}

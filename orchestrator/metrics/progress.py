@@ -14,8 +14,6 @@ SCHEMA = {
     "wanted": pl.Int64,
     "done": pl.Int64,
     "failed": pl.Int64,
-    "measurements": pl.Int64,
-    "measurements_done": pl.Int64,
 }
 BALL = ["model_id", "dataset", "split", "norm", "eps", "sample"]
 
@@ -51,8 +49,6 @@ def progress(
             row["wanted"] += total(wanted)
             row["done"] += total(done)
             row["failed"] += total(broken)
-            row["measurements"] += 1
-            row["measurements_done"] += done == wanted
     ordered = [kind for kind in KINDS if kind in rows]
     return pl.DataFrame([{"kind": kind, **rows[kind]} for kind in ordered], schema=SCHEMA)
 

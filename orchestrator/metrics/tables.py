@@ -37,7 +37,8 @@ def calibration_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
     rows: list[Row] = []
     for model in models:
         clean = model.of("predict", "clean")
-        fits = [(None, 1.0), *temperatures(model, read)] if clean else []
+        unscaled: tuple[Asked | None, float] = (None, 1.0)
+        fits = [unscaled, *temperatures(model, read)] if clean else []
         for scaling, temperature in fits:
             measured = calibrated(clean, temperature, read)
             rows.append(
@@ -197,7 +198,8 @@ def _attacks(model: Model, read: Read) -> Iterator[Row]:
         own = rows.filter(pl.col("measurement_id") == asked.measurement_id)
         # a min-norm attack speaks of every ball of its norm that others were asked about
         balls = [eps for norm, eps in model.balls() if norm == asked.norm]
-        for eps in asked.eps or (None, *balls):
+        radii: tuple[float | None, ...] = asked.eps or (None, *balls)
+        for eps in radii:
             yield _attack(model, asked, own, eps)
     for norm, eps in model.balls():
         if together := model.attacks_at(norm, eps):

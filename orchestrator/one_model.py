@@ -1,0 +1,84 @@
+"""The sweep that `robsweep eval` runs: one existing model, attacked, calibrated, verified."""
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from orchestrator.errors import InputError
+from orchestrator.spec import SweepSpec
+from orchestrator.sweep_file import from_document
+from orchestrator.yaml_file import did_you_mean, parse
+from tasks.catalogue import DATASETS, MODELS
+
+# A strong cheap attack and an independent one, per norm.
+ATTACKS: dict[str, dict[str, dict[str, Any]]] = {
+    "linf": {"pgd": {"attack": "LinfPGD"}, "fast_gradient": {"attack": "LinfFastGradient"}},
+    "l2": {"pgd": {"attack": "L2PGD"}, "deepfool": {"attack": "L2DeepFool"}},
+}
+
+
+def spec_for(
+    model: str,
+    dataset: str,
+    weights: str | None,
+    norm: str,
+    eps: list[str],
+    samples: int | None,
+    verify: int,
+    time_limit_seconds: float,
+) -> SweepSpec:
+    """Writes the sweep file of an evaluation and reads it as if the user had written it.
+
+    Raises:
+        InputError: An option is wrong; the message names it.
+    """
+    if norm not in ATTACKS:
+        raise InputError(f"--norm {norm!r}{did_you_mean(norm, ATTACKS)}")
+    if verify and norm != "linf":
+        raise InputError(f"--verify needs --norm linf, got {norm}")
+    if model.endswith(".onnx"):
+        raise InputError(
+            f"{model}: ONNX files cannot be read yet; name a function that builds the model, "
+            "package.module:function, and give its --weights"
+        )
+    if model in MODELS and weights is None:
+        raise InputError(f"{model} needs --weights FILE: it is an architecture without weights")
+    name = "eval-" + re.sub(r"[^A-Za-z0-9_]+", "-", Path(weights).stem if weights else model)
+    radii = [_number(value) for value in eps]
+    body: dict[str, Any] = {
+        "name": name.strip("-"),
+        "dataset": dataset,
+        "models": {"model": {"arch": model, "train": False}},
+        "attacks": {
+            entry: dict(attack, eps=radii) if attack["attack"] != "L2DeepFool" else attack
+            for entry, attack in ATTACKS[norm].items()
+        },
+    }
+    if weights is not None:
+        body["models"]["model"]["weights"] = weights
+    if samples is not None:
+        body["samples"] = samples
+    if dataset not in DATASETS or "validation" in DATASETS[dataset].splits:
+        body["calibration"] = {"temperature": None}
+    if verify:
+        body["verification"] = {
+            "linf": {
+                "verifier": "milp",
+                "eps": radii,
+                "samples": verify,
+                "time_limit_seconds": time_limit_seconds,
+            }
+        }
+    text = io.StringIO()
+    YAML().dump(body, text)
+    return from_document(parse(text.getvalue(), "robsweep eval"), Path.cwd(), text.getvalue())
+
+
+def _number(value: str) -> Any:
+    try:
+        return float(value)
+    except ValueError:
+        return value  # `8/255`, or the spec says what is wrong with it
