@@ -1,0 +1,35 @@
+"""The calibrate job."""
+
+import numpy as np
+
+from tasks.calibration.temperature import Fit
+from tasks.catalogue import CALIBRATIONS
+from tasks.errors import InputError
+from tasks.job import Inputs, Job, Output
+from tasks.resolve import resolve
+from tasks.rows import table
+
+
+def calibrate(job: Job, inputs: Inputs) -> Output:
+    """One `calibration` row, fitted on the clean predictions given as `inputs.rows`.
+
+    Params: method, parameters.
+    """
+    m = job.measurement
+    name = m.params["method"]
+    rows = inputs.rows
+    if rows is None or not rows.num_rows:
+        raise InputError(f"calibration {name!r} of {m.model.model_id} has no predictions to fit")
+    logits = np.array(rows["logits"].to_pylist(), dtype=np.float64)
+    labels = rows["label"].to_numpy()
+    method = resolve(CALIBRATIONS[name].path if name in CALIBRATIONS else name, "calibration")
+    fit: Fit = method(logits, labels, **m.params["parameters"])
+    columns = {
+        "method": name,
+        "temperature": fit.temperature,
+        "fitted_on": rows["split"][0].as_py(),
+        "nll_before": fit.nll_before,
+        "nll_after": fit.nll_after,
+    }
+    keys = job.keys(rows["weights_sha256"][0].as_py())
+    return Output({"calibration": table("calibration", keys, None, columns, n=1)})

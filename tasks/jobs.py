@@ -1,0 +1,56 @@
+"""Runs any job: the one function that executors call."""
+
+from collections.abc import Callable
+
+import torch
+
+from tasks.attacks.job import attack
+from tasks.calibration.job import calibrate
+from tasks.catalogue import VERIFIERS
+from tasks.groups import seed_everything
+from tasks.job import Inputs, Job, Output
+from tasks.models.load import add_import_paths
+from tasks.models.predict import predict
+from tasks.models.preflight import preflight
+from tasks.ood.job import score
+from tasks.resolve import resolve
+from tasks.training.job import train
+
+
+def screen(job: Job, inputs: Inputs) -> Output:
+    path = VERIFIERS[job.measurement.params["verifier"]].screen
+    output: Output = resolve(path, "verifier")(job, inputs)
+    return output
+
+
+def solve(job: Job, inputs: Inputs) -> Output:
+    path = VERIFIERS[job.measurement.params["verifier"]].solve
+    output: Output = resolve(path, "verifier")(job, inputs)
+    return output
+
+
+JOBS: dict[str, Callable[[Job, Inputs], Output]] = {
+    "preflight": preflight,
+    "train": train,
+    "predict": predict,
+    "attack": attack,
+    "score": score,
+    "calibrate": calibrate,
+    "screen": screen,
+    "solve": solve,
+}
+
+
+def run(job: Job, inputs: Inputs) -> Output:
+    """Runs one job with its number of threads, its import paths and fixed seeds.
+
+    Raises:
+        InputError: The measurement names something that is not there or does not fit.
+        Exception: Whatever the computation raises; the caller records it as the job's failure.
+    """
+    m = job.measurement
+    torch.set_num_threads(job.setting.threads)
+    torch.backends.cudnn.allow_tf32 = False  # torch's default would compute in 10-bit mantissas
+    add_import_paths(job.setting.import_paths)
+    seed_everything(m.seed or 0, m.kind, job.start)
+    return JOBS[m.kind](job, inputs)

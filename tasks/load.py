@@ -1,0 +1,54 @@
+"""What nearly every job begins with: its device, its model, its data."""
+
+import torch
+
+from tasks.data.load import Labelled
+from tasks.data.load import load as load_data
+from tasks.errors import InputError
+from tasks.job import Inputs, Job, ModelRef, Setting
+from tasks.models.load import LoadedModel
+from tasks.models.load import load as load_model
+
+
+def device_of(setting: Setting) -> torch.device:
+    if setting.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(setting.device)
+
+
+def model_of(job: Job, inputs: Inputs) -> LoadedModel:
+    setting = job.setting
+    ref = job.measurement.model
+    return load_model(ref, inputs.weights, device_of(setting), setting.import_paths)
+
+
+def data_for(ref: ModelRef, dataset: str, split: str, setting: Setting) -> Labelled:
+    """A split that a model is run on.
+
+    Raises:
+        InputError: The data cannot be loaded, or the model takes inputs of another shape.
+    """
+    data = load_data(dataset, split, setting.data_dir, setting.data_files)
+    shape = tuple(data.images.shape[1:])
+    if shape != tuple(ref.shape):
+        raise InputError(
+            f"model {ref.arch!r} takes inputs of shape {tuple(ref.shape)}, "
+            f"data set {dataset!r} has {shape}"
+        )
+    return data
+
+
+def labelled_data_for(ref: ModelRef, dataset: str, split: str, setting: Setting) -> Labelled:
+    """A split whose labels are the model's classes.
+
+    Raises:
+        InputError: As `data_for`, or a label beyond the model's classes.
+    """
+    data = data_for(ref, dataset, split, setting)
+    largest = int(data.labels.max())
+    if largest >= ref.classes:
+        raise InputError(
+            f"data set {dataset!r} has label {largest}, model {ref.arch!r} only "
+            f"{ref.classes} classes (0..{ref.classes - 1})"
+        )
+    return data

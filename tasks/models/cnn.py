@@ -1,0 +1,67 @@
+"""Convolutional networks for small images."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import nn
+
+from tasks.errors import InputError
+
+
+def cnn_small(
+    shape: tuple[int, ...], classes: int, *, channels: Sequence[int] = (8, 16), hidden: int = 32
+) -> nn.Module:
+    """Two 4x4 convolutions of stride 2 and two dense layers: every layer affine or ReLU.
+
+    (N, *shape) in [0, 1] -> logits (N, classes).
+    """
+    depth, height, width = _image_shape("cnn_small", shape, 4)
+    first, second = channels
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(depth, first, 4, stride=2, padding=1),
+            relu1=nn.ReLU(),
+            conv2=nn.Conv2d(first, second, 4, stride=2, padding=1),
+            relu2=nn.ReLU(),
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(second * (height // 4) * (width // 4), hidden),
+            relu3=nn.ReLU(),
+            fc2=nn.Linear(hidden, classes),
+        )
+    )
+
+
+def cnn(shape: tuple[int, ...], classes: int, *, dropout: float = 0.5) -> nn.Module:
+    """Two 5x5 convolutions with max pooling and two dense layers; 21,840 parameters on 28x28.
+
+    (N, *shape) in [0, 1] -> logits (N, classes).
+    Source: the MNIST example of PyTorch, after LeCun et al. 1998.
+    """
+    depth, height, width = _image_shape("cnn", shape, 16)
+    left = [((side - 4) // 2 - 4) // 2 for side in (height, width)]
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(depth, 10, 5),
+            pool1=nn.MaxPool2d(2),
+            relu1=nn.ReLU(),
+            conv2=nn.Conv2d(10, 20, 5),
+            dropout1=nn.Dropout2d(dropout),
+            pool2=nn.MaxPool2d(2),
+            relu2=nn.ReLU(),
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(20 * left[0] * left[1], 50),
+            relu3=nn.ReLU(),
+            dropout2=nn.Dropout(dropout),
+            fc2=nn.Linear(50, classes),
+        )
+    )
+
+
+def _image_shape(name: str, shape: tuple[int, ...], smallest: int) -> tuple[int, int, int]:
+    if len(shape) != 3 or min(shape[1:]) < smallest:
+        raise InputError(
+            f"model {name!r} needs images (channels, height, width) of at least "
+            f"{smallest}x{smallest} pixels, got inputs of shape {tuple(shape)}; try 'mlp'"
+        )
+    depth, height, width = shape
+    return depth, height, width

@@ -1,0 +1,32 @@
+"""Architectures of published networks, whose weights are imported."""
+
+from collections import OrderedDict
+
+from torch import nn
+
+from tasks.errors import InputError
+
+
+def wk17a(shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Two strided convolutions and two dense layers (4,804 ReLUs), trained for linf 0.1.
+
+    (N, 1, 28, 28) in [0, 1] -> logits (N, 10).
+    Source: Wong & Kolter 2018, section 5; weights as converted for Tjeng et al. 2019.
+    """
+    if tuple(shape) != (1, 28, 28) or classes != 10:
+        raise InputError(
+            f"model 'wk17a' takes MNIST images (1, 28, 28) of 10 classes, "
+            f"got {tuple(shape)} and {classes}"
+        )
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(1, 16, 4, stride=2, padding=1),
+            relu1=nn.ReLU(),
+            conv2=nn.Conv2d(16, 32, 4, stride=2, padding=1),
+            relu2=nn.ReLU(),
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(1568, 100),
+            relu3=nn.ReLU(),
+            fc2=nn.Linear(100, 10),
+        )
+    )

@@ -1,0 +1,103 @@
+"""From a ModelRef to a model that can be called."""
+
+import json
+import sys
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from tasks.catalogue import MODELS
+from tasks.errors import InputError
+from tasks.job import ModelRef
+from tasks.models import weights as weights_of
+from tasks.resolve import resolve
+
+_CACHE_SIZE = 4
+_cache: OrderedDict[tuple[str, ...], "LoadedModel"] = OrderedDict()
+
+
+class LoadedModel(NamedTuple):
+    """A model in eval mode without parameter gradients; shared, never written to."""
+
+    model: nn.Module
+    weights_sha256: str
+    parameters: int  # how many numbers its parameters hold
+
+
+def build(ref: ModelRef) -> nn.Module:
+    """Builds the architecture with fresh weights drawn from torch's global generator.
+
+    Raises:
+        InputError: It cannot be found, cannot be built with these parameters, or is no module.
+    """
+    path = MODELS[ref.arch].path if ref.arch in MODELS else ref.arch
+    function = resolve(path, "model")
+    try:
+        model = function(tuple(ref.shape), ref.classes, **ref.params)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"model {ref.arch!r} cannot be built for inputs {tuple(ref.shape)}, {ref.classes} "
+            f"classes and parameters {dict(ref.params)}: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"model {ref.arch!r} gave a {type(model).__name__}, it must return a torch.nn.Module"
+        )
+    return model
+
+
+def load(
+    ref: ModelRef, weights: bytes | None, device: torch.device, import_paths: Sequence[str] = ()
+) -> LoadedModel:
+    """Builds a model and gives it its weights.
+
+    Args:
+        weights: The weights file's bytes (safetensors, or a torch state dict); None: read
+            `ref.weights`, or, where there is none either, the model brings its own.
+
+    Raises:
+        InputError: The model cannot be built, or its weights are damaged or do not fit.
+    """
+    add_import_paths(import_paths)
+    where = ref.weights or f"of {ref.model_id}"
+    if weights is None and ref.weights is not None:
+        weights = _read_file(ref)
+    digest = None if weights is None else weights_of.sha256(weights)
+    if ref.weights_sha256 is not None and digest is not None and digest != ref.weights_sha256:
+        raise InputError(f"weights {where} have SHA-256 {digest}, expected {ref.weights_sha256}")
+    identity = (json.dumps([ref.arch, dict(ref.params), ref.shape, ref.classes], sort_keys=True),)
+    key = (*identity, str(digest), str(device), *import_paths)
+    if key not in _cache:
+        torch.manual_seed(0)  # a model that draws its own weights draws the same ones everywhere
+        model = build(ref)
+        if weights is not None:
+            weights_of.put(model, weights, where)
+        if digest is None:
+            digest = weights_of.sha256(weights_of.to_bytes(model.state_dict()))
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        model = model.to(device).eval().requires_grad_(False)
+        _cache[key] = LoadedModel(model, digest, parameters)
+        if len(_cache) > _CACHE_SIZE:
+            _cache.popitem(last=False)
+    _cache.move_to_end(key)
+    return _cache[key]
+
+
+def add_import_paths(import_paths: Sequence[str]) -> None:
+    """Makes a user's own modules importable."""
+    for path in reversed(import_paths):
+        if path not in sys.path:
+            sys.path.insert(0, path)
+
+
+def _read_file(ref: ModelRef) -> bytes:
+    path = Path(str(ref.weights))
+    if not path.is_file():
+        raise InputError(f"model {ref.arch!r}: no weights file {path}")
+    return path.read_bytes()

@@ -1,0 +1,19 @@
+"""Fully connected networks."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
+
+from torch import nn
+
+
+def mlp(shape: tuple[int, ...], classes: int, *, hidden: Sequence[int] = (64, 64)) -> nn.Module:
+    """ReLU net with the given hidden widths; (N, *shape) in [0, 1] -> logits (N, classes)."""
+    widths = [prod(shape), *hidden]
+    layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+    for i, (width, following) in enumerate(pairwise(widths), start=1):
+        layers[f"fc{i}"] = nn.Linear(width, following)
+        layers[f"relu{i}"] = nn.ReLU()
+    layers[f"fc{len(widths)}"] = nn.Linear(widths[-1], classes)
+    return nn.Sequential(layers)

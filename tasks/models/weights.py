@@ -1,0 +1,86 @@
+"""Weights as bytes: deterministic safetensors out; safetensors or weights-only .pt in."""
+
+import hashlib
+import io
+import pickle
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tasks.errors import InputError
+
+
+def to_bytes(state: Mapping[str, Tensor]) -> bytes:
+    """Serialises a state dict as safetensors; equal tensors give equal bytes."""
+    from safetensors.torch import save
+
+    # clones, as safetensors refuses tensors that share memory
+    cpu = {name: state[name].detach().cpu().contiguous().clone() for name in sorted(state)}
+    return save(cpu)  # type: ignore[no-any-return]
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def put(model: nn.Module, content: bytes, where: str) -> None:
+    """Loads weights into a model.
+
+    Args:
+        where: The file or store entry that the bytes came from, for messages.
+
+    Raises:
+        InputError: Damaged bytes, or tensors that are missing, too many, of another shape, or not
+            finite.
+    """
+    state = _read(content, where)
+    wanted = model.state_dict()
+    problems = [
+        *(f"tensor {name!r} is missing" for name in wanted if name not in state),
+        *(f"tensor {name!r} is unexpected" for name in state if name not in wanted),
+        *(
+            f"tensor {name!r} has shape {tuple(state[name].shape)}, "
+            f"the model wants {tuple(wanted[name].shape)}"
+            for name in wanted
+            if name in state and state[name].shape != wanted[name].shape
+        ),
+        *(
+            f"tensor {name!r} is not finite"
+            for name, tensor in state.items()
+            if not torch.isfinite(tensor).all()
+        ),
+    ]
+    if problems:
+        more = f" and {len(problems) - 5} more problems" if len(problems) > 5 else ""
+        raise InputError(f"weights {where} do not fit the model: {'; '.join(problems[:5])}{more}")
+    model.load_state_dict(state)
+
+
+def _read(content: bytes, where: str) -> dict[str, Tensor]:
+    if content[8:9] == b"{":  # safetensors: 8 bytes of length, then a JSON header
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        try:
+            return load(content)  # type: ignore[no-any-return]
+        except SafetensorError as error:
+            raise InputError(f"weights {where} are a damaged safetensors file: {error}") from error
+    try:
+        with warnings.catch_warnings():  # of unusual pickles, which it then refuses or reads
+            warnings.simplefilter("ignore", UserWarning)
+            loaded: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
+        first_line = str(error).partition("\n")[0]
+        raise InputError(
+            f"weights {where} are neither safetensors nor a plain torch state dict: {first_line}"
+        ) from error
+    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, Mapping) or not all(
+        isinstance(value, Tensor) for value in loaded.values()
+    ):
+        raise InputError(f"weights {where} hold no state dict: save model.state_dict()")
+    return dict(loaded)

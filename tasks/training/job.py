@@ -1,0 +1,81 @@
+"""The train job."""
+
+import json
+
+from tasks.catalogue import TRAININGS
+from tasks.data.load import empty_like, splits
+from tasks.groups import seed_everything
+from tasks.job import Inputs, Job, Output
+from tasks.load import device_of, labelled_data_for
+from tasks.models import weights
+from tasks.models.load import build
+from tasks.resolve import resolve
+from tasks.rows import table
+from tasks.training.fit import Epoch
+
+
+def train(job: Job, inputs: Inputs) -> Output:
+    """Trains a model: its `models` row, a `training` row per epoch, its weights.
+
+    Params: training, parameters. The seed is the measurement's; initial weights depend on it too.
+
+    Raises:
+        FloatingPointError: The loss or the trained weights are not finite.
+    """
+    del inputs
+    m = job.measurement
+    ref, name = m.model, m.params["training"]
+    data = labelled_data_for(ref, m.dataset, "train", job.setting)
+    validation = empty_like(data)
+    if "validation" in splits(m.dataset, job.setting.data_files):
+        validation = labelled_data_for(ref, m.dataset, "validation", job.setting)
+    seed_everything(m.seed or 0, m.kind, 0)
+    model = build(ref).to(device_of(job.setting))
+    path = TRAININGS[name].path if name in TRAININGS else name
+    history: list[Epoch] = resolve(path, "training")(
+        model, data, validation, **m.params["parameters"]
+    )
+    broken = [key for key, value in model.state_dict().items() if not value.isfinite().all()]
+    if broken:
+        raise FloatingPointError(f"trained weights are not finite: {', '.join(broken)}")
+    content = weights.to_bytes(model.state_dict())
+    keys = job.keys(weights.sha256(content))
+    described = {
+        "model": m.name,
+        "arch": ref.arch,
+        "training": name,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "spec_json": _spec_json(job),
+    }
+    columns = {
+        "epoch": [epoch.epoch for epoch in history],
+        "loss": [epoch.loss for epoch in history],
+        "train_accuracy": [epoch.train_accuracy for epoch in history],
+        "val_accuracy": [epoch.val_accuracy for epoch in history],
+        "seconds": [epoch.seconds for epoch in history],
+        "loss_terms": [_terms(epoch) for epoch in history],
+    }
+    tables = {
+        "models": table("models", keys, None, described, n=1),
+        "training": table("training", keys, None, columns, n=len(history)),
+    }
+    return Output(tables, {f"models/{m.measurement_id}.safetensors": content})
+
+
+def _terms(epoch: Epoch) -> list[dict[str, object]]:
+    return [{"name": name, "value": value} for name, value in epoch.loss_terms.items()]
+
+
+def _spec_json(job: Job) -> str:
+    m = job.measurement
+    spec = {
+        "arch": m.model.arch,
+        "params": dict(m.model.params),
+        "shape": list(m.model.shape),
+        "classes": m.model.classes,
+        "training": m.params["training"],
+        "parameters": dict(m.params["parameters"]),
+        "dataset": m.dataset,
+        "seed": m.seed,
+    }
+    return json.dumps(spec, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,34 @@
+"""Small sweeps for tests."""
+
+from pathlib import Path
+
+from orchestrator.plan import Places, Plan, plan
+from orchestrator.spec import SweepSpec
+from orchestrator.sweep_file import from_document
+from orchestrator.yaml_file import parse
+
+SMALL = """\
+name: small
+dataset: digits
+seeds: [0, 1]
+models:
+  mlp: {hidden: [16]}
+trainings:
+  standard: {epochs: 1}
+attacks:
+  pgd: {attack: LinfPGD, eps: [0.05, 0.1], steps: 2}
+ood:
+  energy: {sets: [photo_patches]}
+calibration:
+  temperature:
+verification:
+  linf: {verifier: milp, eps: 0.02, samples: 100, time_limit_seconds: 5}
+"""
+
+
+def spec_of(text: str, folder: Path | None = None) -> SweepSpec:
+    return from_document(parse(text, "sweep.yaml"), folder or Path.cwd(), text)
+
+
+def plan_of(text: str, folder: Path | None = None, nets_dir: Path | None = None) -> Plan:
+    return plan(spec_of(text, folder), Places(Path("data"), nets_dir))

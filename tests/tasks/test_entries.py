@@ -1,0 +1,94 @@
+"""The catalogue against the functions behind it."""
+
+import inspect
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tasks import catalogue
+from tasks.attacks.foolbox_attacks import foolbox_class
+from tasks.catalogue import ATTACKS, CALIBRATIONS, CORRUPTIONS, DATASETS, MODELS, SCORERS, TRAININGS
+from tasks.data.idx import SHA256
+from tasks.data.load import Labelled
+from tasks.resolve import resolve
+
+SEAMS = {
+    "MODELS": (MODELS, ["shape", "classes"]),
+    "TRAININGS": (TRAININGS, ["model", "train", "validation"]),
+    "SCORERS": (SCORERS, ["model", "images"]),
+    "CORRUPTIONS": (CORRUPTIONS, ["images", "severity"]),
+    "CALIBRATIONS": (CALIBRATIONS, ["logits", "labels"]),
+}
+ENTRIES = [
+    pytest.param(entry, seam, id=f"{family}-{name}")
+    for family, (entries, seam) in SEAMS.items()
+    for name, entry in entries.items()
+]
+
+
+@pytest.mark.parametrize(("entry", "seam"), ENTRIES)
+def test_parameters_and_defaults_are_the_functions(entry: catalogue.Entry, seam: list[str]) -> None:
+    parameters = inspect.signature(resolve(entry.path, "entry")).parameters
+    positional = [p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert positional == seam
+    keywords = {p.name: p.default for p in parameters.values() if p.kind is p.KEYWORD_ONLY}
+    expected = {
+        name: inspect.Parameter.empty if isinstance(default, type) else default
+        for name, default in entry.parameters.items()
+    }
+    assert keywords == expected
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_foolbox_takes_the_parameters(name: str) -> None:
+    attack = ATTACKS[name]
+    assert attack.path.startswith("foolbox.")
+    kind = foolbox_class(attack.path)
+    known = inspect.signature(kind.__init__).parameters
+    for parameter in [*attack.parameters, *attack.fixed]:
+        assert parameter.replace("rel_step_size", "rel_stepsize") in known
+    foolbox = pytest.importorskip("foolbox")
+    fixed = issubclass(kind, foolbox.attacks.base.FixedEpsilonAttack)
+    assert attack.gives == ("fixed_eps" if fixed else "min_norm")
+
+
+def test_data_files_have_checksums() -> None:
+    assert {file for entry in DATASETS.values() for file in entry.files} == set(SHA256)
+
+
+def filled(parameters: catalogue.Parameters) -> dict[str, Any]:
+    return {k: 0.1 if v is float else v for k, v in parameters.items()}
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_every_training_runs(name: str) -> None:
+    torch.manual_seed(0)
+    data = Labelled(torch.rand(30, 1, 4, 4), torch.randint(3, (30,)))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    before = model[1].weight.detach().clone()
+    function = resolve(TRAININGS[name].path, "training")
+    history = function(model, data, data, **{**filled(TRAININGS[name].parameters), "epochs": 2})
+    assert [epoch.epoch for epoch in history] == [1, 2]
+    assert model[1].weight.isfinite().all()
+    assert not torch.equal(model[1].weight, before)
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_every_scorer_runs(name: str) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    scores = resolve(SCORERS[name].path, "scorer")(
+        model, torch.rand(5, 1, 4, 4), **SCORERS[name].parameters
+    )
+    assert scores.shape == (5,)
+    assert scores.isfinite().all()
+
+
+def test_jobs_load_no_library_that_only_some_need() -> None:
+    optional = ("foolbox", "ortools", "sklearn", "pooch", "ray", "streamlit", "orchestrator")
+    code = f"import sys, tasks.jobs; print([m for m in {optional} if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert loaded.stdout.strip() == b"[]"
