@@ -74,7 +74,15 @@ def test_jobs_are_made_as_they_are_asked_for():
         "seeds:", "resources: {attack: {samples_per_job: 1}}\nseeds:"
     )
     plan = plan_of(text)
-    jobs = next_jobs(plan, trained(plan).get, {}, {}, lambda p: float(p.measurement.kind == "attack"))  # type: ignore[arg-type]
+    done = trained(plan)
+    first_attacks = {"attack": 9.0}
+    jobs = next_jobs(
+        plan,
+        lambda key: done.get(key, ()),
+        {},
+        {},
+        lambda p: first_attacks.get(p.measurement.kind, 0.0),
+    )
     assert next(jobs).stop == 1
 
 

@@ -1,0 +1,278 @@
+"""The command line, in this process, inline, on the embedded digits."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from orchestrator import cli
+from tests.stores import all_rows
+from tests.sweeps import SMALL
+
+TINY = SMALL.replace("seeds: [0, 1]", "seeds: [0]\nsamples: 100").replace(
+    "steps: 2", "steps: 2, group_size: 50"
+)
+
+
+@pytest.fixture
+def robsweep(tmp_path, monkeypatch, capsys):
+    """Runs a command in a folder of its own: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("STORE", "DATA_DIR", "NETS_DIR"):
+        monkeypatch.delenv(f"ROBSWEEP_{name}", raising=False)
+    monkeypatch.setenv("ROBSWEEP_ADDRESS", "inline")
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["robsweep", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out, err = capsys.readouterr()
+        return caught.value.code or 0, out, err
+
+    return call
+
+
+def sweep(text=TINY, name="sweep.yaml"):
+    from pathlib import Path
+
+    Path(name).write_text(text)
+    return name
+
+
+def store_files(tmp_path):
+    return sorted(p for p in tmp_path.rglob("*") if "results" in p.parts and p.is_file())
+
+
+def test_a_sweep_from_plan_to_leaderboard(robsweep, tmp_path):
+    code, out, _ = robsweep("plan", sweep())
+    assert code == 0
+    assert not (tmp_path / "results").exists()
+    code, out, err = robsweep("run", "sweep.yaml")
+    assert code == 0, err
+    for column in ("clean_accuracy", "robust_accuracy", "verified_accuracy", "ece", "auroc"):
+        assert column in out
+    assert "n=100" in out
+    jobs = all_rows(tmp_path / "results", "jobs").num_rows
+    code, again, _ = robsweep("run", "sweep.yaml")
+    assert (code, again) == (0, out)
+    assert all_rows(tmp_path / "results", "jobs").num_rows == jobs
+    code, out, _ = robsweep("status", "--json")
+    progress = {row["kind"]: row for row in json.loads(out)["small"]}
+    assert progress["attack"]["done"] == progress["attack"]["wanted"] == 100
+    for table in ("attacks", "calibration", "ood", "verification"):
+        code, out, _ = robsweep("show", "small", "--table", table, "--format", "csv")
+        assert code == 0
+        assert len(out.splitlines()) > 1, table
+    code, out, _ = robsweep("check")
+    assert code == 0
+    assert "0 failed, 0 missing" in out
+    code, out, _ = robsweep("compact")
+    assert code == 0
+    assert robsweep("check")[0] == 0
+    assert robsweep("run", "sweep.yaml")[1] == again
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "absent.yaml"], "No such file"),
+        (["run", "sweep.yaml", "--only", "atack"], "did you mean 'attack'"),
+        (["show", "small"], "not a robsweep store"),
+        (["status"], "not a robsweep store"),
+        (["check"], "not a robsweep store"),
+        (["list", "atacks"], "did you mean 'attacks'"),
+        (["explain", "nonsense"], "not a robsweep store"),
+        (["data", "fetch", "mnst"], "mnist"),
+        (["eval", "mlp", "--dataset", "digits"], "--weights"),
+        (["eval", "net.onnx", "--dataset", "digits"], "ONNX"),
+        (["eval", "mlp", "--dataset", "digits", "--weights", "w", "--norm", "l3"], "l2"),
+        (["eval", "mlp", "--dataset", "digits", "--weights", "absent.pt"], "absent.pt"),
+    ],
+)
+def test_wrong_input_is_one_message_and_exit_2(robsweep, tmp_path, words, message):
+    sweep()
+    code, out, err = robsweep(*words)
+    assert code == 2
+    assert out == ""
+    assert message in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "results").exists()
+
+
+def bad_module(body):
+    from pathlib import Path
+
+    Path("mine.py").write_text("import torch\nfrom torch import nn\n" + body)
+    return sweep(TINY.replace("mlp: {hidden: [16]}", 'net: {arch: "mine:net"}'))
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("def net(shape, classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, 7))", "7"),
+        (
+            "class Net(nn.Linear):\n"
+            "    def forward(self, x): return super().forward(x.flatten(1)) / 0\n"
+            "def net(shape, classes): return Net(64, 10)",
+            "finite",
+        ),
+        ("def other(): ...", "net"),
+        ("import nowhere_to_be_found", "nowhere_to_be_found"),
+        ("def net(shape, classes): return 3", "mine:net"),
+    ],
+)
+def test_a_model_that_is_none_ends_before_anything_is_written(robsweep, tmp_path, body, message):
+    code, _, err = robsweep("run", bad_module(body))
+    assert code == 2, err
+    assert message in err
+    assert "Traceback" not in err
+    assert not store_files(tmp_path)
+    sys.modules.pop("mine", None)
+
+
+def test_missing_and_damaged_data_end_before_anything_is_written(robsweep, tmp_path):
+    text = TINY.replace("dataset: digits", "dataset: mnist").replace("photo_patches", "notmnist")
+    code, _, err = robsweep("run", sweep(text))
+    assert code == 2
+    assert "robsweep data fetch" in err
+    folder = tmp_path / "data" / "mnist"
+    folder.mkdir(parents=True)
+    for part in ("t10k", "train"):
+        for what in ("images-idx3", "labels-idx1"):
+            (folder / f"{part}-{what}-ubyte.gz").write_bytes(b"not gzip")
+    code, _, err = robsweep("run", "sweep.yaml")
+    assert code == 2
+    assert "t10k" in err
+    assert not store_files(tmp_path)
+
+
+def imported(**tensors):
+    text = TINY.split("trainings:")[0] + TINY[TINY.index("attacks:") :]
+    save_file(tensors, "net.safetensors")
+    return sweep(text.replace("hidden: [16]", "hidden: [16], weights: net.safetensors"))
+
+
+def weights(rng):
+    return {
+        "fc1.weight": rng.normal(size=(16, 64)).astype(np.float32) * 0.1,
+        "fc1.bias": np.zeros(16, np.float32),
+        "fc2.weight": rng.normal(size=(10, 16)).astype(np.float32),
+        "fc2.bias": np.zeros(10, np.float32),
+    }
+
+
+def test_corrupted_weights_end_before_anything_is_written(robsweep, tmp_path):
+    good = weights(np.random.default_rng(0))
+    code, _, err = robsweep("run", imported(**good))
+    assert code == 0, err
+    bad = {
+        "wrong shape": {**good, "fc2.weight": good["fc2.weight"][:5]},
+        "missing": {"fc1.weight": good["fc1.weight"]},
+        "nan": {**good, "fc2.bias": np.full(10, np.nan, np.float32)},
+    }
+    for tensors in bad.values():
+        code, _, err = robsweep("run", imported(**tensors), "--store", "results2")
+        assert code == 2
+        assert "Traceback" not in err
+        assert not (tmp_path / "results2").exists()
+    (tmp_path / "net.safetensors").write_bytes(b"garbage" * 100)
+    code, _, err = robsweep("run", "sweep.yaml", "--store", "results2")
+    assert code == 2
+    assert "net.safetensors" in err or "weights" in err
+
+
+def test_eval_of_one_model(robsweep, tmp_path):
+    imported(**weights(np.random.default_rng(0)))
+    code, out, err = robsweep(
+        "eval", "mlp", "--dataset", "digits", "--weights", "net.safetensors", "--eps", "8/255"
+    )
+    assert code == 2  # a 16-unit net does not fit the default architecture
+    assert "do not fit the model" in err
+    (tmp_path / "mine.py").write_text(
+        "from tasks.models.mlp import mlp\n"
+        "def net(shape, classes): return mlp(shape, classes, hidden=(16,))\n"
+    )
+    command = ["eval", "mine:net", "--dataset", "digits", "--weights", "net.safetensors"]
+    command += ["--eps", "8/255", "--samples", "100", "--verify", "10", "--time-limit", "5"]
+    code, out, err = robsweep(*command)
+    assert code == 0, err
+    assert "verified_accuracy" in out
+    sys.modules.pop("mine", None)
+
+
+def test_a_failing_job_says_how_to_reproduce_it(robsweep, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "def attack(model, images, labels, eps):\n    raise ArithmeticError('no luck')\n"
+    )
+    text = TINY.replace("attack: LinfPGD,", 'attack: "mine:attack", norm: linf,')
+    text = text.replace(", steps: 2", "")
+    code, out, err = robsweep("run", sweep(text))
+    assert code == 1
+    assert "clean_accuracy" in out  # the others went on
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("reproduce here: robsweep explain attack-")
+    words = last.split("robsweep ")[1].split()
+    code, out, _ = robsweep(*[word for word in words if word != "--run"])
+    assert code == 0
+    assert "ArithmeticError: no luck" in out
+    assert "Traceback" in out
+    with pytest.raises(ArithmeticError, match="no luck"):
+        robsweep(*words)
+    (tmp_path / "mine.py").write_text(
+        "def attack(model, images, labels, eps):\n    return images\n"
+    )
+    sys.modules.pop("mine", None)
+    code, _, err = robsweep("run", "sweep.yaml")  # mended code is another measurement
+    assert code == 0, err
+    sys.modules.pop("mine", None)
+
+
+def test_an_attack_is_six_lines_of_yours(robsweep, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "def sign_noise(model, images, labels, eps):\n"
+        "    noise = torch.sign(torch.randn_like(images))\n"
+        "    return images + eps * noise\n"
+    )
+    text = TINY.replace("attack: LinfPGD,", 'attack: "mine:sign_noise", norm: linf,')
+    code, _, err = robsweep("run", sweep(text.replace(", steps: 2", "")))
+    assert code == 0, err
+    rows = all_rows(tmp_path / "results", "attacks")
+    assert set(rows["check"].to_pylist()) == {"ok"}
+    sys.modules.pop("mine", None)
+
+
+def test_contradicting_results_end_with_exit_3(robsweep, tmp_path):
+    from orchestrator.store import Store
+    from orchestrator.writer import Finished, Writer
+    from tasks.rows import Keys, schema, table
+
+    assert robsweep("run", sweep())[0] == 0
+    proved = next(
+        row
+        for row in all_rows(tmp_path / "results", "verification").to_pylist()
+        if row["verdict"] == "verified"
+    )
+    store = Store.open(tmp_path / "results")
+    writer = Writer(store, "planted")
+    key = "attack-ffffffffffffffff"
+    keys = Keys(key, proved["model_id"], "w", "digits", "test", 0)
+    columns = {"attack": "a", "norm": "linf", "eps": 0.02, "success": True, "check": "ok"}
+    columns["distance"] = 0.01
+    rows = table("attacks", keys, [proved["sample"]], columns)
+    row = dict.fromkeys(schema("jobs").names) | {"measurement_id": key, "status": "done"}
+    sample = proved["sample"]
+    writer.commit([Finished(key, sample, sample + 1, 0, row, {"attacks": rows})])
+    code, _, err = robsweep("run", "sweep.yaml")
+    assert code == 3
+    assert "proved robust and yet broken" in err
+
+
+def test_lists_show_parameters_and_sources(robsweep):
+    for family in ("attacks", "models", "trainings", "scorers", "datasets", "verifiers"):
+        code, out, _ = robsweep("list", family)
+        assert code == 0
+        assert out
+    assert "rel_step_size=" in robsweep("list", "attacks")[1]
