@@ -1,0 +1,102 @@
+"""All models of one sweep side by side."""
+
+from typing import Any
+
+import polars as pl
+import streamlit as st
+
+from dashboards.charts import LEGEND, NORMS, bracket_bars, bracket_chart, label
+from dashboards.chosen import choose_sweep, next_step
+from dashboards.live import show_alarms, show_progress
+from orchestrator.report import counted, eps_text, interval
+
+METRICS = {
+    "clean_accuracy": "Clean accuracy",
+    "robust_accuracy": "Robust accuracy",
+    "verified_accuracy": "Verified accuracy",
+    "auroc": "AUROC",
+    "ece": "ECE",
+    "ece_scaled": "ECE, scaled",
+}
+
+
+def page() -> None:
+    chosen = choose_sweep("Leaderboard")
+    if chosen is None:
+        return
+    table = chosen.table("leaderboard")
+    show_alarms(chosen.alarms())
+    show_progress(chosen)
+    known = [name for name in METRICS if table[name].is_not_null().any()]
+    if not known:
+        st.info("**Nothing measured yet.** The sweep is planned.", icon=":material/hourglass:")
+        next_step("Start or resume it:", f"robsweep run FILE.yaml --store {chosen.store}")
+        return
+    norm_place, metric_place = st.columns([1, 4])
+    norms = table["norm"].drop_nulls().unique(maintain_order=True).to_list()
+    if norms:
+        norm = norm_place.segmented_control(
+            "Norm", norms, default=norms[0], required=True, format_func=NORMS.__getitem__,
+            key="norm", bind="query-params", help="What measures a perturbation",
+        )  # fmt: skip
+        table = table.filter(pl.col("norm") == norm)
+    metrics = metric_place.pills(
+        "Metrics", known, selection_mode="multi", default=known, format_func=METRICS.__getitem__,
+        key="metrics", bind="query-params",
+    )  # fmt: skip
+    show_brackets(table)
+    show_table(table, metrics)
+
+
+def show_brackets(table: pl.DataFrame) -> None:
+    bars = bracket_bars(table)
+    if bars.is_empty():
+        return
+    st.subheader("Robustness bracket")
+    st.markdown(LEGEND)
+    best = bars.group_by("name").agg(pl.col("upper").mean()).sort("upper", "name")
+    order = best["name"].to_list()[::-1]
+    balls = bars["ball"].unique(maintain_order=True).to_list()
+    columns = st.columns(min(3, len(balls)), gap="medium")
+    for index, ball in enumerate(balls):
+        with columns[index % len(columns)]:
+            st.markdown(f"**{ball}**")
+            st.altair_chart(bracket_chart(bars.filter(pl.col("ball") == ball), order))
+    st.caption(
+        "The true robustness of a model lies between what is proved and what survives every attack "
+        "and counterexample, counted on the same samples. The tick is the accuracy without any "
+        "attack, on all of its samples."
+    )
+
+
+def show_table(table: pl.DataFrame, metrics: list[str]) -> None:
+    st.subheader("Models")
+    rows = []
+    for row in table.iter_rows(named=True):
+        cells: dict[str, Any] = {"Model": label(row), "eps": eps_text(row["eps"])}
+        for name in metrics:
+            cells[name] = None if row[name] is None else 100 * row[name]
+            cells[f"{name}_limits"] = f"{interval(name, row)}  {counted(name, row)}".strip()
+        rows.append(cells)
+    config: dict[str, Any] = {
+        "Model": st.column_config.TextColumn(pinned=True),
+        "eps": st.column_config.TextColumn(pinned=True, help="Radius of the ball"),
+    }
+    for name in metrics:
+        config[name] = st.column_config.NumberColumn(METRICS[name], format="%.1f %%")
+        config[f"{name}_limits"] = st.column_config.TextColumn("95 % interval, n")
+    # an all-null first part of a column must not decide its type
+    shown = pl.DataFrame(rows, infer_schema_length=None)
+    height = min(38 + 36 * len(shown), 800)
+    st.dataframe(shown, hide_index=True, column_config=config, placeholder="–", height=height)
+    hardest = table["auroc_of"].drop_nulls().unique(maintain_order=True).to_list()
+    of = f" (here: {', '.join(hardest)})" if hardest else ""
+    st.caption(
+        "**Robust accuracy**: survives all attacks of the norm together. **Verified accuracy**: "
+        f"proved robust. **AUROC**: how well the first scorer tells the hardest set{of} from the "
+        "model's own data. **ECE**: expected calibration error, lower is better; scaled: after "
+        "fitting a temperature. n=250/1000: 250 of the 1000 samples asked for have run."
+    )
+
+
+page()

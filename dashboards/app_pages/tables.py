@@ -1,0 +1,49 @@
+"""Every table of `robsweep show`, for reading and for download."""
+
+from typing import get_args
+
+import polars as pl
+import streamlit as st
+
+from dashboards.chosen import choose_sweep
+from orchestrator.report import readable, render
+from orchestrator.results import TableName
+
+TERMS = {
+    "leaderboard": "One row per model, norm and eps; the bracket is on samples with both sides.",
+    "attacks": "One row per attack and eps; `worst_case` is all attacks of a norm together. "
+    "attack_success_rate: among the samples that were classified correctly. median_distance: of "
+    "the closest adversarial found, over all samples.",
+    "calibration": "ece, rms_ce, mce: mean, root mean square and largest gap between confidence "
+    "and accuracy over 15 bins. brier and nll: lower is better.",
+    "ood": "Higher scores mean more OOD. fpr95_ood_pos: share of the model's own data flagged when "
+    "95 % of OOD is caught; fpr95_id_pos: share of OOD accepted when 95 % of own data is.",
+    "shift": "Accuracy and calibration under corruptions, and their mean error.",
+    "verification": "Samples by final verdict: a proof beats a timeout, that an unknown.",
+}
+
+
+def page() -> None:
+    chosen = choose_sweep("Tables")
+    if chosen is None:
+        return
+    names: list[TableName] = list(get_args(TableName))[1:]
+    name = st.segmented_control(
+        "Table", names, default=names[0], required=True, key="table", bind="query-params"
+    )
+    table = chosen.table(name)
+    models = table["model"].unique(maintain_order=True).to_list()
+    picked = st.pills("Models", models, selection_mode="multi", key="models", bind="query-params")
+    if picked:
+        table = table.filter(pl.col("model").is_in(picked))
+    if table.is_empty():
+        st.info(f"**This sweep asks for no {name}.**", icon=":material/inbox:")
+        return
+    st.dataframe(readable(table), hide_index=True, height=min(38 + 36 * len(table), 700))
+    st.caption(TERMS[name])
+    st.download_button(
+        "CSV", render(table, "csv"), f"{chosen.sweep}-{name}.csv", icon=":material/download:"
+    )
+
+
+page()

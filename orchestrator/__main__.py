@@ -1,0 +1,5 @@
+"""`python -m orchestrator` is `robsweep`."""
+
+from orchestrator.cli import main
+
+main()
