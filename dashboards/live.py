@@ -14,8 +14,8 @@ def show_alarms(alarms: pl.DataFrame) -> None:
     samples = alarms.n_unique(["model_id", "norm", "sample"])
     st.error(
         f"**Soundness alarm: {samples} {'sample is' if samples == 1 else 'samples are'} proved "
-        "robust and yet broken inside the proved ball.** A verifier or an attack is wrong: do not "
-        "publish these numbers before `robsweep recheck` has told which.",
+        "robust and yet broken inside the proved ball.** A verifier or an attack is wrong: publish "
+        "none of these numbers before you know which.",
         icon=":material/warning:",
     )
     with st.expander("Which samples"):

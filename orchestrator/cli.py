@@ -180,7 +180,10 @@ def show(
     if style not in report.FORMATS:
         raise InputError(f"--format {style!r}{did_you_mean(style, report.FORMATS)}")
     frame = Results.open(_settings(store).store).table(name, table)
-    print(report.render(frame, style), end="")
+    if table == "leaderboard" and style == "text":
+        print(report.leaderboard_text(frame), end="")
+    else:
+        print(report.render(frame, style), end="")
 
 
 @app.command()
@@ -264,7 +267,7 @@ def fetch(
     from tasks.data.fetch import fetch as fetch_data
 
     folder = _settings(data_dir=data_dir).data_dir
-    fetch_data(name, folder)
+    fetch_data(name, str(folder))
     print(f"{name} is in {folder}")
 
 
@@ -313,12 +316,12 @@ def _run(
     options = Options(retry=again, limit=limit, fail_fast=fail_fast)
     summary = session.run(spec, settings, options, frozenset(only))
     results = Results.open(settings.store)
-    print(report.render(results.table(spec.name, "leaderboard"), "text"), end="")
+    print(report.leaderboard_text(results.leaderboard(spec.name)), end="")
     alarms = results.alarms(spec.name)
     if alarms.height:
         raise ContradictionError(
-            f"{alarms.height} samples are proved robust and yet broken: "
-            f"a proof or an attack is wrong\n{report.render(alarms, 'text')}"
+            f"{alarms.n_unique(['model_id', 'norm', 'sample'])} samples are proved robust and yet "
+            f"broken: a proof or an attack is wrong\n{report.render(alarms, 'text')}"
         )
     raise typer.Exit(_report(summary, spec.name, settings.store))
 

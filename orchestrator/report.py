@@ -47,6 +47,21 @@ def render(table: pl.DataFrame, form: Format) -> str:
     return _text(header, rows, numeric)
 
 
+def leaderboard_text(table: pl.DataFrame) -> str:
+    """The leaderboard as two tables that fit a terminal: one row per ball, one row per model."""
+    balls = ("norm", "eps", "robust_accuracy", "verified_accuracy", "bracket")
+    whole = ("clean_accuracy", "ece", "ece_scaled", "auroc")
+    keys = ["model", "training", "seed"]
+
+    def of(metrics: Sequence[str]) -> list[str]:
+        return [name for name in table.columns if _base(name) in metrics]
+
+    per_ball = table.select(*keys, *of(balls)).filter(pl.col("eps").is_not_null())
+    per_model = table.select(*keys, *of((*whole, "auroc_of"))).unique(maintain_order=True)
+    shown = [per_model, per_ball] if len(per_ball) else [per_model]
+    return "\n".join(render(part, "text") for part in shown)
+
+
 def readable(table: pl.DataFrame) -> pl.DataFrame:
     """The table with one text column per metric."""
     names = [name for name in _bases(table) if name not in _HIDDEN and not _empty(table, name)]
@@ -105,15 +120,18 @@ def eps_text(eps: float | None) -> str:
     return f"{of_255:g}/255" if len(repr(eps)) > 6 and of_255.is_integer() else f"{eps:g}"
 
 
+def _base(name: str) -> str:
+    return name.removesuffix(next((part for part in _PARTS if name.endswith(part)), ""))
+
+
 def _bases(table: pl.DataFrame) -> list[str]:
     """Column names without the parts of a metric; `bracket` has only parts."""
     names = []
     for name in table.columns:
-        suffix = next((part for part in _PARTS if name.endswith(part)), "")
-        base = name.removesuffix(suffix)
-        if base not in names and (not suffix or base in table.columns or base in PERCENT):
+        base = _base(name)
+        if base not in names and (base == name or base in table.columns or base in PERCENT):
             names.append(base)
-        elif suffix and base not in names:
+        elif base != name and base not in names:
             names.append(name)
     return names
 

@@ -1,4 +1,4 @@
-"""Stand-ins for `tasks.jobs:run` that need no torch: rows that are a pure function of the sample."""
+"""Stand-ins for `tasks.jobs:run` without torch: rows that are a pure function of the sample."""
 
 import os
 import time

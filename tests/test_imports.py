@@ -90,4 +90,6 @@ def test_only_ray_modules_name_ray():
     for file in (ROOT / "orchestrator").rglob("*.py"):
         if not file.name.startswith("ray_"):
             lines = file.read_text().splitlines()
-            assert not [line for line in lines if line.strip().startswith(("import ray", "from ray"))]
+            assert not [
+                line for line in lines if line.strip().startswith(("import ray", "from ray"))
+            ]

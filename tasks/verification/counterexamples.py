@@ -10,8 +10,7 @@ from tasks.attacks.ball import inside, pull_inside
 from tasks.models.logits import margin, raw_logits
 from tasks.verification.layers import Network
 from tasks.verification.network import read
-
-BOUNDARY = 1e-6  # below it, float32 and float64 may disagree on the sign of a margin
+from tasks.verification.verdicts import BOUNDARY
 
 
 class Subject(NamedTuple):
@@ -107,10 +106,15 @@ def checked(
         Checked(
             _check(bool(i), e, d),
             e,
-            min(abs(e), abs(d)) < BOUNDARY or (e <= 0) != (d <= 0),
+            at_boundary(e, d),
         )
         for i, e, d in zip(within, exact.tolist(), deployed.tolist(), strict=True)
     ]
+
+
+def at_boundary(exact: float, deployed: float) -> bool:
+    """Whether a margin is too near 0 for float32 and float64 to be sure of the same sign."""
+    return min(abs(exact), abs(deployed)) < BOUNDARY or (exact <= 0) != (deployed <= 0)
 
 
 def _check(within: bool, exact: float, deployed: float) -> str:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import sparse
 
-from tasks.verification.bounds import Bounds
+from tasks.verification.intervals import Bounds
 from tasks.verification.layers import (
     Affine,
     Conv,

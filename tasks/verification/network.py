@@ -68,8 +68,10 @@ class _Part(NamedTuple):
 
 
 def _chain(module: nn.Module, name: str) -> Iterator[_Part]:
+    # torch's own layers are only recognised inside another module
+    leaf = fx.Tracer().is_leaf_module(module, "")
     try:
-        traced = fx.symbolic_trace(module)
+        traced = fx.symbolic_trace(nn.Sequential(module) if leaf else module)
     except Exception as error:
         raise InputError(f"model {name}: torch.fx cannot trace it: {error}") from error
     previous: fx.Node | None = None

@@ -3,7 +3,6 @@
 import time
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from tasks.attacks.ball import box
@@ -13,16 +12,16 @@ from tasks.load import device_of, labelled_data_for, model_of
 from tasks.models.logits import margin, raw_logits
 from tasks.models.weights import to_bytes
 from tasks.verification.bounds import (
-    Bounds,
+    best_margins,
     crown,
-    interval,
     last_affine,
     margins,
     unstable_relus,
 )
-from tasks.verification.counterexamples import Subject, checked, search, subject_of
+from tasks.verification.counterexamples import Subject, at_boundary, checked, search, subject_of
+from tasks.verification.intervals import Bounds, interval
 from tasks.verification.layers import Network
-from tasks.verification.verdicts import Row, as_table, eps_of
+from tasks.verification.verdicts import BOUNDARY, Row, as_table, eps_of
 
 
 class Attack(NamedTuple):
@@ -76,53 +75,57 @@ def screen_group(
     clean = margin(raw_logits(subject.exact, images.double()), labels)
     deployed = margin(raw_logits(subject.model, images), labels)
     wrong = (clean <= 0) | (deployed <= 0)
-    upper = clean.clone()
     for i in wrong.nonzero()[:, 0].tolist():
-        rows[i] = Row("misclassified", "clean", upper_bound=upper[i].item())
+        near = at_boundary(clean[i].item(), deployed[i].item())
+        rows[i] = Row("misclassified", "clean", upper_bound=clean[i].item(), boundary=near)
     left = (~wrong).nonzero()[:, 0]
 
     found = search(subject.model, images[left], labels[left], eps, *attack)
     results = checked(subject, images[left], found.adversarials, labels[left], eps)
+    attacked: dict[int, Row] = {}
     for i, adversarial, result in zip(left.tolist(), found.adversarials, results, strict=True):
-        upper[i] = min(upper[i].item(), result.margin)
+        upper = min(clean[i].item(), result.margin)
+        row = Row("unknown", upper_bound=upper, boundary=result.boundary)
         if result.check == "ok":
-            row = Row("falsified", "attack", upper_bound=result.margin, boundary=result.boundary)
-            rows[i] = row._replace(counterexample_check="ok")
+            rows[i] = row._replace(
+                verdict="falsified", decided_by="attack", counterexample_check="ok"
+            )
             counterexamples[i] = adversarial
-        elif result.boundary:
-            # neither proof nor counterexample: the two precisions disagree, or nearly so
-            rows[i] = Row("unknown", upper_bound=upper[i].item(), boundary=True)
-            rows[i] = rows[i]._replace(counterexample_check=result.check)
+        else:
+            # so near 0, the two precisions may disagree: neither proof nor counterexample
+            attacked[i] = row._replace(counterexample_check=result.check if row.boundary else None)
 
-    for stage in ("interval", "crown"):
-        left = torch.tensor([i for i in range(len(labels)) if i not in rows], dtype=torch.int64)
-        if len(left):
-            proved = _bounded(subject.network, images[left], labels[left], eps, stage)
-            for i, row in zip(left.tolist(), proved, strict=True):
-                if row.verdict == "verified" or stage == "crown":
-                    rows[i] = row._replace(upper_bound=upper[i].item())
+    for name, stage in (("interval", _interval), ("crown", _crown)):
+        undecided = [i for i in range(len(labels)) if i not in rows]
+        if not undecided:
+            break
+        ball = Bounds(*box(images[undecided], eps))
+        bounded = stage(subject.network, ball, labels[undecided])
+        for i, lower, count in zip(undecided, *bounded, strict=True):
+            row = attacked[i]._replace(lower_bound=lower, unstable_relus=count)
+            if lower > BOUNDARY and not row.boundary:
+                rows[i] = row._replace(verdict="verified", decided_by=name)
+            elif name == "crown":
+                rows[i] = row._replace(expected_seconds=expected_seconds(count, max(0, -lower)))
     share = (time.perf_counter() - started) / len(labels)
     return Screened([rows[i]._replace(seconds=share) for i in range(len(labels))], counterexamples)
 
 
-def _bounded(network: Network, images: Tensor, labels: Tensor, eps: float, stage: str) -> list[Row]:
-    ball = Bounds(*box(images, eps))
-    bounds = crown(network, ball) if stage == "crown" else interval(network, ball)
-    back_to = 0 if stage == "crown" else last_affine(network)
-    lower = margins(network, bounds, labels, back_to=back_to).amin(1).tolist()
-    unstable = unstable_relus(network, bounds).tolist()
-    return [
-        Row("verified", stage, low, unstable_relus=count)
-        if low > 0
-        else Row(
-            "unknown",
-            None,
-            low,
-            unstable_relus=count,
-            expected_seconds=expected_seconds(count, -low),
-        )
-        for low, count in zip(lower, unstable, strict=True)
-    ]
+class _Bounded(NamedTuple):
+    lower: list[float]  # on each sample's smallest margin
+    unstable_relus: list[int]
+
+
+def _interval(network: Network, ball: Bounds, labels: Tensor) -> _Bounded:
+    bounds = interval(network, ball)
+    least = margins(network, bounds, labels, back_to=last_affine(network))
+    return _Bounded(least.amin(1).tolist(), unstable_relus(network, bounds).tolist())
+
+
+def _crown(network: Network, ball: Bounds, labels: Tensor) -> _Bounded:
+    bounds = crown(network, ball)
+    least = best_margins(network, bounds, labels)
+    return _Bounded(least.amin(1).tolist(), unstable_relus(network, bounds).tolist())
 
 
 def expected_seconds(unstable: int, gap: float) -> float:

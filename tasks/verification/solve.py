@@ -8,16 +8,22 @@ import torch
 from torch import Tensor
 
 from tasks.attacks.ball import box, pull_inside
-from tasks.groups import seed_everything
 from tasks.job import Inputs, Job, Output
 from tasks.load import device_of, labelled_data_for, model_of
 from tasks.models.logits import margin, raw_logits
 from tasks.models.weights import to_bytes
-from tasks.verification.bounds import Bounds, crown, margins, unstable_relus
-from tasks.verification.counterexamples import Checked, Subject, checked, descend, subject_of
+from tasks.verification.bounds import best_margins, crown, unstable_relus
+from tasks.verification.counterexamples import (
+    Checked,
+    Subject,
+    at_boundary,
+    checked,
+    descend,
+    subject_of,
+)
+from tasks.verification.intervals import Bounds
 from tasks.verification.milp import Milp, encode
 from tasks.verification.solver import (
-    TOLERANCE,
     Deadline,
     Race,
     SolverDiedError,
@@ -26,7 +32,7 @@ from tasks.verification.solver import (
     meaning,
     solver_named,
 )
-from tasks.verification.verdicts import Row, Verdict, as_table, eps_of
+from tasks.verification.verdicts import BOUNDARY, Row, Verdict, as_table, eps_of
 
 _POLISH_STEPS = 10
 
@@ -34,7 +40,7 @@ _POLISH_STEPS = 10
 def solve(job: Job, inputs: Inputs) -> Output:
     """One `verification` row per sample, by CROWN bounds and then one MILP per surviving class.
 
-    Params: verifier, property, norm, eps, seed, parameters (solver).
+    Params: verifier, property, norm, eps, parameters (solver).
     `job.setting.time_limit_seconds` is each sample's, from its first to its last step.
     """
     m = job.measurement
@@ -45,7 +51,6 @@ def solve(job: Job, inputs: Inputs) -> Output:
     rows: list[Row] = []
     counterexamples: dict[str, Tensor] = {}
     for sample in range(job.start, job.stop):
-        seed_everything(m.params["seed"], m.kind, sample)
         image, label = (part[sample : sample + 1].to(device) for part in data)
         question = Question(subject, image, label, eps)
         row, found = solve_one(question, solver, job.setting.time_limit_seconds)
@@ -81,7 +86,7 @@ def solve_one(question: Question, solver: str, limit: float | None) -> tuple[Row
     clean = margin(raw_logits(subject.exact, image.double()), label).item()
     deployed = margin(raw_logits(subject.model, image), label).item()
     if clean <= 0 or deployed <= 0:
-        row, found = Row("misclassified", "clean"), None
+        row, found = Row("misclassified", "clean", boundary=at_boundary(clean, deployed)), None
     else:
         row, found = _bounded(question, solver, Deadline(started, limit))
     upper = clean if row.upper_bound is None else min(clean, row.upper_bound)
@@ -93,10 +98,10 @@ def _bounded(question: Question, solver: str, deadline: Deadline) -> tuple[Row, 
     subject, image, label, eps = question
     network = subject.network
     bounds = crown(network, Bounds(*box(image, eps)))
-    least = margins(network, bounds, label)[0].tolist()
+    least = best_margins(network, bounds, label)[0].tolist()
     unstable = int(unstable_relus(network, bounds))
     row = Row("unknown", lower_bound=min(least), unstable_relus=unstable)
-    others = sorted((c for c, low in enumerate(least) if low <= 0), key=least.__getitem__)
+    others = sorted((c for c, low in enumerate(least) if low <= BOUNDARY), key=least.__getitem__)
     if not others:
         return row._replace(verdict="verified", decided_by="crown"), None
     if deadline.passed():
@@ -104,7 +109,7 @@ def _bounded(question: Question, solver: str, deadline: Deadline) -> tuple[Row, 
     race = Race(solver, int(label), tuple(others), deadline)
     end = _raced(question, encode(network, bounds), race)
     for other in end.proved:
-        least[other] = TOLERANCE
+        least[other] = BOUNDARY
     row = row._replace(
         verdict=end.verdict,
         decided_by="milp" if end.verdict in ("verified", "falsified") else None,

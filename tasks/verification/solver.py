@@ -20,10 +20,8 @@ import numpy as np
 
 from tasks.errors import InputError
 from tasks.verification.milp import Milp, margin_row
+from tasks.verification.verdicts import BOUNDARY
 
-# Solvers accept rows violated by 1e-6. So a class counts as beaten only where even a margin of
-# this size is infeasible; a point between 0 and it is neither proof nor counterexample.
-TOLERANCE = 1e-6
 COMMAND = ("-P", "-m", "tasks.verification.solver_process")
 SOLVERS = {"scip": "gscip", "highs": "highs"}
 _LATE = 1.1  # a child is killed at this multiple of its time limit
@@ -97,7 +95,7 @@ class Race(NamedTuple):
 
 
 def answers(milp: Milp, pixels: int, race: Race) -> Generator[Answer, None, None]:
-    """Decides for one class after the other whether it can reach the label's logit.
+    """Decides for one class after the other whether the margin over it can be <= `BOUNDARY`.
 
     Close the iterator, or run it to its end, to be rid of the child.
 
@@ -123,7 +121,7 @@ def answers(milp: Milp, pixels: int, race: Race) -> Generator[Answer, None, None
             for other in race.others:
                 line = _next_line(lines, race.deadline.at(_LATE))
                 if line is None:
-                    raise SolverDiedError(f"exit code {child.wait()}: {_tail(errors)}")
+                    raise SolverDiedError(f"exit code {_exit_code(child)}: {_tail(errors)}")
                 yield Answer(other, **json.loads(line))
         finally:
             child.kill()
@@ -142,7 +140,8 @@ def _talk(
         child.stdin.write(content)  # type: ignore[union-attr]
         child.stdin.flush()  # type: ignore[union-attr]
     for line in child.stdout:  # type: ignore[union-attr]
-        lines.put(line)
+        if line.endswith(b"\n"):  # else it died while writing
+            lines.put(line)
     lines.put(None)
 
 
@@ -152,6 +151,13 @@ def _next_line(lines: "queue.Queue[bytes | None]", until: float) -> bytes | None
         return lines.get(timeout=wait)
     except queue.Empty:
         raise SolverLateError("killed 10 % after its time limit") from None
+
+
+def _exit_code(child: "subprocess.Popen[bytes]") -> int | str:
+    try:
+        return child.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        return "none, as it does not end"
 
 
 def _problem(milp: Milp, pixels: int, race: Race) -> bytes:
@@ -171,7 +177,7 @@ def _problem(milp: Milp, pixels: int, race: Race) -> bytes:
         row_lower=milp.row_lower,
         row_upper=milp.row_upper,
         margins=np.array(margins),
-        margin_bounds=TOLERANCE - np.array(constants),
+        margin_bounds=BOUNDARY - np.array(constants),
         pixels=pixels,
         solver=race.solver,
         deadline=race.deadline.at(),

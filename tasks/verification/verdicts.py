@@ -9,6 +9,10 @@ from tasks.errors import InputError
 from tasks.job import Job
 from tasks.rows import table
 
+# A margin below it may have another sign in float32 than in float64, and solvers accept points that
+# violate a constraint by as much. So `verified` means that the smallest margin is above it.
+BOUNDARY = 1e-6
+
 Verdict = Literal["verified", "falsified", "misclassified", "unknown", "timeout", "error"]
 
 

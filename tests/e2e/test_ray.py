@@ -121,7 +121,8 @@ def test_slices_and_workers_change_no_row(tmp_path, undisturbed, size, workers):
     text = SWEEP.replace("samples_per_job: 25", f"samples_per_job: {size}")
     if workers == 1:
         text = text.replace(
-            "resources: {attack: {", "resources: {predict: {num_cpus: 2, threads: 1}, attack: {num_cpus: 2, threads: 1, "
+            "resources: {attack: {",
+            "resources: {predict: {num_cpus: 2, threads: 1}, attack: {num_cpus: 2, threads: 1, ",
         )
     finish(start(tmp_path, "store", text))
     same_rows(undisturbed, tmp_path / "store", TABLES)

@@ -78,7 +78,9 @@ def test_any_cut_and_resume_gives_the_same_rows(tmp_path, limit):
 @pytest.mark.parametrize("size", [250, 500, 1000])
 def test_any_slice_size_gives_the_same_rows(tmp_path, size):
     drive_once(plan_of(SMALL), tmp_path / "a")
-    resources = f"resources: {{attack: {{samples_per_job: {size}}}, predict: {{samples_per_job: {size}}}}}"
+    resources = (
+        f"resources: {{attack: {{samples_per_job: {size}}}, predict: {{samples_per_job: {size}}}}}"
+    )
     drive_once(plan_of(SMALL.replace("seeds:", f"{resources}\nseeds:")), tmp_path / "b")
     same_rows(tmp_path / "a", tmp_path / "b", (*TABLES, "verification"))
 
@@ -123,7 +125,9 @@ def test_fail_fast_stops_after_the_first_failure(tmp_path):
 
 
 def test_a_job_past_its_limit_is_a_timeout(tmp_path):
-    plan = plan_of(SMALL.replace("seeds:", "resources: {attack: {time_limit_seconds: 0.05}}\nseeds:"))
+    plan = plan_of(
+        SMALL.replace("seeds:", "resources: {attack: {time_limit_seconds: 0.05}}\nseeds:")
+    )
     summary = drive_once(plan, tmp_path / "s", "hanging")
     assert len(summary.failures) == 2
     assert statuses(tmp_path / "s").count("timeout") == 2
@@ -143,4 +147,6 @@ def test_a_fenced_driver_stops(tmp_path):
     Writer(store, plan.name)
     reader = InputReader(plan, store, writer.snapshot)
     with pytest.raises(FencedError):
-        drive(plan, writer, InlineExecutor(), reader, [], options=Options(runner="tests.runners:rows"))
+        drive(
+            plan, writer, InlineExecutor(), reader, [], options=Options(runner="tests.runners:rows")
+        )

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from digit_jobs import train_job
 
 from tasks.job import Inputs, Output
 from tasks.jobs import run
+from tests.tasks.digit_jobs import train_job
 
 
 @pytest.fixture(autouse=True, scope="session")

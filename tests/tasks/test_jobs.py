@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from digit_jobs import MLP, job_of
 from safetensors.torch import load as read_tensors
 
 from tasks.catalogue import ATTACKS
@@ -15,6 +14,7 @@ from tasks.groups import groups
 from tasks.job import Inputs, Job, Output, Setting
 from tasks.jobs import JOBS, run
 from tasks.rows import schema
+from tests.tasks.digit_jobs import MLP, job_of
 
 GROUP = 50
 

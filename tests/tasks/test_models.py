@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from digit_jobs import MLP, job_of
 from torch import fx, nn
 
 from tasks.catalogue import MODELS
@@ -16,6 +15,7 @@ from tasks.jobs import run
 from tasks.models.load import build, load
 from tasks.models.logits import logits_of
 from tasks.models.weights import sha256, to_bytes
+from tests.tasks.digit_jobs import MLP, job_of
 
 CPU = torch.device("cpu")
 

@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-from digit_jobs import train_job
 from torch import nn
 
 from tasks.data.load import Labelled, empty_like, load
@@ -12,6 +11,7 @@ from tasks.models.mlp import mlp
 from tasks.training.adversarial import ascend, pgd
 from tasks.training.fit import Loss, fit
 from tasks.training.standard import cross_entropy, standard
+from tests.tasks.digit_jobs import train_job
 
 
 def test_training_learns_and_is_recorded(trained: Output) -> None:

@@ -1,0 +1,125 @@
+"""Random networks small enough to be checked by brute force, and the brute force."""
+
+from itertools import product
+
+import numpy as np
+import torch
+from scipy.optimize import linprog
+from torch import Tensor, nn
+
+from tasks.attacks.ball import box
+from tasks.verification.intervals import Bounds
+
+
+def dense(seed: int, *widths: int) -> nn.Sequential:
+    """Fully connected; all classes tie at the grey image, so no class wins everywhere."""
+    torch.manual_seed(seed)
+    layers: list[nn.Module] = []
+    for i in range(len(widths) - 1):
+        layers += [nn.Linear(widths[i], widths[i + 1]), nn.ReLU()]
+    net = nn.Sequential(*layers[:-1]).eval().requires_grad_(False)
+    net[-1].bias -= net(torch.full((1, widths[0]), 0.5))[0]
+    return net
+
+
+class Functional(nn.Module):
+    """Normalisation inside, function forms, a batch norm behind a pooling layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3, stride=2, padding=1, groups=2)
+        self.norm = nn.BatchNorm2d(4)
+        self.out = nn.Linear(16, 3)
+        self.register_buffer("mean", torch.rand(2, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.relu(self.conv((x - self.mean) / 0.3))
+        x = self.norm(nn.functional.max_pool2d(x, 2))
+        x = nn.functional.dropout(torch.relu(x), training=self.training)
+        return self.out(torch.flatten(x, 1))
+
+
+def convolutional(name: str) -> tuple[nn.Module, tuple[int, ...]]:
+    """A network in evaluation mode with random batch statistics, and its input shape."""
+    torch.manual_seed(1)
+    net, shape = {
+        "functional": lambda: (Functional(), (2, 8, 8)),
+        "pooled": lambda: (
+            nn.Sequential(
+                nn.Conv2d(1, 2, 3),
+                nn.MaxPool2d(3, 2, 1),
+                nn.ReLU(),
+                nn.Conv2d(2, 3, 3, padding=2, dilation=2),
+                nn.BatchNorm2d(3),
+                nn.ReLU(),
+                nn.MaxPool2d(2, 1),
+                nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(12, 4), nn.BatchNorm1d(4)),
+            ),
+            (1, 7, 7),
+        ),
+        "averaged": lambda: (
+            nn.Sequential(
+                nn.AvgPool2d(2, 1),
+                nn.Conv2d(1, 2, 3, stride=2),
+                nn.ReLU(),
+                nn.AvgPool2d(3, 2, 1),
+                nn.Identity(),
+                nn.Flatten(),
+                nn.Linear(8, 6),
+                nn.ReLU(),
+                nn.Linear(6, 3),
+            ),
+            (1, 8, 8),
+        ),
+    }[name]()
+    for part in net.modules():
+        if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.normal_(part.running_mean)
+            nn.init.uniform_(part.running_var, 0.5, 2)
+            nn.init.normal_(part.weight)
+    return net.eval().requires_grad_(False), shape
+
+
+def points_in(images: Tensor, eps: float, n: int) -> list[Tensor]:
+    """Float64 batches from the box, half of them corners."""
+    lower, upper = box(images, eps)
+    batches = []
+    for i in range(n):
+        share = torch.rand_like(lower)
+        batches.append(lower + (share.round() if i % 2 else share) * (upper - lower))
+    return batches
+
+
+def ball(images: Tensor, eps: float) -> Bounds:
+    return Bounds(*box(images, eps))
+
+
+def smallest_margin(net: nn.Sequential, image: Tensor, label: int, eps: float) -> float:
+    """The exact minimum over the box: one linear program for each activation pattern and class."""
+    linear = [
+        (one.weight.double().numpy(), one.bias.double().numpy())
+        for one in net
+        if isinstance(one, nn.Linear)
+    ]
+    hidden = sum(len(bias) for _, bias in linear[:-1])
+    limits = torch.stack(box(image.flatten(), eps), dim=1).numpy()
+    smallest = np.inf
+    for pattern in product((False, True), repeat=hidden):
+        slope, offset = np.eye(len(limits)), np.zeros(len(limits))
+        rows, bounds, used = [], [], 0
+        for weight, bias in linear[:-1]:
+            slope, offset = weight @ slope, weight @ offset + bias
+            on = np.array(pattern[used : used + len(bias)])
+            used += len(bias)
+            sign = np.where(on, -1.0, 1.0)
+            rows.append(sign[:, None] * slope)
+            bounds.append(-sign * offset)
+            slope, offset = on[:, None] * slope, on * offset
+        slope, offset = linear[-1][0] @ slope, linear[-1][0] @ offset + linear[-1][1]
+        for other in range(len(offset)):
+            if other != label:
+                cost = slope[label] - slope[other]
+                found = linprog(cost, np.vstack(rows), np.hstack(bounds), bounds=limits)
+                if found.status == 0:
+                    smallest = min(smallest, found.fun + offset[label] - offset[other])
+    return float(smallest)

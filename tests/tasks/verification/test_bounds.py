@@ -1,0 +1,90 @@
+import pytest
+import torch
+from torch import nn
+
+from tasks.verification import backward
+from tasks.verification.bounds import (
+    best_margins,
+    crown,
+    last_affine,
+    margins,
+    unstable_relus,
+)
+from tasks.verification.intervals import interval
+from tasks.verification.layers import apply
+from tasks.verification.network import read
+from tests.tasks.verification.small_nets import ball, convolutional, dense, points_in
+
+
+def _net(name: str) -> tuple[nn.Module, tuple[int, ...]]:
+    return (dense(0, 6, 12, 9, 4), (6,)) if name == "dense" else convolutional(name)
+
+
+@pytest.mark.parametrize("eps", [0.0, 0.02, 0.2])
+@pytest.mark.parametrize("name", ["dense", "functional", "pooled", "averaged"])
+def test_bounds_contain_every_layer_and_margin_of_sampled_points(name: str, eps: float) -> None:
+    module, shape = _net(name)
+    network = read(module, shape)
+    x = torch.rand(6, *shape)
+    y = torch.arange(6) % network.shapes[-1][0]
+    plain, tight = interval(network, ball(x, eps)), crown(network, ball(x, eps))
+    loose = margins(network, plain, y, back_to=last_affine(network))
+    lower = best_margins(network, tight, y)
+    for points in points_in(x, eps, 200):
+        value = points
+        for k in range(len(network.layers) + 1):
+            for b in (plain[k], tight[k]):
+                assert (b.lower <= value).all()
+                assert (value <= b.upper).all()
+            if k < len(network.layers):
+                value = apply(network.layers[k], value)
+        real = value.gather(1, y[:, None]) - value
+        real.scatter_(1, y[:, None], torch.inf)
+        assert (lower <= real).all()
+        assert (loose <= real).all()
+    if eps == 0:
+        torch.testing.assert_close(lower, real, rtol=0, atol=1e-7)
+    assert (unstable_relus(network, tight) <= unstable_relus(network, plain)).all()
+    assert (lower >= loose - 1e-12).all()
+
+
+def test_crown_is_exact_on_linear_networks() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(1, 3, 3, stride=2), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(3, 4)
+    )
+    network = read(module, (1, 6, 6))
+    x, y, eps = torch.rand(5, 1, 6, 6), torch.tensor([0, 1, 2, 3, 0]), 0.07
+    box = ball(x, eps)
+    found = margins(network, crown(network, box), y)
+    for i in range(5):
+        for other in set(range(4)) - {int(y[i])}:
+            point = box.rows(torch.tensor([i])).lower.requires_grad_()
+            logits = module.double()(point)[0]
+            difference = logits[y[i]] - logits[other]
+            (slope,) = torch.autograd.grad(difference, point)
+            lowest = difference + (slope.clamp(max=0) * (box.upper[i] - box.lower[i])).sum()
+            assert found[i, other] == pytest.approx(lowest.item(), abs=1e-7)
+            assert found[i, other] < lowest
+
+
+def test_samples_and_chunks_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, shape = convolutional("pooled")
+    network = read(module, shape)
+    x, y = torch.rand(7, *shape), torch.tensor([0, 1, 2, 3, 0, 1, 2])
+    together = margins(network, crown(network, ball(x, 0.1)), y)
+    monkeypatch.setitem(backward._CHUNK, "cpu", 10**6)
+    for i in range(7):
+        alone = margins(network, crown(network, ball(x[i : i + 1], 0.1)), y[i : i + 1])
+        torch.testing.assert_close(alone[0], together[i], rtol=1e-9, atol=1e-9)
+
+
+def test_max_pool_is_exact_where_one_input_dominates() -> None:
+    module = nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(1, 2, bias=False))
+    with torch.no_grad():
+        module[2].weight[:] = torch.tensor([[1.0], [-1.0]])
+    network = read(module, (1, 2, 2))
+    x = torch.tensor([[0.1, 0.2], [0.8, 0.3]]).reshape(1, 1, 2, 2)
+    for label, expected in ((0, 2 * 0.7), (1, -2 * 0.9)):
+        found = margins(network, crown(network, ball(x, 0.1)), torch.tensor([label]))
+        assert found[0, 1 - label] == pytest.approx(expected, abs=1e-6)

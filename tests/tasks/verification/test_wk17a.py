@@ -1,0 +1,64 @@
+"""A published network whose exact distances are known (MIPVerify)."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tasks.data.load import Labelled, load
+from tasks.job import ModelRef
+from tasks.models.load import load as load_model
+from tasks.verification.counterexamples import Subject, subject_of
+from tasks.verification.screen import Attack, screen_group
+from tasks.verification.solve import Question, solve_one
+
+pytest.importorskip("ortools")
+pytestmark = pytest.mark.data
+
+SHAPE = (1, 28, 28)
+
+
+@pytest.fixture(scope="module")
+def images(data_dir: Path) -> Labelled:
+    return load("mnist", "test", str(data_dir))
+
+
+@pytest.fixture(scope="module")
+def subject(nets_dir: Path) -> Subject:
+    file = nets_dir / "wk17a_linf0.1.safetensors"
+    ref = ModelRef("wk17a", "wk17a", {}, SHAPE, 10, weights=str(file))
+    return subject_of(load_model(ref, None, torch.device("cpu")).model, SHAPE)
+
+
+def _verdict(subject: Subject, data: Labelled, sample: int, eps: float) -> str:
+    one = slice(sample, sample + 1)
+    return solve_one(Question(subject, data.images[one], data.labels[one], eps), "gscip", 60.0)[
+        0
+    ].verdict
+
+
+def test_the_first_thirty_at_a_tenth(subject: Subject, images: Labelled) -> None:
+    torch.manual_seed(0)
+    found = screen_group(subject, images.images[:30], images.labels[:30], 0.1, Attack(20, 2))
+    verdicts = [row.verdict for row in found.rows]
+    left = [i for i, verdict in enumerate(verdicts) if verdict == "unknown"]
+    assert len(left) <= 2
+    for i in left:
+        verdicts[i] = _verdict(subject, images, i, 0.1)
+    assert [i for i, verdict in enumerate(verdicts) if verdict != "verified"] == [8]
+    assert verdicts[8] == "falsified"
+
+
+@pytest.mark.parametrize(("sample", "distance"), [(8, 0.09400), (92, 0.036517), (149, 0.04426)])
+def test_verdicts_flip_at_the_exact_distance(
+    subject: Subject, images: Labelled, sample: int, distance: float
+) -> None:
+    assert _verdict(subject, images, sample, distance * 0.995) == "verified"
+    assert _verdict(subject, images, sample, distance * 1.005) == "falsified"
+
+
+@pytest.mark.parametrize("sample", [247, 259])
+def test_misclassified_ones_are_not_falsified(
+    subject: Subject, images: Labelled, sample: int
+) -> None:
+    assert _verdict(subject, images, sample, 0.1) == "misclassified"
