@@ -36,7 +36,7 @@ def test_training_is_deterministic() -> None:
 
 @pytest.mark.parametrize("training", ["fgsm", "pgd"])
 def test_adversarial_training_makes_more_robust(training: str, trained: Output) -> None:
-    from digit_jobs import MLP
+    from tests.tasks.digit_jobs import MLP
 
     from tasks.models.load import load as load_model
 
