@@ -4,10 +4,11 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.cost import Costs
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, RobsweepError
 from orchestrator.executor import Executor
 from orchestrator.inputs import InputReader
 from orchestrator.next_jobs import is_complete, missing_ranges, next_jobs
@@ -218,7 +219,13 @@ class _Driver:
             seconds = self.plan.measurements[key].resources.time_limit_seconds
             place = replace(self.place, deadline_seconds=seconds) if seconds else self.place
             self._places[key] = place
-        self.executor.submit(job, self.reader.of(job), place)
+        try:
+            inputs = self.reader.of(job)
+        except (OSError, RobsweepError) as error:  # e.g. its weights are gone from the store
+            failed = Outcome("failed", 0.0, datetime.now(UTC), error=f"no inputs: {error}")
+            self._ended(job, failed)
+            return
+        self.executor.submit(job, inputs, place)
 
     def _ended(self, job: Job, outcome: Outcome) -> None:
         key = job.measurement.measurement_id

@@ -150,3 +150,18 @@ def test_a_fenced_driver_stops(tmp_path):
         drive(
             plan, writer, InlineExecutor(), reader, [], options=Options(runner="tests.runners:rows")
         )
+
+
+def test_lost_weights_fail_their_jobs_and_no_others(tmp_path):
+    plan = plan_of(SMALL)
+    drive_once(plan, tmp_path / "whole")
+    drive_once(plan, tmp_path / "s", limit=2)  # the two trainings
+    lost = next((tmp_path / "s" / "artifacts" / "models").iterdir())
+    lost.unlink()
+    summary = drive_once(plan, tmp_path / "s")
+    assert summary.failures
+    assert {job.measurement.model.model_id for job, _ in summary.failures} == {lost.stem}
+    assert all("no inputs" in error for _, error in summary.failures)
+    lost.write_bytes(b"weights")
+    assert not drive_once(plan, tmp_path / "s", retry=frozenset({"failed"})).failures
+    same_rows(tmp_path / "whole", tmp_path / "s", TABLES)
