@@ -314,7 +314,11 @@ def _run(
         if kind not in KINDS:
             raise InputError(f"--only {kind!r}{did_you_mean(kind, KINDS)}")
     options = Options(retry=again, limit=limit, fail_fast=fail_fast)
-    summary = session.run(spec, settings, options, frozenset(only))
+    try:
+        summary = session.run(spec, settings, options, frozenset(only))
+    except KeyboardInterrupt:  # before the first job, when there is nothing to drain
+        print("stopped; the same command again goes on from here", file=sys.stderr)
+        raise typer.Exit(1) from None
     results = Results.open(settings.store)
     print(report.leaderboard_text(results.leaderboard(spec.name)), end="")
     alarms = results.alarms(spec.name)
@@ -340,11 +344,14 @@ def _report(summary: "Summary", name: str, store: Path) -> int:
             say(f"  {job.name}  {error}")
     if summary.waiting:
         say(f"{summary.waiting} measurements wait for what failed or was not run")
+    if summary.left and not summary.failures and not summary.stopped:
+        say(f"{summary.left} samples or models are still missing: robsweep status {name}")
+        say(f"failed ones are tried again by: robsweep retry {name} --store {store}")
     if summary.failures:
         first = summary.failures[0][0].name
         say(f"try again: robsweep retry {name} --store {store}")
         say(f"reproduce here: robsweep explain {first} --run --store {store}")
-    return 1 if summary.stopped or summary.failures or summary.waiting else 0
+    return 1 if summary.stopped or summary.failures or summary.left else 0
 
 
 def main() -> None:
@@ -353,6 +360,9 @@ def main() -> None:
 
     try:
         app()
+    except OSError as error:
+        print(f"robsweep: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
     except InputError as error:
         print(f"robsweep: {error}", file=sys.stderr)
         sys.exit(2)
