@@ -107,10 +107,14 @@ def _artifact_problems(store: Store, snapshot: Snapshot) -> Iterator[str]:
             yield f"weights of {model_id} are not those it was measured with: restore the file"
 
 
-def trained_weights(store: Store, snapshot: Snapshot) -> dict[str, set[str]]:
-    """Model id -> SHA-256 of its weights, for all models trained here."""
+def trained_weights(
+    store: Store, snapshot: Snapshot, model_id: str | None = None
+) -> dict[str, set[str]]:
+    """Model id -> SHA-256 of its weights, for one model or all that were trained here."""
     found: dict[str, set[str]] = {}
     for part in snapshot.parts("models"):
+        if model_id is not None and model_id not in part.covers:
+            continue
         if not store.files.exists(part.path):  # that is a problem of its own
             continue
         rows = read_part(store.files, part.path).select(["model_id", "weights_sha256"])

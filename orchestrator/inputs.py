@@ -63,7 +63,7 @@ class InputReader:
     def _verify(self, model_id: str, content: bytes) -> None:
         assert self._store is not None
         assert self._snapshot is not None
-        digests = trained_weights(self._store, self._snapshot).get(model_id, set())
+        digests = trained_weights(self._store, self._snapshot, model_id).get(model_id, set())
         if digest(content) not in digests:
             raise StoreError(
                 f"artifacts/models/{model_id}.safetensors is not what was trained: "
