@@ -49,6 +49,12 @@ class Finding:
     seconds: float = 0.0
 
 
+def finding(claim: Claim, outcome: Outcome, detail: str, seconds: float = 0.0) -> Finding:
+    kinds: dict[str, What] = {"verified": "proof", "misclassified": "misclassified"}
+    what = kinds.get(claim.verdict, "counterexample")
+    return Finding(claim, what, outcome, detail, seconds)
+
+
 @dataclass(frozen=True)
 class Budget:
     """How much is rechecked."""

@@ -25,6 +25,7 @@ class Answer(NamedTuple):
 
     output: int
     status: str
+    late: bool  # whether it ran out of time
     bound: float | None  # a lower bound on it
     pixels: list[float] | None  # where the solver has found it smallest
 

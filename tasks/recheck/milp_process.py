@@ -45,6 +45,7 @@ def main() -> None:
         answer = {
             "output": int(output),
             "status": str(result.message),
+            "late": result.status == 1,
             "bound": float(bound) if shown else None,
             "pixels": found,
         }

@@ -55,9 +55,10 @@ def _solved(margins: list[Layer], box: Box, bounds: list[Box], limit: float) -> 
             if forward(margins, pixels[None]).min() <= 0:
                 return _refuted(margins, box, pixels, "the solver's point")
         if answer.bound is None or answer.bound <= TOLERANCE:
-            return Shown("open", f"the solver leaves it open: {answer.status}")
+            why = "its time is over" if answer.late else f"{answer.status}, bound {answer.bound}"
+            return Shown("open", f"the solver leaves it open: {why}")
     if len(answers) < len(order):
-        return Shown("open", f"{limit:g} s were not enough for the solver, or it died")
+        return Shown("open", f"the solver died, or was killed after {limit:g} s")
     return Shown("ok", "by MILP")
 
 

@@ -10,7 +10,7 @@ from tasks.errors import InputError
 from tasks.job import ModelRef, Setting
 from tasks.load import labelled_data_for
 from tasks.models.load import load
-from tasks.recheck.claims import Budget, Claim, Finding, Question, What
+from tasks.recheck.claims import Budget, Finding, Question, finding
 from tasks.recheck.counterexamples import Subject, confirm, not_the_label
 from tasks.recheck.network import read
 from tasks.recheck.proofs import Shown, derive
@@ -32,7 +32,7 @@ def recheck(
         subject = Subject(loaded.model, read(loaded.model, ref.shape))
     except InputError as error:
         for question in questions:
-            yield _finding(question.claim, Shown("open", str(error)))
+            yield finding(question.claim, "open", str(error))
         return
     for question in questions:
         claim, started = question.claim, time.monotonic()
@@ -45,7 +45,7 @@ def recheck(
             data = labelled_data_for(ref, claim.dataset, claim.split, setting)
             shown = _shown(subject, data, question, budget)
         if shown is not None:
-            yield _finding(claim, shown, time.monotonic() - started)
+            yield finding(claim, *shown, time.monotonic() - started)
 
 
 def _shown(subject: Subject, data: Labelled, question: Question, budget: Budget) -> Shown | None:
@@ -75,9 +75,3 @@ def _shown(subject: Subject, data: Labelled, question: Question, budget: Budget)
 
 
 _WORSE = ("ok", "open", "wrong")
-
-
-def _finding(claim: Claim, shown: Shown, seconds: float = 0.0) -> Finding:
-    kinds: dict[str, What] = {"verified": "proof", "misclassified": "misclassified"}
-    what = kinds.get(claim.verdict, "counterexample")
-    return Finding(claim, what, shown.outcome, shown.detail, seconds)
