@@ -1,6 +1,7 @@
 """The command line: parse, call, print. stdout carries data, stderr progress and messages."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -234,6 +235,8 @@ def recheck(
     nets_dir: NetsDir = None,
 ) -> None:
     """Check verdicts with a second implementation that shares no code with the verifier."""
+    # read when numpy is loaded: on matrices this small its threads only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     from orchestrator import recheck as again
     from orchestrator.errors import ContradictionError, InputError
     from orchestrator.results import Results

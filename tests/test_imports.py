@@ -69,6 +69,18 @@ def test_the_contract_is_torch_free(loaded, name):
     assert loaded[name] == ["tasks"]
 
 
+def test_the_recheck_loads_nothing_of_the_verifier():
+    names = [*modules("tasks/recheck"), "orchestrator.recheck", "orchestrator.counterexamples"]
+    code = "import sys, importlib; [importlib.import_module(name) for name in sys.argv[1:]]\n"
+    code += "print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *names], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found = set(done.stdout.split())
+    assert {"tasks.recheck.run", "tasks.recheck.milp_process"} <= found
+    assert not {name for name in found if name.startswith(("tasks.verification", "ortools"))}
+
+
 def test_dashboards_know_only_the_read_side():
     import ast
 

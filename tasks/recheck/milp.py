@@ -18,6 +18,7 @@ from tasks.recheck.layers import Affine, Layer, Max, Relu
 COMMAND = ("-P", "-m", "tasks.recheck.milp_process")
 # HiGHS may violate constraints by as much: a smaller bound on a margin shows nothing
 TOLERANCE = 1e-6
+_START = 5.0  # seconds that the child may take besides solving
 
 
 class Answer(NamedTuple):
@@ -77,7 +78,7 @@ def smallest(
             [sys.executable, *COMMAND],
             input=buffer.getvalue(),
             capture_output=True,
-            timeout=1.1 * limit + 5,  # the child needs a moment to start
+            timeout=1.1 * limit + _START,
             env=environment,
             check=False,
         )

@@ -7,7 +7,7 @@ import numpy as np
 from tasks.recheck.bounds import Box
 from tasks.recheck.layers import Layer, forward
 
-_RANDOM, _ROUNDS, _TRIES = 1000, 16, 64
+_RANDOM, _ROUNDS, _TRIES = 2000, 16, 64
 
 
 class Point(NamedTuple):
