@@ -34,6 +34,14 @@ def confirm(
     return not_the_label(subject, point, label)
 
 
+def refutes(subject: Subject, image: np.ndarray, label: int, eps: float, point: np.ndarray) -> bool:
+    """Whether a point shows that the label does not win in the whole box: float64 decides."""
+    if point.shape != image.shape or not inside(ball(image, eps), point.astype(np.float64).ravel()):
+        return False
+    logits = forward(subject.layers, point.reshape(1, -1))[0]
+    return bool(logits[label] <= np.delete(logits, label).max())
+
+
 def not_the_label(subject: Subject, point: np.ndarray, label: int) -> Shown:
     """Whether another class beats or ties the label at a point, in both precisions."""
     outcome: Outcome = "ok"

@@ -11,9 +11,11 @@ from tasks.job import ModelRef, Setting
 from tasks.load import labelled_data_for
 from tasks.models.load import load
 from tasks.recheck.claims import Budget, Finding, Question, finding
-from tasks.recheck.counterexamples import Subject, confirm, not_the_label
+from tasks.recheck.counterexamples import Subject, confirm, not_the_label, refutes
 from tasks.recheck.network import read
 from tasks.recheck.proofs import Shown, derive
+
+_WORSE = ("ok", "open", "wrong")
 
 
 def recheck(
@@ -54,24 +56,20 @@ def _shown(subject: Subject, data: Labelled, question: Question, budget: Budget)
     image, label = data.images[claim.sample].numpy(), int(data.labels[claim.sample])
     if claim.verdict == "misclassified":
         return not_the_label(subject, image, label)
-    own = [confirm(subject, image, label, claim.eps, point) for point in question.own]
-    others = [confirm(subject, image, label, claim.eps, point) for point in question.others]
-    holds = any(shown.outcome == "ok" for shown in own + others)
+    eps, kept = claim.eps, (*question.own, *question.others)
     if claim.verdict == "verified":
-        if holds:
+        if any(refutes(subject, image, label, eps, point) for point in kept):
             return Shown("wrong", "the store holds a counterexample that is one")
         if not question.derive:
             return None
-        seed = budget.seed + claim.sample
-        limit = budget.time_limit_seconds
-        return derive(subject.layers, image, label, claim.eps, limit, seed)
-    if own:
-        return max(own, key=lambda shown: _WORSE.index(shown.outcome))
+        limit, seed = budget.time_limit_seconds, budget.seed + claim.sample
+        return derive(subject.layers, image, label, eps, limit, seed)
+    if question.own:
+        found = [confirm(subject, image, label, eps, point) for point in question.own]
+        return max(found, key=lambda shown: _WORSE.index(shown.outcome))
     if claim.verdict != "falsified":
         return None
-    if holds:
+    found = [confirm(subject, image, label, eps, point) for point in question.others]
+    if any(shown.outcome == "ok" for shown in found):
         return Shown("ok", "by a counterexample of another measurement")
     return Shown("wrong", "its counterexample is missing or damaged")
-
-
-_WORSE = ("ok", "open", "wrong")
