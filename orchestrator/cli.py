@@ -1,6 +1,7 @@
 """The command line: parse, call, print. stdout carries data, stderr progress and messages."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -219,6 +220,43 @@ def list_entries(
     from orchestrator.listing import listing
 
     print(listing(family))
+
+
+@app.command()
+def recheck(
+    name: Annotated[str, typer.Argument(help="Sweep.")],
+    sample: Annotated[
+        int, typer.Option(min=0, help="So many proofs, drawn at random, are derived again.")
+    ] = 20,
+    seed: Annotated[int, typer.Option(help="Of that draw.")] = 0,
+    time_limit: Annotated[float, typer.Option(help="Solver seconds per proof.")] = 60.0,
+    store: StoreOption = None,
+    data_dir: DataDir = None,
+    nets_dir: NetsDir = None,
+) -> None:
+    """Check verdicts with a second implementation that shares no code with the verifier."""
+    # read when numpy is loaded: on matrices this small its threads only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from orchestrator import recheck as again
+    from orchestrator.errors import ContradictionError, InputError
+    from orchestrator.results import Results
+    from tasks.recheck.claims import Budget
+
+    if not 0 < time_limit < float("inf"):
+        raise InputError(f"--time-limit must be a positive number of seconds, got {time_limit}")
+    settings = _settings(store, data_dir, nets_dir)
+    results, budget = Results.open(settings.store), Budget(sample, seed, time_limit)
+    what = again.prepare(results, name, budget)
+    found = []
+    for one in again.findings(what, results, name, settings, budget):
+        found.append(one)
+        if one.what == "proof" or one.outcome != "ok":
+            print(f"{again.line(what, one)} ({one.seconds:.1f} s)", file=sys.stderr)
+    print(again.summary(what, found), end="")
+    outcomes = {one.outcome for one in found}
+    if "wrong" in outcomes:
+        raise ContradictionError("some verdicts do not hold: a verdict or this recheck is wrong")
+    raise typer.Exit(1 if "open" in outcomes else 0)
 
 
 @app.command()

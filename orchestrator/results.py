@@ -98,6 +98,11 @@ class Results:
         verdicts = self._wanted("verification", screens)
         return progress(planned, self.snapshot.coverage, jobs.collect(), verdicts.collect())
 
+    def verdicts(self, sweep: str) -> pl.DataFrame:
+        """All rows about the samples that a sweep verifies, whichever sweep wrote them."""
+        screens = [asked for model in models(self.plan(sweep)) for asked in model.of("screen")]
+        return self._wanted("verification", screens).collect()
+
     def alarms(self, sweep: str) -> pl.DataFrame:
         """Samples of the sweep's models that are proved robust and yet broken; should be empty.
 
