@@ -145,7 +145,7 @@ def main() -> None:
                 f"{kind}: {{samples_per_job: {size}, num_cpus: {cpus}, threads: 1}}"
                 for kind in ("attack", "predict", "score")
             )
-            text = "\n".join(quick) + f"\nresources: {{train: {{num_cpus: 2}}, {kinds}}}\n"
+            text = "\n".join(quick) + f"\nresources: {{{kinds}}}\n"
             store = f"slices{size}x{workers}"
             runs.finish(store, text)
             runs.compare(f"slices of {size}, {workers} at a time", store, whole=False)
