@@ -29,6 +29,7 @@ format: $(VENV)/ready
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("robsweep needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	@echo "Installing into $(VENV): some 1.5 GB, a minute or two"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@

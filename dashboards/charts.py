@@ -5,10 +5,10 @@ import polars as pl
 
 from orchestrator.report import cell, eps_text
 
-PROVED, OPEN = "proved", "open"
+PROVED, OPEN, UNASKED = "proved", "open", "unasked"
 LEGEND = (
     ":primary[■] proved robust &emsp; :violet[■] open: survives every attack, not proved &emsp; "
-    ":orange[**|**] clean accuracy"
+    ":gray[■] survives every attack, no proof asked for &emsp; :orange[**|**] clean accuracy"
 )  # the colours are set in .streamlit/config.toml
 NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 
@@ -44,7 +44,8 @@ def bracket_bars(leaderboard: pl.DataFrame) -> pl.DataFrame:
             "upper": high,
         }
         bars.append({**common, "part": PROVED, "start": 0.0, "stop": low})
-        bars.append({**common, "part": OPEN, "start": low, "stop": high})
+        part = OPEN if row["verified_accuracy"] is not None else UNASKED
+        bars.append({**common, "part": part, "start": low, "stop": high})
     return pl.DataFrame(bars)
 
 
@@ -73,7 +74,7 @@ def bracket_chart(bars: pl.DataFrame, order: list[str]) -> alt.LayerChart:
         y=y,
         color=alt.Color(
             "part:N",
-            scale=alt.Scale(domain=[PROVED, OPEN]),
+            scale=alt.Scale(domain=[PROVED, OPEN, UNASKED]),
             legend=None,
         ),
         tooltip=tooltip,

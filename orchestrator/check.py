@@ -6,11 +6,10 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from orchestrator.errors import StoreError
 from orchestrator.log import Part, Snapshot, done_ranges
-from orchestrator.parts import read_part
+from orchestrator.parts import decode, read_part
 from orchestrator.ranges import Ranges, intersect, subtract, total, union
 from orchestrator.results import Results
 from orchestrator.store import Store, digest
@@ -87,7 +86,7 @@ def _part_problems(store: Store, part: Part) -> Iterator[str]:
         yield f"{part.path}: its SHA-256 is not the log's: the file was changed or damaged"
         return
     try:
-        rows = pq.read_table(pa.BufferReader(content))
+        rows = decode(content)
     except pa.ArrowInvalid as error:
         yield f"{part.path}: unreadable ({error})"
         return
@@ -140,7 +139,7 @@ def _double_counts(parts: list[Part]) -> Iterator[str]:
 def _states(store: Store, snapshot: Snapshot) -> Iterator[MeasurementState]:
     failed = failed_ranges(store, snapshot)
     for sweep in store.sweeps():
-        plan = pq.read_table(pa.BufferReader(store.files.read(f"sweeps/{sweep}/plan.parquet")))
+        plan = decode(store.files.read(f"sweeps/{sweep}/plan.parquet"))
         solves = Results(store, snapshot).progress(sweep).filter(pl.col("kind") == "solve")
         for row in solves.iter_rows(named=True):  # what the screens have left open
             missing = row["wanted"] - row["done"] - row["failed"]

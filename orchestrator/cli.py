@@ -90,7 +90,8 @@ def evaluate(
     weights: Annotated[str | None, typer.Option(help="FILE.safetensors or FILE.pt.")] = None,
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
     eps: Annotated[
-        list[str] | None, typer.Option(help="Radius; may be repeated, may be 8/255.")
+        list[str] | None,
+        typer.Option(help="Radius [0.1]; may be repeated, may be 8/255. Pixels are 0 to 1."),
     ] = None,
     samples: Annotated[int | None, typer.Option(help="Test samples to attack.")] = None,
     verify: Annotated[int, typer.Option(min=0, help="Test samples to verify.")] = 0,
@@ -100,10 +101,17 @@ def evaluate(
     nets_dir: NetsDir = None,
     address: Address = None,
 ) -> None:
-    """Attack, calibrate and verify one existing model at once."""
+    """Attack, calibrate and verify one existing model at once.
+
+    Attacks: LinfPGD and LinfFastGradient, or for --norm l2 L2PGD and L2DeepFool, on the whole test
+    split without --samples. A sweep file chooses freely.
+    """
     from orchestrator.one_model import spec_for
 
+    if weights is None:
+        print("no --weights: the model is measured as its function returns it", file=sys.stderr)
     spec = spec_for(model, dataset, weights, norm, eps or ["0.1"], samples, verify, time_limit)
+    print(f"sweep {spec.name}: robsweep show {spec.name} --table attacks", file=sys.stderr)
     _run(spec, _settings(store, data_dir, nets_dir, address))
 
 
@@ -210,16 +218,20 @@ def explain(
 @app.command("list")
 def list_entries(
     family: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            help="attacks, models, trainings, scorers, corruptions, datasets or verifiers."
+            help="attacks, models, trainings, scorers, corruptions, calibrations, datasets or "
+            "verifiers; all without it."
         ),
-    ],
+    ] = None,
 ) -> None:
     """List what can be named in a sweep, with parameters, defaults and source."""
-    from orchestrator.listing import listing
+    from orchestrator.listing import FAMILIES, listing
 
-    print(listing(family))
+    if family is not None:
+        print(listing(family))
+    else:
+        print("\n\n".join(f"{name}\n{listing(name)}" for name in FAMILIES))
 
 
 @app.command()
@@ -318,7 +330,7 @@ def dash(
     """Open the dashboard on a store."""
     from orchestrator.dash import serve
 
-    raise typer.Exit(serve(_settings(store).store, port, headless=headless))
+    serve(_settings(store).store, port, headless=headless)
 
 
 def _settings(
@@ -365,7 +377,17 @@ def _run(
             f"{alarms.n_unique(['model_id', 'norm', 'sample'])} samples are proved robust and yet "
             f"broken: a proof or an attack is wrong\n{report.render(alarms, 'text')}"
         )
-    raise typer.Exit(_report(summary, spec.name, settings.store))
+    code = _report(summary, spec.name, settings.store)
+    bad = results.failed_checks(spec.name)
+    for row in bad.head(5).to_dicts():
+        names = [row[key] for key in ("model", "training", "seed") if row[key] is not None]
+        at = "" if row["eps"] is None else f" at eps {row['eps']:g}"
+        print(
+            f"attack {row['attack']!r} on {'/'.join(map(str, names))}{at} gives no number: "
+            f"{row['samples']} samples failed their check ({row['check']})",
+            file=sys.stderr,
+        )
+    raise typer.Exit(code or int(bad.height > 0))
 
 
 def _report(summary: "Summary", name: str, store: Path) -> int:

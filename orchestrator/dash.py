@@ -2,16 +2,16 @@
 
 import importlib.util
 import os
-import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from orchestrator.errors import InputError
 from orchestrator.store import Store
 
 
-def serve(store: Path, port: int, *, headless: bool) -> int:
-    """Runs the Streamlit app on a store until it is stopped; its exit code.
+def serve(store: Path, port: int, *, headless: bool) -> NoReturn:
+    """Becomes the Streamlit app on a store; does not return.
 
     Raises:
         InputError: Streamlit is not installed, or the folder is no store (none at all is fine).
@@ -29,7 +29,5 @@ def serve(store: Path, port: int, *, headless: bool) -> int:
     command += ["--server.address", "127.0.0.1", "--server.port", str(port)]
     command += ["--server.headless", str(headless).lower(), "--browser.gatherUsageStats", "false"]
     env = {**os.environ, "ROBSWEEP_STORE": str(store)}
-    try:
-        return subprocess.run(command, cwd=folder, env=env, check=False).returncode
-    except KeyboardInterrupt:
-        return 0
+    os.chdir(folder)
+    os.execve(sys.executable, command, env)  # one process: what stops the command stops the server

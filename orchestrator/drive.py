@@ -71,7 +71,7 @@ def preflight(plan: Plan, executor: Executor, reader: InputReader) -> list[Finis
             if outcome.status != "done":
                 where = f"model {job.measurement.name!r} on {job.measurement.dataset}"
                 reason = (outcome.error or "").strip()
-                raise InputError(reason if outcome.bad_input else f"{where}: {reason}")
+                raise InputError(outcome.bad_input or f"{where}: {reason}")
             finished.append(_finished(job, outcome, plan.name, 0))
     return finished
 

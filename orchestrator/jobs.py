@@ -56,7 +56,10 @@ def reproduce(store: Store, settings: Settings, name: str) -> str:
         if key in planned.measurements:
             found = planned.measurements[key]
             job = Job(found.measurement, start, stop, found.setting)
-            output = run(job, InputReader(planned, store, snapshot).of(job))
+            try:
+                output = run(job, InputReader(planned, store, snapshot).of(job))
+            except InputError as error:  # uncaught means uncaught: with its traceback
+                raise RuntimeError(str(error)) from error
             counts = ", ".join(f"{n}: {t.num_rows} rows" for n, t in output.tables.items())
             return f"{name} works here: {counts}"
     raise InputError(

@@ -183,7 +183,8 @@ def write_checkpoint(files: Files, snapshot: Snapshot) -> None:
 
 def _read_checkpoint(files: Files, key: str) -> Snapshot:
     try:
-        content = pq.read_table(pa.BufferReader(files.read(key)))
+        with pq.ParquetFile(pa.BufferReader(files.read(key)), pre_buffer=False) as file:
+            content = file.read(use_threads=False)  # as parts.decode, which needs this module
         metadata = content.schema.metadata
         epochs = {name: (e, w) for name, (e, w) in json.loads(metadata[b"epochs"]).items()}
         snapshot = Snapshot(seq=int(metadata[b"seq"]), epochs=epochs)

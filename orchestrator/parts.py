@@ -51,9 +51,22 @@ def write_part(
     return Part(path, table, rows.num_rows, content.size, digest, fingerprint(rows.schema), covers)
 
 
+def decode(content: bytes) -> pa.Table:
+    """All rows of a Parquet file, with its schema metadata.
+
+    On this thread alone: a thread of Arrow's that still holds Python's bytes when the interpreter
+    ends aborts the process.
+
+    Raises:
+        pyarrow.ArrowInvalid: It is no Parquet file, or a damaged one.
+    """
+    with pq.ParquetFile(pa.BufferReader(content), pre_buffer=False) as file:
+        return file.read(use_threads=False)
+
+
 def read_part(files: Files, path: str) -> pa.Table:
     """All rows of a part."""
-    return pq.read_table(pa.BufferReader(files.read(path))).replace_schema_metadata(None)
+    return decode(files.read(path)).replace_schema_metadata(None)
 
 
 def inspect(files: Files, path: str) -> tuple[Part, Stamp]:
@@ -63,7 +76,7 @@ def inspect(files: Files, path: str) -> tuple[Part, Stamp]:
         ValueError: It is no part, or a damaged one (`pyarrow.ArrowInvalid` is a ValueError).
     """
     content = files.read(path)
-    rows = pq.read_table(pa.BufferReader(content))
+    rows = decode(content)
     stamp = json.loads((rows.schema.metadata or {}).get(_STAMP, b"{}"))
     try:
         covers = {m: tuple((a, b) for a, b in ranges) for m, ranges in stamp["covers"].items()}

@@ -59,7 +59,10 @@ def leaderboard_text(table: pl.DataFrame) -> str:
     per_ball = table.select(*keys, *of(balls)).filter(pl.col("eps").is_not_null())
     per_model = table.select(*keys, *of((*whole, "auroc_of"))).unique(maintain_order=True)
     shown = [per_model, per_ball] if len(per_ball) else [per_model]
-    return "\n".join(render(part, "text") for part in shown)
+    text = "\n".join(render(part, "text") for part in shown)
+    if "bracket_n" in table.columns and table["bracket_n"].fill_null(0).sum():
+        text += "each share is of its own n samples; a bracket has both sides on the same ones\n"
+    return text
 
 
 def readable(table: pl.DataFrame) -> pl.DataFrame:

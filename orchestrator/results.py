@@ -119,6 +119,10 @@ class Results:
         found = contradictions(verdicts, breaks_from(hit))
         return names.join(found, on="model_id", how="inner", maintain_order="left_right")
 
+    def failed_checks(self, sweep: str) -> pl.DataFrame:
+        """Attacks whose adversarials did not pass their check; should be empty."""
+        return tables.failed_checks(models(self.plan(sweep)), self._wanted)
+
     def _wanted(self, table: str, measurements: Iterable[Asked]) -> pl.LazyFrame:
         """Rows of these measurements, on the samples that were asked for."""
         asked = list(measurements)

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -234,6 +235,8 @@ def _executor(
                 f"--address {address} needs Ray ({error}): pip install 'robsweep[cluster]', "
                 "or use --address inline"
             ) from error
+        place = "on this machine" if address == "local" else f"at {address}"
+        print(f"{spec.name}: starting Ray {place}, checking models and data", file=sys.stderr)
         ray_executor.connect(address)
         executor = ray_executor.RayExecutor(spec.resources, elastic=address != "local")
     try:

@@ -48,8 +48,8 @@ class Outcome:
     host: str = ""
     gpu: str | None = None
     peak_memory_bytes: int | None = None
-    error: str | None = None
-    bad_input: bool = False  # the job found the user's input wrong: `error` is for the user
+    error: str | None = None  # the traceback
+    bad_input: str | None = None  # the job found the user's input wrong: a message for the user
     library_versions: str | None = None
     tables: Mapping[str, pa.Table] = field(default_factory=dict)
     artifacts: Mapping[str, bytes] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Workplace:
 def work(job: Job, inputs: Inputs, place: Workplace) -> Outcome:
     """Runs a job to its outcome; raises nothing but KeyboardInterrupt."""
     started_at, start = datetime.now(UTC), time.perf_counter()
-    status, error, bad_input, output = "done", None, False, None
+    status, error, bad_input, output = "done", None, None, None
     staged: tuple[Part, ...] = ()
     artifacts: Mapping[str, bytes] = {}
     try:
@@ -82,7 +82,7 @@ def work(job: Job, inputs: Inputs, place: Workplace) -> Outcome:
     except JobTimeoutError as problem:
         status, error = "timeout", str(problem)
     except InputError as problem:
-        status, error, bad_input = "failed", str(problem), True
+        status, error, bad_input = "failed", traceback.format_exc(), str(problem)
     except Exception:  # noqa: BLE001 (any failure of a job is a row, not the end of the sweep)
         status, error = "failed", traceback.format_exc()
     return Outcome(

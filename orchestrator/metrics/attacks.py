@@ -31,6 +31,11 @@ class Distances(NamedTuple):
     mean_n: int
 
 
+def unsound(rows: pl.DataFrame) -> pl.DataFrame:
+    """The attack rows whose check failed."""
+    return rows.filter(~pl.col("success"), ~pl.col("check").is_in([*SOUND]))
+
+
 def survival(
     rows: pl.DataFrame, attacks: Collection[str], eps: float, others: Collection[str] = ()
 ) -> pl.DataFrame:
@@ -40,9 +45,10 @@ def survival(
     norm: robust accuracy never rises with eps. A min-norm attack breaks a sample at `distance <=
     eps`. So one number per row, the smallest eps it breaks, is all that is compared.
 
-    A sample is covered by an attack that has a sound row for it. Rows with a failed check (the
-    attack raised, left the ball, gave no numbers) say nothing about the model, unless the attack
-    is one that found no place to start from: not finding is its result.
+    A sample is covered by an attack that has a row for it. If any check failed (the attack raised,
+    left the ball, gave no numbers) there is no answer at all: that says nothing about the model,
+    and the samples that are left are not a fair draw. An attack that found no place to start from
+    has not failed: not finding is its result.
 
     Args:
         rows: Attack rows.
@@ -53,10 +59,13 @@ def survival(
     Returns:
         `sample, broken`: only the samples that every one of the attacks has covered.
     """
+    asked_here = rows.filter(pl.col("measurement_id").is_in(list(attacks)))
+    at_eps = pl.col("eps").is_null() | (pl.col("eps") == eps)
+    if len(unsound(asked_here.filter(at_eps))):
+        return pl.DataFrame(schema={"sample": pl.Int64, "broken": pl.Boolean})
     min_norm = pl.col("eps").is_null()
     breaks_from = pl.coalesce("eps", "distance")
     asked = pl.col("measurement_id").is_in(list(attacks))
-    sound = pl.col("success") | pl.col("check").is_in([*SOUND])
     return (
         rows.lazy()
         .filter(
@@ -66,7 +75,7 @@ def survival(
         .agg(
             broken=(pl.col("success") & (breaks_from <= eps)).any(),
             covered=pl.col("measurement_id")
-            .filter(asked & sound & (min_norm | (pl.col("eps") == eps)))
+            .filter(asked & (min_norm | (pl.col("eps") == eps)))
             .unique()
             .len(),
         )
@@ -85,8 +94,8 @@ def summarise(rows: pl.DataFrame, attack: str, eps: float | None) -> AttackSumma
     """
     own = rows.filter(pl.col("measurement_id") == attack)
     if eps is None:
-        sound = pl.col("success") | pl.col("check").is_in([*SOUND])
-        samples = own.filter(sound).select("sample", broken="success")
+        own = own.clear() if len(unsound(own)) else own
+        samples = own.select("sample", broken="success")
     else:
         samples = survival(own, [attack], eps)
     misclassified = own.filter(pl.col("success"), pl.col("distance") == 0)["sample"].unique()
@@ -105,8 +114,8 @@ def distances(rows: pl.DataFrame, attack: str) -> Distances:
 
     Source: the median over all samples as in Schott et al. 2019, section 5.
     """
-    sound = pl.col("success") | pl.col("check").is_in([*SOUND])
-    own = rows.filter(pl.col("measurement_id") == attack, sound)
+    own = rows.filter(pl.col("measurement_id") == attack)
+    own = own.clear() if len(unsound(own)) else own
     reached = own.select(
         pl.when("success").then("distance").otherwise(float("inf")).alias("distance")
     )["distance"]

@@ -213,6 +213,18 @@ def _attacks(model: Model, read: Read) -> Iterator[Row]:
             }
 
 
+def failed_checks(models: Sequence[Model], read: Read) -> pl.DataFrame:
+    """Attacks whose adversarials did not pass their check, the most frequent failures first."""
+    rows: list[Row] = []
+    for model in models:
+        entries = {a.measurement_id: a.entry for a in model.of("attack")}
+        bad = attacks.unsound(attack_rows(model, read))
+        counted = bad.group_by("measurement_id", "eps", "check").len("samples")
+        for row in counted.sort("samples", descending=True).to_dicts():
+            rows.append({**model.names, **row, "attack": entries[row["measurement_id"]]})
+    return pl.DataFrame(rows)
+
+
 def survived(model: Model, together: Sequence[Asked], attacked: pl.DataFrame, eps: float) -> Row:
     """Robust accuracy under all of these attacks together, on samples that all have covered."""
     ids = [a.measurement_id for a in together]
@@ -254,7 +266,7 @@ def _attack(model: Model, asked: Asked, own: pl.DataFrame, eps: float | None) ->
             "n_forward"
         ].mean(),
         "seconds": cost["seconds"].sum(),
-        "failed_checks": int((cost["check"] != "ok").sum()),
+        "failed_checks": len(attacks.unsound(cost)),
     }
 
 

@@ -73,9 +73,9 @@ def _read(content: bytes, where: str) -> dict[str, Tensor]:
             warnings.simplefilter("ignore", UserWarning)
             loaded: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
-        first_line = str(error).partition("\n")[0]
         raise InputError(
-            f"weights {where} are neither safetensors nor a plain torch state dict: {first_line}"
+            f"weights {where} are neither safetensors nor a plain torch state dict "
+            f"({type(error).__name__}): save model.state_dict(), not the model"
         ) from error
     if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
         loaded = loaded["state_dict"]

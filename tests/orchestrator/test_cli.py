@@ -247,6 +247,19 @@ def test_an_attack_is_six_lines_of_yours(robsweep, tmp_path):
     sys.modules.pop("mine", None)
 
 
+def test_an_attack_that_gives_no_adversarials_gives_no_number(robsweep, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "def attack(model, images, labels, eps):\n    return images * float('nan')\n"
+    )
+    text = TINY.replace("attack: LinfPGD,", 'attack: "mine:attack", norm: linf,')
+    code, out, err = robsweep("run", sweep(text.replace(", steps: 2", "")))
+    assert code == 1
+    assert "robust_accuracy" not in out  # a column without any number is left out
+    assert "gives no number" in err
+    assert "not finite" in err
+    sys.modules.pop("mine", None)
+
+
 def test_contradicting_results_end_with_exit_3(robsweep, tmp_path):
     from orchestrator.store import Store
     from orchestrator.writer import Finished, Writer

@@ -4,7 +4,7 @@ import random
 import polars as pl
 import pytest
 
-from orchestrator.metrics.attacks import breaks_from, distances, summarise, survival
+from orchestrator.metrics.attacks import breaks_from, distances, summarise, survival, unsound
 from tasks.rows import COLUMNS
 
 EPS = (0.1, 0.2, 0.3)
@@ -84,17 +84,21 @@ def test_an_attack_that_was_not_run_leaves_no_sample():
     assert survival(frame([]), ["a"], 0.1).is_empty()
 
 
-def test_a_row_whose_check_failed_covers_nothing_unless_it_could_not_start():
-    rows = frame(
-        [
-            ("a", 0, 0.1, False, None, "error: RuntimeError: no luck"),
-            ("a", 1, 0.1, False, None, "logits not finite"),
-            ("a", 2, 0.1, False, None, "no starting point"),
-            ("a", 3, 0.1, False, None),
-        ]
-    )
-    assert dict(survival(rows, ["a"], 0.1).iter_rows()) == {2: False, 3: False}
-    assert summarise(rows, "a", 0.1).n == 2
+def test_a_failed_check_leaves_no_number_but_not_finding_a_start_does():
+    rows = [
+        ("a", 0, 0.1, True, 0.0),  # misclassified: the only sound row of a broken attack
+        ("a", 1, 0.1, False, None, "error: RuntimeError: no luck"),
+        ("a", 0, 0.2, True, 0.0),
+        ("a", 1, 0.2, False, None, "no starting point"),
+        ("b", 0, 0.1, True, 0.0),
+        ("b", 1, 0.1, False, None),
+    ]
+    assert survival(frame(rows), ["a"], 0.1).is_empty()
+    assert survival(frame(rows), ["a", "b"], 0.1).is_empty()
+    assert summarise(frame(rows), "a", 0.1).n == 0
+    assert dict(survival(frame(rows), ["a"], 0.2).iter_rows()) == {0: True, 1: False}
+    assert dict(survival(frame(rows), ["b"], 0.1).iter_rows()) == {0: True, 1: False}
+    assert len(unsound(frame(rows))) == 1
 
 
 def test_what_another_attack_breaks_at_a_smaller_eps_is_broken():
