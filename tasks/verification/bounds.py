@@ -1,37 +1,47 @@
-"""CROWN: bounds on every layer and on the margins, tightened by backward linear relaxation."""
+"""CROWN: bounds on every value and on the margins, tightened by backward linear relaxation."""
 
 import torch
 from torch import Tensor
 
 from tasks.verification.backward import lower_bounds, unit_bounds
 from tasks.verification.intervals import Bounds, interval_step
-from tasks.verification.layers import MaxPool, Network, Relu
+from tasks.verification.layers import BENT, Layer, MaxPool, Network, Relu, Smooth
 
 
 def crown(network: Network, box: Bounds) -> list[Bounds]:
-    """Like `interval`, with what enters ReLU and max-pooling tightened where it is undecided.
+    """Like `interval`, with what enters a bent layer tightened where it is undecided.
 
     Source: Zhang et al. 2018 (CROWN), section 3.3, with the adaptive lower slope.
     """
+    readers = _readers(network)
     bounds = [box]
-    for k, layer in enumerate(network.layers):
-        bounds.append(interval_step(layer, bounds[-1]))
-        following = network.layers[k + 1] if k + 1 < len(network.layers) else None
-        relaxed = any(isinstance(one, Relu | MaxPool) for one in network.layers[:k])
-        if relaxed and not isinstance(layer, Relu | MaxPool):
+    for k, (layer, read) in enumerate(zip(network.layers, network.inputs, strict=True)):
+        bounds.append(interval_step(layer, *(bounds[v] for v in read)))
+        relaxed = any(isinstance(one, BENT) for one in network.layers[:k])
+        if relaxed and not isinstance(layer, BENT):
             lower, upper = bounds[-1]
-            if isinstance(following, Relu):
-                bounds[-1] = _tightened(network, bounds, (lower < 0) & (upper > 0))
-            elif isinstance(following, MaxPool):
+            if any(isinstance(reader, MaxPool | Smooth) for reader in readers[k + 1]):
                 bounds[-1] = _tightened(network, bounds, lower < upper)
+            elif any(isinstance(reader, Relu) for reader in readers[k + 1]):
+                bounds[-1] = _tightened(network, bounds, (lower < 0) & (upper > 0))
     return bounds
+
+
+def _readers(network: Network) -> list[list[Layer]]:
+    """Which layers read each value."""
+    readers: list[list[Layer]] = [[] for _ in network.shapes]
+    for layer, read in zip(network.layers, network.inputs, strict=True):
+        for value in read:
+            readers[value].append(layer)
+    return readers
 
 
 def unstable_relus(network: Network, bounds: list[Bounds]) -> Tensor:
     """How many ReLUs may be on or off: (N,) int64."""
     count = torch.zeros(len(bounds[0].lower), dtype=torch.int64, device=bounds[0].lower.device)
-    for layer, (lower, upper) in zip(network.layers, bounds, strict=False):
+    for layer, read in zip(network.layers, network.inputs, strict=True):
         if isinstance(layer, Relu):
+            lower, upper = bounds[read[0]]
             count += ((lower < 0) & (upper > 0)).flatten(1).sum(1)
     return count
 
@@ -40,7 +50,7 @@ def margins(network: Network, bounds: list[Bounds], labels: Tensor, *, back_to: 
     """Lower bounds on logit[label] - logit[c] for every class c.
 
     Args:
-        back_to: The layer whose input bounds end the backward pass; 0 is the whole network.
+        back_to: The value whose bounds end the backward pass; 0 is the whole network.
 
     Returns:
         (N, K), infinite at the label itself.
@@ -60,8 +70,8 @@ def best_margins(network: Network, bounds: list[Bounds], labels: Tensor) -> Tens
 
 
 def last_affine(network: Network) -> int:
-    """Index of the first layer after which all are affine: where an interval margin starts."""
-    after = [k + 1 for k, one in enumerate(network.layers) if isinstance(one, Relu | MaxPool)]
+    """The first value after which all layers are affine: where an interval margin starts."""
+    after = [k + 1 for k, one in enumerate(network.layers) if isinstance(one, BENT)]
     return max(after, default=0)
 
 

@@ -12,12 +12,16 @@ from tasks.verification.intervals import Bounds
 from tasks.verification.layers import (
     Affine,
     Conv,
-    Flatten,
+    Gather,
     Linear,
     MaxPool,
     Network,
     Pair,
     Relu,
+    Reshape,
+    Scale,
+    Smooth,
+    Sum,
     windows,
 )
 
@@ -57,23 +61,62 @@ def encode(network: Network, bounds: list[Bounds]) -> Milp:
     Source: Tjeng et al. 2019, section 4.1.
 
     Args:
-        bounds: On what enters each layer, and on the logits, each (1, *shape).
+        bounds: On each value, each (1, *shape).
+
+    Raises:
+        ValueError: A layer that no MILP encodes exactly.
     """
     flat = [Bounds(b.lower[0].cpu(), b.upper[0].cpu()) for b in bounds]
-    build = _Building(3 * sum(torch.Size(shape).numel() for shape in network.shapes))
-    forms = build.chosen(build.variables(*map(_numbers, flat[0])))
-    for layer, shape, box in zip(network.layers, network.shapes, flat, strict=False):
+    build = _Building(_room(network))
+    values = [build.chosen(build.variables(*map(_numbers, flat[0])))]
+    for layer, read in zip(network.layers, network.inputs, strict=True):
+        forms, shape, box = values[read[0]], network.shapes[read[0]], flat[read[0]]
         match layer:
-            case Linear() | Conv():
+            case Linear() | Conv() | Scale():
                 matrix, bias = sparse_of(layer, shape)
                 forms = _Forms(matrix @ forms.matrix, matrix @ forms.offset + bias)
             case Relu():
                 forms = _relu(build, forms, box)
             case MaxPool():
                 forms = _max_pool(build, layer, forms, box)
-            case Flatten():
+            case Reshape():
                 pass
-    return build.finished(forms)
+            case Gather():
+                forms = _gathered(layer, forms)
+            case Sum():
+                terms = [(values[v], factor) for v, factor in zip(read, layer.factors, strict=True)]
+                forms = _Forms(
+                    sum((f * one.matrix for one, f in terms[1:]), terms[0][1] * forms.matrix),
+                    sum((f * one.offset for one, f in terms[1:]), terms[0][1] * forms.offset),
+                )
+            case Smooth():
+                raise ValueError(f"{layer.curve} has bounds only, no exact encoding")
+        values.append(forms)
+    return build.finished(values[-1])
+
+
+def _room(network: Network) -> int:
+    """No fewer than the variables that an encoding takes."""
+    room = torch.Size(network.shapes[0]).numel()
+    for k, (layer, read) in enumerate(zip(network.layers, network.inputs, strict=True)):
+        if isinstance(layer, Relu):
+            room += 3 * torch.Size(network.shapes[read[0]]).numel()
+        elif isinstance(layer, MaxPool):
+            outputs = torch.Size(network.shapes[k + 1]).numel()
+            room += (1 + layer.kernel[0] * layer.kernel[1]) * outputs
+    return room
+
+
+def _gathered(layer: Gather, forms: _Forms) -> _Forms:
+    index = layer.index.flatten().cpu().numpy()
+    real = np.flatnonzero(index >= 0)
+    taken = forms.take(index[real])
+    place = sparse.csr_array(
+        (np.ones(real.size), (real, np.arange(real.size))), (index.size, real.size)
+    )
+    offset = np.full(index.size, layer.fill)
+    offset[real] = taken.offset
+    return _Forms(place @ taken.matrix, offset)
 
 
 def margin_row(milp: Milp, label: int, other: int) -> tuple[Array, float]:
@@ -86,6 +129,10 @@ def sparse_of(layer: Affine, shape: tuple[int, ...]) -> tuple[sparse.csr_array, 
     """Matrix (out, in) and bias (out,) of a layer on flattened inputs of the given shape."""
     if isinstance(layer, Linear):
         return sparse.csr_array(_numbers(layer.weight)), _numbers(layer.bias)
+    if isinstance(layer, Scale):
+        return sparse.diags_array(_numbers(layer.weight.flatten()), format="csr"), _numbers(
+            layer.bias.flatten()
+        )
     size = torch.Size(shape).numel()
     # which input each place of each patch sees, counted from 1; 0 is padding
     places = torch.arange(1, size + 1, dtype=torch.float64).reshape(1, *shape)

@@ -22,6 +22,7 @@ from tasks.verification.counterexamples import (
     subject_of,
 )
 from tasks.verification.intervals import Bounds
+from tasks.verification.layers import is_exact
 from tasks.verification.milp import Milp, encode
 from tasks.verification.solver import (
     Deadline,
@@ -104,6 +105,8 @@ def _bounded(question: Question, solver: str, deadline: Deadline) -> tuple[Row, 
     others = sorted((c for c, low in enumerate(least) if low <= BOUNDARY), key=least.__getitem__)
     if not others:
         return row._replace(verdict="verified", decided_by="crown"), None
+    if not is_exact(network):
+        return row._replace(decided_by="bounds", solver_status="bounds only"), None
     if deadline.passed():
         return row._replace(verdict="timeout"), None
     race = Race(solver, int(label), tuple(others), deadline)

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tasks.verification import backward
 from tasks.verification.bounds import (
@@ -11,8 +11,9 @@ from tasks.verification.bounds import (
     unstable_relus,
 )
 from tasks.verification.intervals import interval
-from tasks.verification.layers import apply
+from tasks.verification.layers import evaluate
 from tasks.verification.network import read
+from tasks.verification.smooth import CURVES, Curve, lines, ranges
 from tests.tasks.verification.small_nets import ball, convolutional, dense, points_in
 
 
@@ -21,8 +22,11 @@ def _net(name: str) -> tuple[nn.Module, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("eps", [0.0, 0.02, 0.2])
-@pytest.mark.parametrize("name", ["dense", "functional", "pooled", "averaged"])
-def test_bounds_contain_every_layer_and_margin_of_sampled_points(name: str, eps: float) -> None:
+@pytest.mark.parametrize(
+    "name",
+    ["dense", "functional", "pooled", "averaged", "residual", "rearranged", "curved"],
+)
+def test_bounds_contain_every_value_and_margin_of_sampled_points(name: str, eps: float) -> None:
     module, shape = _net(name)
     network = read(module, shape)
     x = torch.rand(6, *shape)
@@ -31,13 +35,10 @@ def test_bounds_contain_every_layer_and_margin_of_sampled_points(name: str, eps:
     loose = margins(network, plain, y, back_to=last_affine(network))
     lower = best_margins(network, tight, y)
     for points in points_in(x, eps, 200):
-        value = points
-        for k in range(len(network.layers) + 1):
+        for k, value in enumerate(evaluate(network, points)):
             for b in (plain[k], tight[k]):
                 assert (b.lower <= value).all()
                 assert (value <= b.upper).all()
-            if k < len(network.layers):
-                value = apply(network.layers[k], value)
         real = value.gather(1, y[:, None]) - value
         real.scatter_(1, y[:, None], torch.inf)
         assert (lower <= real).all()
@@ -88,3 +89,39 @@ def test_max_pool_is_exact_where_one_input_dominates() -> None:
     for label, expected in ((0, 2 * 0.7), (1, -2 * 0.9)):
         found = margins(network, crown(network, ball(x, 0.1)), torch.tensor([label]))
         assert found[0, 1 - label] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_branch_that_is_taken_away_again_leaves_nothing() -> None:
+    class Cancelled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wide, self.out = nn.Linear(3, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            wide = torch.relu(100 * self.wide(x))
+            return self.out(wide - wide + 1.0)
+
+    network = read(Cancelled(), (3,))
+    lower = margins(network, crown(network, ball(torch.rand(1, 3), 0.2)), torch.tensor([0]))
+    out = evaluate(network, torch.zeros(1, 3, dtype=torch.float64))[-1][0]
+    assert lower[0, 1] == pytest.approx((out[0] - out[1]).item(), abs=1e-3)
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_lines_and_ranges_hold_and_are_near(curve: Curve) -> None:
+    torch.manual_seed(0)
+    middle, width = torch.randn(400).double() * 4, torch.rand(400).double() ** 3 * 8
+    lower, upper = middle - width, middle + width
+    width[0] = 0
+    slope, below, above = lines(curve, lower, upper)
+    least, most = ranges(curve, lower, upper)
+    share = torch.linspace(0, 1, 5001, dtype=torch.float64)[:, None]
+    x = lower + share * (upper - lower)
+    value = CURVES[curve].of(x)
+    assert ((slope * x + below <= value) & (value <= slope * x + above)).all()
+    assert ((least <= value) & (value <= most)).all()
+    torch.testing.assert_close(most, value.amax(0), rtol=0, atol=1e-9)
+    torch.testing.assert_close(least, value.amin(0), rtol=0, atol=1e-5)
+    off = value - slope * x
+    assert (above - off.amax(0) <= 0.01 * (upper - lower) + 1e-9).all()
+    assert (off.amin(0) - below <= 0.01 * (upper - lower) + 1e-9).all()

@@ -6,7 +6,7 @@ from scipy.optimize import LinearConstraint, milp
 
 from tasks.verification.bounds import crown
 from tasks.verification.intervals import interval
-from tasks.verification.layers import apply
+from tasks.verification.layers import evaluate
 from tasks.verification.milp import encode, margin_row, sparse_of
 from tasks.verification.network import read
 from tests.tasks.verification.small_nets import (
@@ -19,7 +19,9 @@ from tests.tasks.verification.small_nets import (
 
 
 @pytest.mark.parametrize("how", [interval, crown])
-@pytest.mark.parametrize("name", ["dense", "functional", "pooled", "averaged"])
+@pytest.mark.parametrize(
+    "name", ["dense", "functional", "pooled", "averaged", "residual", "rearranged"]
+)
 def test_smallest_margin_of_the_program_is_that_of_the_network(name: str, how) -> None:  # type: ignore[no-untyped-def]
     module, shape = (dense(3, 6, 9, 7, 3), (6,)) if name == "dense" else convolutional(name)
     network = read(module, shape)
@@ -49,17 +51,16 @@ def test_stable_units_need_no_binary() -> None:
 
 
 def test_sparse_matrices_are_the_layers() -> None:
-    for name in ("functional", "pooled", "averaged"):
+    for name in ("functional", "pooled", "averaged", "residual", "rearranged"):
         module, shape = convolutional(name)
         network = read(module, shape)
-        value = torch.rand(1, *shape, dtype=torch.float64)
-        for layer in network.layers:
-            following = apply(layer, value)
+        values = evaluate(network, torch.rand(1, *shape, dtype=torch.float64))
+        for k, layer in enumerate(network.layers):
             if hasattr(layer, "weight"):
+                value = values[network.inputs[k][0]]
                 matrix, bias = sparse_of(layer, tuple(value.shape[1:]))
                 found = matrix @ value.numpy().ravel() + bias
-                np.testing.assert_allclose(found, following.numpy().ravel(), atol=1e-12)
-            value = following
+                np.testing.assert_allclose(found, values[k + 1].numpy().ravel(), atol=1e-12)
 
 
 def test_the_oracle_agrees_with_the_program() -> None:
@@ -75,3 +76,10 @@ def test_the_oracle_agrees_with_the_program() -> None:
         best = milp(cost, integrality=program.integer, bounds=limits, constraints=rows)
         found.append(best.fun + constant)
     assert min(found) == pytest.approx(smallest_margin(net, x[0], 0, 0.2), abs=1e-6)
+
+
+def test_curves_have_no_program() -> None:
+    module, shape = convolutional("curved")
+    network = read(module, shape)
+    with pytest.raises(ValueError, match="gelu has bounds only"):
+        encode(network, crown(network, ball(torch.rand(1, *shape), 0.1)))
