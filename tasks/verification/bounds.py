@@ -6,6 +6,7 @@ from torch import Tensor
 from tasks.verification.backward import lower_bounds, unit_bounds
 from tasks.verification.intervals import Bounds, interval_step
 from tasks.verification.layers import BENT, Layer, MaxPool, Network, Relu, Smooth
+from tasks.verification.properties import Property
 
 
 def crown(network: Network, box: Bounds) -> list[Bounds]:
@@ -46,27 +47,29 @@ def unstable_relus(network: Network, bounds: list[Bounds]) -> Tensor:
     return count
 
 
-def margins(network: Network, bounds: list[Bounds], labels: Tensor, *, back_to: int = 0) -> Tensor:
-    """Lower bounds on logit[label] - logit[c] for every class c.
+def margins(
+    network: Network, bounds: list[Bounds], unsafe: Property, *, back_to: int = 0
+) -> Tensor:
+    """Lower bounds on how far the logits are from each disjunct of the unsafe region.
 
     Args:
         back_to: The value whose bounds end the backward pass; 0 is the whole network.
 
     Returns:
-        (N, K), infinite at the label itself.
+        (N, D); a disjunct is not reached where it is > 0.
     """
-    n, classes = bounds[-1].lower.shape
-    eye = torch.eye(classes, dtype=torch.float64, device=labels.device)
-    rows = (eye[labels][:, None] - eye).reshape(n * classes, classes)
-    owner = torch.arange(n, device=labels.device).repeat_interleave(classes)
-    lower = lower_bounds(network, bounds, rows, owner, back_to=back_to).reshape(n, classes)
-    return lower.masked_fill(eye[labels].bool(), torch.inf)
+    shape, classes = unsafe.bias.shape, unsafe.weight.shape[3]
+    owner = torch.arange(len(unsafe.bias), device=unsafe.bias.device)
+    owner = owner.repeat_interleave(shape[1] * shape[2])
+    rows = unsafe.weight.reshape(-1, classes)
+    lower = lower_bounds(network, bounds, rows, owner, back_to=back_to).reshape(shape)
+    return (lower + unsafe.bias).amax(2)
 
 
-def best_margins(network: Network, bounds: list[Bounds], labels: Tensor) -> Tensor:
+def best_margins(network: Network, bounds: list[Bounds], unsafe: Property) -> Tensor:
     """The better of the whole backward pass and of its last affine step, as in `margins`."""
-    short = margins(network, bounds, labels, back_to=last_affine(network))
-    return torch.maximum(short, margins(network, bounds, labels))
+    short = margins(network, bounds, unsafe, back_to=last_affine(network))
+    return torch.maximum(short, margins(network, bounds, unsafe))
 
 
 def last_affine(network: Network) -> int:

@@ -42,6 +42,7 @@ class Milp(NamedTuple):
     row_upper: Array
     logits: sparse.csr_array  # (K, V)
     offset: Array
+    pixels: int  # how many variables are pixels
 
 
 class _Forms(NamedTuple):
@@ -92,7 +93,7 @@ def encode(network: Network, bounds: list[Bounds]) -> Milp:
             case Smooth():
                 raise ValueError(f"{layer.curve} has bounds only, no exact encoding")
         values.append(forms)
-    return build.finished(values[-1])
+    return build.finished(values[-1], flat[0].lower.numel())
 
 
 def _room(network: Network) -> int:
@@ -119,10 +120,9 @@ def _gathered(layer: Gather, forms: _Forms) -> _Forms:
     return _Forms(place @ taken.matrix, offset)
 
 
-def margin_row(milp: Milp, label: int, other: int) -> tuple[Array, float]:
-    """The margin logit[label] - logit[other] as coefficients (V,) and a constant."""
-    row = milp.logits[[label]] - milp.logits[[other]]
-    return row.toarray()[0], float(milp.offset[label] - milp.offset[other])
+def constraint_rows(milp: Milp, weight: Array, bias: Array) -> tuple[Array, Array]:
+    """Weight (C, K) @ logits + bias (C,), as coefficients (C, V) of the variables and constants."""
+    return weight @ milp.logits, weight @ milp.offset + bias
 
 
 def sparse_of(layer: Affine, shape: tuple[int, ...]) -> tuple[sparse.csr_array, Array]:
@@ -186,7 +186,7 @@ class _Building:
     def equal(self, matrix: sparse.csr_array, value: Array) -> None:
         self.rows.append((matrix, value, value))
 
-    def finished(self, logits: _Forms) -> Milp:
+    def finished(self, logits: _Forms, pixels: int) -> Milp:
         empty = sparse.csr_array((0, self.room))
         rows = sparse.vstack([empty, *(matrix for matrix, _, _ in self.rows)], format="csr")
         rows.sum_duplicates()  # which also sorts each row, as MathOpt demands
@@ -199,6 +199,7 @@ class _Building:
             np.concatenate([np.zeros(0), *(upper for _, _, upper in self.rows)]),
             logits.matrix[:, : self.count],
             logits.offset,
+            pixels,
         )
 
 

@@ -13,6 +13,7 @@ from tasks.verification.bounds import (
 from tasks.verification.intervals import interval
 from tasks.verification.layers import evaluate
 from tasks.verification.network import read
+from tasks.verification.properties import untargeted
 from tasks.verification.smooth import CURVES, Curve, lines, ranges
 from tests.tasks.verification.small_nets import ball, convolutional, dense, points_in
 
@@ -31,9 +32,10 @@ def test_bounds_contain_every_value_and_margin_of_sampled_points(name: str, eps:
     network = read(module, shape)
     x = torch.rand(6, *shape)
     y = torch.arange(6) % network.shapes[-1][0]
+    unsafe = untargeted(y, network.shapes[-1][0])
     plain, tight = interval(network, ball(x, eps)), crown(network, ball(x, eps))
-    loose = margins(network, plain, y, back_to=last_affine(network))
-    lower = best_margins(network, tight, y)
+    loose = margins(network, plain, unsafe, back_to=last_affine(network))
+    lower = best_margins(network, tight, unsafe)
     for points in points_in(x, eps, 200):
         for k, value in enumerate(evaluate(network, points)):
             for b in (plain[k], tight[k]):
@@ -57,7 +59,7 @@ def test_crown_is_exact_on_linear_networks() -> None:
     network = read(module, (1, 6, 6))
     x, y, eps = torch.rand(5, 1, 6, 6), torch.tensor([0, 1, 2, 3, 0]), 0.07
     box = ball(x, eps)
-    found = margins(network, crown(network, box), y)
+    found = margins(network, crown(network, box), untargeted(y, 4))
     for i in range(5):
         for other in set(range(4)) - {int(y[i])}:
             point = box.rows(torch.tensor([i])).lower.requires_grad_()
@@ -73,10 +75,12 @@ def test_samples_and_chunks_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
     module, shape = convolutional("pooled")
     network = read(module, shape)
     x, y = torch.rand(7, *shape), torch.tensor([0, 1, 2, 3, 0, 1, 2])
-    together = margins(network, crown(network, ball(x, 0.1)), y)
+    together = margins(network, crown(network, ball(x, 0.1)), untargeted(y, 4))
     monkeypatch.setitem(backward._CHUNK, "cpu", 10**6)
     for i in range(7):
-        alone = margins(network, crown(network, ball(x[i : i + 1], 0.1)), y[i : i + 1])
+        alone = margins(
+            network, crown(network, ball(x[i : i + 1], 0.1)), untargeted(y[i : i + 1], 4)
+        )
         torch.testing.assert_close(alone[0], together[i], rtol=1e-9, atol=1e-9)
 
 
@@ -87,7 +91,7 @@ def test_max_pool_is_exact_where_one_input_dominates() -> None:
     network = read(module, (1, 2, 2))
     x = torch.tensor([[0.1, 0.2], [0.8, 0.3]]).reshape(1, 1, 2, 2)
     for label, expected in ((0, 2 * 0.7), (1, -2 * 0.9)):
-        found = margins(network, crown(network, ball(x, 0.1)), torch.tensor([label]))
+        found = margins(network, crown(network, ball(x, 0.1)), untargeted(torch.tensor([label]), 2))
         assert found[0, 1 - label] == pytest.approx(expected, abs=1e-6)
 
 
@@ -102,7 +106,9 @@ def test_a_branch_that_is_taken_away_again_leaves_nothing() -> None:
             return self.out(wide - wide + 1.0)
 
     network = read(Cancelled(), (3,))
-    lower = margins(network, crown(network, ball(torch.rand(1, 3), 0.2)), torch.tensor([0]))
+    lower = margins(
+        network, crown(network, ball(torch.rand(1, 3), 0.2)), untargeted(torch.tensor([0]), 2)
+    )
     out = evaluate(network, torch.zeros(1, 3, dtype=torch.float64))[-1][0]
     assert lower[0, 1] == pytest.approx((out[0] - out[1]).item(), abs=1e-3)
 

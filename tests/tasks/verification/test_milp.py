@@ -7,7 +7,7 @@ from scipy.optimize import LinearConstraint, milp
 from tasks.verification.bounds import crown
 from tasks.verification.intervals import interval
 from tasks.verification.layers import evaluate
-from tasks.verification.milp import encode, margin_row, sparse_of
+from tasks.verification.milp import Milp, constraint_rows, encode, sparse_of
 from tasks.verification.network import read
 from tests.tasks.verification.small_nets import (
     ball,
@@ -16,6 +16,13 @@ from tests.tasks.verification.small_nets import (
     points_in,
     smallest_margin,
 )
+
+
+def _margin_row(program: Milp, label: int, other: int) -> tuple[np.ndarray, float]:
+    weight = np.zeros((1, len(program.offset)))
+    weight[0, label], weight[0, other] = 1, -1
+    rows, constants = constraint_rows(program, weight, np.zeros(1))
+    return rows[0], constants[0]
 
 
 @pytest.mark.parametrize("how", [interval, crown])
@@ -29,7 +36,7 @@ def test_smallest_margin_of_the_program_is_that_of_the_network(name: str, how) -
     program = encode(network, how(network, ball(x, eps)))
     logits = torch.cat([module.double()(points) for points in points_in(x, eps, 300)])
     for other in (1, 2):
-        cost, constant = margin_row(program, 0, other)
+        cost, constant = _margin_row(program, 0, other)
         best = milp(
             cost,
             integrality=program.integer,
@@ -70,7 +77,7 @@ def test_the_oracle_agrees_with_the_program() -> None:
     program = encode(network, crown(network, ball(x, 0.2)))
     found = []
     for other in (1, 2):
-        cost, constant = margin_row(program, 0, other)
+        cost, constant = _margin_row(program, 0, other)
         rows = LinearConstraint(program.rows, program.row_lower, program.row_upper)
         limits = Limits(program.lower, program.upper)
         best = milp(cost, integrality=program.integer, bounds=limits, constraints=rows)
