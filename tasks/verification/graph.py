@@ -40,6 +40,8 @@ class Graph:
         return torch.zeros(shape, dtype=torch.float64, device=self.device)
 
     def reshaped(self, value: int, shape: tuple[int, ...]) -> int:
+        if value and isinstance(self.layers[value - 1], Reshape):
+            (value,) = self.inputs[value - 1]
         return value if self.shapes[value] == shape else self.add(Reshape(shape), value)
 
     def scaled(self, value: int, weight: Tensor, bias: Tensor) -> int:
@@ -54,8 +56,8 @@ class Graph:
         count = torch.arange(1, torch.Size(shape).numel() + 1, device=self.device)
         return count.double().reshape(shape)
 
-    def rearranged(self, value: int, moved: Tensor) -> int:
-        """Transposing, slicing, padding with 0, ...
+    def rearranged(self, value: int, moved: Tensor, fill: float = 0.0) -> int:
+        """Transposing, slicing, padding with `fill`, ...
 
         Args:
             moved: What the operation makes of `places(value)`; 0 where it pads.
@@ -64,7 +66,7 @@ class Graph:
         plain = torch.arange(index.numel(), device=index.device)
         if torch.equal(index.flatten(), plain) and index.numel() == self.places(value).numel():
             return self.reshaped(value, tuple(index.shape))
-        return self.add(Gather(index.to(self.device)), value)
+        return self.add(Gather(index.to(self.device), fill), value)
 
     def averaged(
         self, value: int, kernel: Pair, stride: Pair, padding: Pair, divisor: int | None
