@@ -133,7 +133,7 @@ def _through(
         case Linear() | Conv() | Scale():
             return [transposed(layer, rows, shape)], bias_of(layer, rows)
         case Relu():
-            form, constant = _through_relu(rows, bounds[first].rows(owner))
+            form, constant = _through_relu(layer, rows, bounds[first].rows(owner))
         case MaxPool():
             form, constant = _through_max_pool(layer, rows, bounds[first].rows(owner))
         case Smooth():
@@ -149,13 +149,13 @@ def _through(
     return [form], constant
 
 
-def _through_relu(rows: Tensor, z: Bounds) -> tuple[Tensor, Tensor]:
-    """Below: 0 or z, whichever leaves less area; above: the line from (l, 0) to (u, u)."""
+def _through_relu(layer: Relu, rows: Tensor, z: Bounds) -> tuple[Tensor, Tensor]:
+    """Below: 0 or z, by default what leaves less area; above: the line from (l, 0) to (u, u)."""
     lower, upper = z.lower.clamp(max=0), z.upper.clamp(min=0)
     slope = upper / (upper - lower).clamp(min=torch.finfo(torch.float64).tiny)
     negative = rows.clamp(max=0)
     constant = -(negative * slope * lower).flatten(1).sum(1)
-    below = (upper > -lower).double()
+    below = (layer.lean * upper > -lower).double()
     return torch.where(rows > 0, below, slope).mul_(rows), constant
 
 

@@ -1,5 +1,8 @@
 """CROWN: bounds on every value and on the margins, tightened by backward linear relaxation."""
 
+from dataclasses import replace
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -8,16 +11,23 @@ from tasks.verification.intervals import Bounds, interval_step
 from tasks.verification.layers import BENT, Layer, MaxPool, Network, Relu, Smooth
 from tasks.verification.properties import Property
 
+_LEANS = (1e-6, 0.5, 2.0, 1e6)
 
-def crown(network: Network, box: Bounds) -> list[Bounds]:
+
+def crown(network: Network, box: Bounds, *, within: list[Bounds] | None = None) -> list[Bounds]:
     """Like `interval`, with what enters a bent layer tightened where it is undecided.
 
     Source: Zhang et al. 2018 (CROWN), section 3.3, with the adaptive lower slope.
+
+    Args:
+        within: Bounds that hold already, to be intersected with.
     """
     readers = _readers(network)
     bounds = [box]
     for k, (layer, read) in enumerate(zip(network.layers, network.inputs, strict=True)):
         bounds.append(interval_step(layer, *(bounds[v] for v in read)))
+        if within is not None:
+            bounds[-1] = _intersected(bounds[-1], within[k + 1])
         relaxed = any(isinstance(one, BENT) for one in network.layers[:k])
         if relaxed and not isinstance(layer, BENT):
             lower, upper = bounds[-1]
@@ -26,6 +36,31 @@ def crown(network: Network, box: Bounds) -> list[Bounds]:
             elif any(isinstance(reader, Relu) for reader in readers[k + 1]):
                 bounds[-1] = _tightened(network, bounds, (lower < 0) & (upper > 0))
     return bounds
+
+
+class Crowned(NamedTuple):
+    """Bounds on each value, and margins as `margins` gives them."""
+
+    bounds: list[Bounds]
+    margins: Tensor
+
+
+def crown_of_many_slopes(network: Network, box: Bounds, unsafe: Property) -> Crowned:
+    """CROWN's bounds from several choices of lower slopes, intersected: each of them holds."""
+    bounds = crown(network, box)
+    best = best_margins(network, bounds, unsafe)
+    for lean in _LEANS:
+        layers = (
+            replace(one, lean=lean) if isinstance(one, Relu) else one for one in network.layers
+        )
+        leaning = network._replace(layers=tuple(layers))
+        bounds = crown(leaning, box, within=bounds)
+        best = torch.maximum(best, margins(leaning, bounds, unsafe))
+    return Crowned(bounds, torch.maximum(best, best_margins(network, bounds, unsafe)))
+
+
+def _intersected(one: Bounds, other: Bounds) -> Bounds:
+    return Bounds(torch.maximum(one.lower, other.lower), torch.minimum(one.upper, other.upper))
 
 
 def _readers(network: Network) -> list[list[Layer]]:

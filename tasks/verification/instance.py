@@ -1,7 +1,6 @@
 """One ONNX network and one VNN-LIB property: is its unsafe region reached?"""
 
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -11,7 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tasks.errors import InputError
-from tasks.verification.bounds import best_margins, crown, last_affine, margins
+from tasks.verification.bounds import (
+    Crowned,
+    best_margins,
+    crown,
+    crown_of_many_slopes,
+    last_affine,
+    margins,
+)
 from tasks.verification.counterexamples import Checked, Region, at_boundary, descend
 from tasks.verification.intervals import Bounds, interval
 from tasks.verification.layers import Network, evaluate, is_exact
@@ -106,13 +112,12 @@ def _decided(question: _Question, engine: str, deadline: Deadline) -> Outcome:
     for name, stage in _BOUNDS:
         if deadline.passed():
             return Outcome("timeout", name)
-        bounds = stage(network, box)
-        how = best_margins if name == "crown" else _short_margins
-        least = how(network, bounds, unsafe)[0].tolist()
+        bounds, found_margins = stage(network, box, unsafe)
+        least = found_margins[0].tolist()
         if min(least) > BOUNDARY:
             return Outcome("unsat", name)
     if deadline.passed():
-        return Outcome("timeout", "crown")
+        return Outcome("timeout", "slopes")
     if (found := _attacked(question, _LONG)) is not None:
         return Outcome("sat", "attack", counterexample=found)
     if not is_exact(network):
@@ -130,14 +135,17 @@ def _decided(question: _Question, engine: str, deadline: Deadline) -> Outcome:
     return Outcome("unknown", f"milp: {end.status}")
 
 
-def _short_margins(network: Network, bounds: list[Bounds], unsafe: Property) -> Tensor:
-    return margins(network, bounds, unsafe, back_to=last_affine(network))
+def _interval(network: Network, box: Bounds, unsafe: Property) -> Crowned:
+    bounds = interval(network, box)
+    return Crowned(bounds, margins(network, bounds, unsafe, back_to=last_affine(network)))
 
 
-_BOUNDS: tuple[tuple[str, Callable[[Network, Bounds], list[Bounds]]], ...] = (
-    ("interval", interval),
-    ("crown", crown),
-)
+def _crown(network: Network, box: Bounds, unsafe: Property) -> Crowned:
+    bounds = crown(network, box)
+    return Crowned(bounds, best_margins(network, bounds, unsafe))
+
+
+_BOUNDS = (("interval", _interval), ("crown", _crown), ("slopes", crown_of_many_slopes))
 
 
 class _Layers(nn.Module):

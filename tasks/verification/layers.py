@@ -40,7 +40,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Relu:
-    pass
+    lean: float = 1.0  # CROWN's line below rises where lean * upper exceeds -lower
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from tasks.verification import backward
 from tasks.verification.bounds import (
     best_margins,
     crown,
+    crown_of_many_slopes,
     last_affine,
     margins,
     unstable_relus,
@@ -36,14 +37,17 @@ def test_bounds_contain_every_value_and_margin_of_sampled_points(name: str, eps:
     plain, tight = interval(network, ball(x, eps)), crown(network, ball(x, eps))
     loose = margins(network, plain, unsafe, back_to=last_affine(network))
     lower = best_margins(network, tight, unsafe)
+    tightest, highest = crown_of_many_slopes(network, ball(x, eps), unsafe)
+    assert (highest >= lower - 1e-12).all()
     for points in points_in(x, eps, 200):
         for k, value in enumerate(evaluate(network, points)):
-            for b in (plain[k], tight[k]):
+            for b in (plain[k], tight[k], tightest[k]):
                 assert (b.lower <= value).all()
                 assert (value <= b.upper).all()
         real = value.gather(1, y[:, None]) - value
         real.scatter_(1, y[:, None], torch.inf)
         assert (lower <= real).all()
+        assert (highest <= real).all()
         assert (loose <= real).all()
     if eps == 0:
         torch.testing.assert_close(lower, real, rtol=0, atol=1e-7)
