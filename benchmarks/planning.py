@@ -31,7 +31,7 @@ calibration:
 
 def main() -> None:
     start = time.perf_counter()
-    spec = from_document(parse(SWEEP, "large.yaml"), Path.cwd(), SWEEP)
+    spec = from_document(parse(SWEEP, "large.yaml"), Path.cwd())
     planned = plan(spec, Places(Path("data")))
     seconds = time.perf_counter() - start
     start = time.perf_counter()

@@ -4,13 +4,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator.errors import StoreError
 from orchestrator.log import Part, Snapshot, done_ranges
 from orchestrator.parts import read_part
 from orchestrator.ranges import Ranges, intersect, subtract, total, union
+from orchestrator.results import Results
 from orchestrator.store import Store, digest
+from orchestrator.writer import MANY_ROWS
 
 
 @dataclass(frozen=True)
@@ -42,27 +46,35 @@ def check(store: Store) -> Report:
     parts = list(snapshot.live.values())
     problems = [problem for part in parts for problem in _part_problems(store, part)]
     problems += _double_counts(parts)
-    states = tuple(_states(store, snapshot))
+    problems += _artifact_problems(store, snapshot)
+    states = () if problems else tuple(_states(store, snapshot))
     return Report(tuple(problems), states, len(parts), sum(part.rows for part in parts))
 
 
-def failed_ranges(store: Store, snapshot: Snapshot) -> dict[str, Ranges]:
-    """Samples whose last word is a failed or timed-out job."""
-    failed: dict[str, list[tuple[int, int]]] = {}
+def failed_ranges(store: Store, snapshot: Snapshot) -> dict[tuple[str, str], Ranges]:
+    """(sweep, measurement) -> samples that its last word is a failed or timed-out job on."""
+    failed: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for job in past_jobs(store, snapshot):
         if job["status"] in {"failed", "timeout"}:
-            failed.setdefault(job["measurement_id"], []).append((job["start"], job["stop"]))
-    return {key: subtract(union(ranges), snapshot.coverage(key)) for key, ranges in failed.items()}
+            place = (job["sweep"], job["measurement_id"])
+            failed.setdefault(place, []).append((job["start"], job["stop"]))
+    return {
+        place: subtract(union(ranges), snapshot.coverage(place[1]))
+        for place, ranges in failed.items()
+    }
 
 
 def past_jobs(store: Store, snapshot: Snapshot) -> list[dict[str, Any]]:
     """What the jobs table says of costs and failures."""
-    columns = ["measurement_id", "kind", "name", "status", "start", "stop", "seconds"]
-    return [
-        row
-        for part in snapshot.parts("jobs")
-        for row in read_part(store.files, part.path).select(columns).to_pylist()
-    ]
+    columns = ["measurement_id", "sweep", "kind", "name", "status", "start", "stop", "seconds"]
+    try:
+        return [
+            row
+            for part in snapshot.parts("jobs")
+            for row in read_part(store.files, part.path).select(columns).to_pylist()
+        ]
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{store.root}: {error}; `robsweep check` says what is wrong") from error
 
 
 def _part_problems(store: Store, part: Part) -> Iterator[str]:
@@ -83,12 +95,41 @@ def _part_problems(store: Store, part: Part) -> Iterator[str]:
         yield f"{part.path}: {rows.num_rows} rows, the log says {part.rows}"
 
 
+def _artifact_problems(store: Store, snapshot: Snapshot) -> Iterator[str]:
+    """Trained models whose weights are gone, or are not those that their row names."""
+    for model_id, digests in trained_weights(store, snapshot).items():
+        try:
+            found = digest(store.weights(model_id))
+        except FileNotFoundError:
+            yield f"weights of {model_id} are gone: restore artifacts/models/{model_id}.safetensors"
+            continue
+        if found not in digests:
+            yield f"weights of {model_id} are not those it was measured with: restore the file"
+
+
+def trained_weights(
+    store: Store, snapshot: Snapshot, model_id: str | None = None
+) -> dict[str, set[str]]:
+    """Model id -> SHA-256 of its weights, for one model or all that were trained here."""
+    found: dict[str, set[str]] = {}
+    for part in snapshot.parts("models"):
+        if model_id is not None and model_id not in part.covers:
+            continue
+        if not store.files.exists(part.path):  # that is a problem of its own
+            continue
+        rows = read_part(store.files, part.path).select(["model_id", "weights_sha256"])
+        for row in rows.to_pylist():
+            if row["model_id"].startswith("train-"):
+                found.setdefault(row["model_id"], set()).add(row["weights_sha256"])
+    return found
+
+
 def _double_counts(parts: list[Part]) -> Iterator[str]:
     """Samples that two live parts both make done; several rows of a solve are normal."""
     seen: dict[str, Ranges] = {}
     for part in parts:
         for measurement_id, ranges in done_ranges(part):
-            if measurement_id.startswith("solve-"):
+            if measurement_id.startswith(MANY_ROWS):
                 continue
             before = seen.get(measurement_id, ())
             if twice := intersect(ranges, before):
@@ -100,14 +141,18 @@ def _states(store: Store, snapshot: Snapshot) -> Iterator[MeasurementState]:
     failed = failed_ranges(store, snapshot)
     for sweep in store.sweeps():
         plan = pq.read_table(pa.BufferReader(store.files.read(f"sweeps/{sweep}/plan.parquet")))
+        solves = Results(store, snapshot).progress(sweep).filter(pl.col("kind") == "solve")
+        for row in solves.iter_rows(named=True):  # what the screens have left open
+            missing = row["wanted"] - row["done"] - row["failed"]
+            yield MeasurementState(sweep, "solve", row["done"], row["failed"], missing)
         for row in plan.select(["measurement_id", "kind", "wanted"]).to_pylist():
-            if row["kind"] == "solve":  # wanted is what the screen leaves open
+            if row["kind"] == "solve":
                 continue
             key = row["measurement_id"]
             wanted = union((r["start"], r["stop"]) for r in row["wanted"])
             covered = snapshot.coverage(key)
             left = subtract(wanted, covered)
-            lost = intersect(left, failed.get(key, ()))
+            lost = intersect(left, failed.get((sweep, key), ()))
             yield MeasurementState(
                 sweep,
                 key,

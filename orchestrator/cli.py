@@ -1,6 +1,7 @@
 """The command line: parse, call, print. stdout carries data, stderr progress and messages."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -249,6 +250,43 @@ def verify(
 
 
 @app.command()
+def recheck(
+    name: Annotated[str, typer.Argument(help="Sweep.")],
+    sample: Annotated[
+        int, typer.Option(min=0, help="So many proofs, drawn at random, are derived again.")
+    ] = 20,
+    seed: Annotated[int, typer.Option(help="Of that draw.")] = 0,
+    time_limit: Annotated[float, typer.Option(help="Solver seconds per proof.")] = 60.0,
+    store: StoreOption = None,
+    data_dir: DataDir = None,
+    nets_dir: NetsDir = None,
+) -> None:
+    """Check verdicts with a second implementation that shares no code with the verifier."""
+    # read when numpy is loaded: on matrices this small its threads only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from orchestrator import recheck as again
+    from orchestrator.errors import ContradictionError, InputError
+    from orchestrator.results import Results
+    from tasks.recheck.claims import Budget
+
+    if not 0 < time_limit < float("inf"):
+        raise InputError(f"--time-limit must be a positive number of seconds, got {time_limit}")
+    settings = _settings(store, data_dir, nets_dir)
+    results, budget = Results.open(settings.store), Budget(sample, seed, time_limit)
+    what = again.prepare(results, name, budget)
+    found = []
+    for one in again.findings(what, results, name, settings, budget):
+        found.append(one)
+        if one.what == "proof" or one.outcome != "ok":
+            print(f"{again.line(what, one)} ({one.seconds:.1f} s)", file=sys.stderr)
+    print(again.summary(what, found), end="")
+    outcomes = {one.outcome for one in found}
+    if "wrong" in outcomes:
+        raise ContradictionError("some verdicts do not hold: a verdict or this recheck is wrong")
+    raise typer.Exit(1 if "open" in outcomes else 0)
+
+
+@app.command()
 def check(store: StoreOption = None) -> None:
     """Prove that every wanted sample is once done, failed or missing, and every part intact."""
     from orchestrator.check import check as check_store
@@ -341,7 +379,11 @@ def _run(
         if kind not in KINDS:
             raise InputError(f"--only {kind!r}{did_you_mean(kind, KINDS)}")
     options = Options(retry=again, limit=limit, fail_fast=fail_fast)
-    summary = session.run(spec, settings, options, frozenset(only))
+    try:
+        summary = session.run(spec, settings, options, frozenset(only))
+    except KeyboardInterrupt:  # before the first job, when there is nothing to drain
+        print("stopped; the same command again goes on from here", file=sys.stderr)
+        raise typer.Exit(1) from None
     results = Results.open(settings.store)
     print(report.leaderboard_text(results.leaderboard(spec.name)), end="")
     alarms = results.alarms(spec.name)
@@ -367,11 +409,14 @@ def _report(summary: "Summary", name: str, store: Path) -> int:
             say(f"  {job.name}  {error}")
     if summary.waiting:
         say(f"{summary.waiting} measurements wait for what failed or was not run")
+    if summary.left and not summary.failures and not summary.stopped:
+        say(f"{summary.left} samples or models are still missing: robsweep status {name}")
+        say(f"failed ones are tried again by: robsweep retry {name} --store {store}")
     if summary.failures:
         first = summary.failures[0][0].name
         say(f"try again: robsweep retry {name} --store {store}")
         say(f"reproduce here: robsweep explain {first} --run --store {store}")
-    return 1 if summary.stopped or summary.failures or summary.waiting else 0
+    return 1 if summary.stopped or summary.failures or summary.left else 0
 
 
 def main() -> None:
@@ -380,6 +425,9 @@ def main() -> None:
 
     try:
         app()
+    except OSError as error:
+        print(f"robsweep: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
     except InputError as error:
         print(f"robsweep: {error}", file=sys.stderr)
         sys.exit(2)

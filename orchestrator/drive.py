@@ -4,17 +4,18 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.cost import Costs
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, RobsweepError
 from orchestrator.executor import Executor
 from orchestrator.inputs import InputReader
 from orchestrator.next_jobs import is_complete, missing_ranges, next_jobs
 from orchestrator.open_rows import OpenRows
 from orchestrator.plan import Plan
 from orchestrator.progress import KindProgress, Progress
-from orchestrator.ranges import Ranges, total, union
+from orchestrator.ranges import Ranges, subtract, total, union
 from orchestrator.work import RUNNER, Outcome, Workplace
 from orchestrator.writer import Finished, Writer
 from tasks.job import Inputs, Job
@@ -50,7 +51,8 @@ class Summary:
     jobs: int = 0
     failures: list[tuple[Job, str]] = field(default_factory=list)  # with the error's last line
     stopped: bool = False
-    waiting: int = 0  # measurements that could not start, as what they need failed
+    waiting: int = 0  # measurements that could not start, as what they need is not there
+    left: int = 0  # samples and models that the store still has not
 
 
 def preflight(plan: Plan, executor: Executor, reader: InputReader) -> list[Finished]:
@@ -117,11 +119,8 @@ class _Driver:
         self.options, self.progress, self.clock = options, progress, clock
         self.costs = Costs.of(past_jobs)
         self.claimed: dict[str, Ranges] = {}
-        if "failed" not in options.retry:
-            for job in past_jobs:
-                key = job["measurement_id"]
-                if job["status"] in {"failed", "timeout"} and key in plan.measurements:
-                    self._claim(key, job["start"], job["stop"])
+        for key, ranges in given_up(plan, past_jobs, options.retry).items():
+            self.claimed[key] = ranges
         self.open_rows = OpenRows(plan, options.retry)
         for rows in reader.verification_rows(plan):
             self.open_rows.add(rows, past=True)
@@ -171,6 +170,7 @@ class _Driver:
             self._show()
         self._show(final=True)
         self.summary.waiting = self._waiting()
+        self.summary.left = self._left()
         return self.summary
 
     def _wait(self, stop: Stop) -> list[tuple[Job, Outcome]]:
@@ -218,17 +218,27 @@ class _Driver:
             seconds = self.plan.measurements[key].resources.time_limit_seconds
             place = replace(self.place, deadline_seconds=seconds) if seconds else self.place
             self._places[key] = place
-        self.executor.submit(job, self.reader.of(job), place)
+        try:
+            inputs = self.reader.of(job)
+        except (OSError, RobsweepError) as error:  # e.g. its weights are gone from the store
+            failed = Outcome("failed", 0.0, datetime.now(UTC), error=f"no inputs: {error}")
+            self._ended(job, failed)
+            return
+        self.executor.submit(job, inputs, place)
 
     def _ended(self, job: Job, outcome: Outcome) -> None:
         key = job.measurement.measurement_id
         kind = self.kinds[job.measurement.kind]
         cut_seq = self.in_flight.pop((key, job.start, job.stop))
-        status = "failed" if outcome.status == "died" else outcome.status
-        row = replace(outcome, status=status)
-        self.pending.append(_finished(job, row, self.plan.name, cut_seq))
         attempts = self.plan.measurements[key].resources.attempts
-        if outcome.status == "died" and job.attempt < attempts:
+        again = outcome.status == "died" and job.attempt < attempts
+        status = outcome.status
+        if status == "died":  # only a last attempt counts as failed: a resume must not give up
+            status = "cancelled" if again else "failed"
+        self.pending.append(
+            _finished(job, replace(outcome, status=status), self.plan.name, cut_seq)
+        )
+        if again:
             self._submit(replace(job, attempt=job.attempt + 1))
             return
         samples = job.stop - job.start
@@ -260,6 +270,10 @@ class _Driver:
             for part in job.staged:
                 if part.table == "verification":
                     self.open_rows.add(self.reader.part(part.path), past=False)
+        for part in self.writer.news:  # what other sweeps have screened or solved meanwhile
+            if part.table == "verification":
+                self.open_rows.add(self.reader.part(part.path), past=False)
+        self.writer.news.clear()
         self.pending.clear()
         self.pending_bytes = 0
         if "solve" in self.kinds:
@@ -285,6 +299,9 @@ class _Driver:
             for key, planned in measurements.items()
         )
 
+    def _left(self) -> int:
+        return count_left(self.plan, self.writer.snapshot.coverage, self.open_rows)
+
     def _count_kinds(self) -> None:
         for key, planned in self.plan.measurements.items():
             kind = self.kinds.setdefault(planned.measurement.kind, KindProgress())
@@ -300,6 +317,33 @@ class _Driver:
     def _show(self, *, final: bool = False) -> None:
         if self.progress is not None:
             self.progress.show(self.kinds, final=final)
+
+
+def given_up(
+    plan: Plan, past_jobs: Sequence[Mapping[str, Any]], retry: frozenset[str]
+) -> dict[str, Ranges]:
+    """Samples that this sweep has failed at before, and is not asked to try again."""
+    claimed: dict[str, Ranges] = {}
+    for job in past_jobs:
+        key, status = job["measurement_id"], job["status"]
+        if (
+            status in {"failed", "timeout"}
+            and status not in retry
+            and job["sweep"] == plan.name
+            and key in plan.measurements
+        ):
+            claimed[key] = union([*claimed.get(key, ()), (job["start"], job["stop"])])
+    return claimed
+
+
+def count_left(plan: Plan, coverage: Callable[[str], Ranges], open_rows: OpenRows) -> int:
+    """Samples and models that a plan wants and the store has not."""
+    return sum(
+        len(open_rows.open[key])
+        if planned.measurement.kind == "solve"
+        else total(subtract(planned.wanted, coverage(key)))
+        for key, planned in plan.measurements.items()
+    )
 
 
 def _finished(job: Job, outcome: Outcome, sweep: str, cut_seq: int) -> Finished:

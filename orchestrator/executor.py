@@ -10,7 +10,9 @@ from tasks.job import Inputs, Job
 class Executor(Protocol):
     """Runs jobs somewhere. One pull queue: what is submitted first starts first."""
 
-    slots: int  # jobs that run side by side
+    @property
+    def slots(self) -> int:
+        """Jobs that run side by side."""
 
     def submit(self, job: Job, inputs: Inputs, place: Workplace) -> None: ...
 

@@ -1,11 +1,12 @@
 """The measurement id: what makes two measurements the same. Final: stores hold these ids."""
 
 import hashlib
+import importlib
 import importlib.util
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def measurement_id(
         params: Resolved parameters, defaults included.
         model: Identity of the model that is measured; None for training.
         data: `<data set>:<split>`.
-        seed: Training seed; None where the model's identity already says it all.
+        seed: Training seed; None for imported models.
         version: Of the kind, from the catalogue.
         code: A user's own functions -> SHA-256 of their source file.
     """
@@ -50,44 +51,61 @@ def measurement_id(
 
 
 def import_identity(
-    arch: str, params: Mapping[str, Any], weights_sha256: str | None, code: Mapping[str, str]
+    arch: str,
+    params: Mapping[str, Any],
+    shape: Sequence[int],
+    classes: int,
+    weights_sha256: str | None,
+    code: Mapping[str, str],
 ) -> str:
-    """Identity of a model that is not trained here."""
-    identity: dict[str, Any] = {"arch": arch, "params": params, "weights": weights_sha256}
+    """Identity of a model that is not trained here.
+
+    More than its weights: the same weights file makes different models under different code.
+    """
+    identity: dict[str, Any] = {
+        "arch": arch,
+        "params": params,
+        "shape": list(shape),
+        "classes": classes,
+        "weights": weights_sha256,
+    }
     if code:
         identity["code"] = code
     return f"import-{_hash(identity)}"
 
 
 def source_sha256(name: str, paths: tuple[str, ...]) -> str:
-    """SHA-256 of the file that defines a user's `package.module:function`, not imported here.
+    """SHA-256 of the file that defines a user's `package.module:function`.
 
     Raises:
         InputError: There is no such module.
     """
     module = name.split(":", maxsplit=1)[0]
-    with _on_path(paths):
-        try:
-            spec = importlib.util.find_spec(module)
-        except (ImportError, ValueError) as error:
-            spec, reason = None, str(error)
-        else:
-            reason = f"No module named {module!r}"
+    try:
+        spec = _find(module, paths)
+    except Exception as error:  # noqa: BLE001 (packages run when they are looked into)
+        spec, reason = None, f"{type(error).__name__}: {error}"
+    else:
+        reason = f"No module named {module!r}"
     if spec is None or spec.origin is None or not Path(spec.origin).is_file():
         where = ", ".join(paths) or "the Python path"
         raise InputError(f"{name}: {reason}; looked in {where} and the installed packages")
     return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
 
 
-@contextmanager
-def _on_path(paths: tuple[str, ...]) -> Iterator[None]:
-    before = list(sys.path)
-    sys.path[:0] = paths
-    try:
-        importlib.invalidate_caches()
-        yield
-    finally:
-        sys.path[:] = before
+def _find(module: str, paths: tuple[str, ...]) -> ModuleSpec | None:
+    """The module as a fresh process would find it: what is loaded here may be of an older file."""
+    importlib.invalidate_caches()
+    search: Sequence[str] | None = [*paths, *sys.path]
+    parts = module.split(".")
+    spec = None
+    for depth in range(1, len(parts) + 1):
+        spec = PathFinder.find_spec(".".join(parts[:depth]), search)
+        if spec is None:
+            # an editable install has a finder of its own
+            return None if module in sys.modules else importlib.util.find_spec(module)
+        search = spec.submodule_search_locations
+    return spec
 
 
 def _hash(identity: Mapping[str, Any]) -> str:

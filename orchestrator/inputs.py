@@ -7,10 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from orchestrator.check import trained_weights
+from orchestrator.errors import StoreError
 from orchestrator.log import Snapshot
 from orchestrator.parts import read_part, within
 from orchestrator.plan import Plan
-from orchestrator.store import Store
+from orchestrator.store import Store, digest
 from tasks.job import Inputs, Job
 
 _CACHED_WEIGHTS = 64
@@ -58,6 +60,16 @@ class InputReader:
         rows = pa.concat_tables(pieces).sort_by("sample")
         return within(rows, self._plan.measurements[measurement_id].wanted)
 
+    def _verify(self, model_id: str, content: bytes) -> None:
+        assert self._store is not None
+        assert self._snapshot is not None
+        digests = trained_weights(self._store, self._snapshot, model_id).get(model_id, set())
+        if digest(content) not in digests:
+            raise StoreError(
+                f"artifacts/models/{model_id}.safetensors is not what was trained: "
+                "restore it from a backup"
+            )
+
     def _model_weights(self, job: Job) -> bytes | None:
         ref = job.measurement.model
         if ref.model_id in self._weights:
@@ -68,6 +80,7 @@ class InputReader:
         elif ref.model_id.startswith("train-"):
             assert self._store is not None
             content = self._store.weights(ref.model_id)
+            self._verify(ref.model_id, content)
         else:
             return None
         self._weights[ref.model_id] = content

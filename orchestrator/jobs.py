@@ -48,15 +48,21 @@ def reproduce(store: Store, settings: Settings, name: str) -> str:
     key, start, stop = parse_name(name)
     snapshot = store.snapshot()
     for sweep in store.sweeps():
-        spec, places = recorded(store, sweep, settings)
-        planned = plan(spec, Places(places.data_dir, places.nets_dir))
+        try:
+            spec, places = recorded(store, sweep, settings)
+            planned = plan(spec, Places(places.data_dir, places.nets_dir))
+        except InputError:  # another sweep's files may be gone by now
+            continue
         if key in planned.measurements:
             found = planned.measurements[key]
             job = Job(found.measurement, start, stop, found.setting)
             output = run(job, InputReader(planned, store, snapshot).of(job))
             counts = ", ".join(f"{n}: {t.num_rows} rows" for n, t in output.tables.items())
             return f"{name} works here: {counts}"
-    raise InputError(f"{key} is in no sweep of {store.root} as its files stand now")
+    raise InputError(
+        f"{key} is in no sweep of {store.root} as its files stand now: "
+        "if its code or weights have changed since, that is another measurement"
+    )
 
 
 def parse_name(name: str) -> tuple[str, int, int]:

@@ -5,6 +5,7 @@ read all earlier ones, so the log itself decides every race: a lost put means "r
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 
@@ -17,6 +18,7 @@ from orchestrator.ranges import Range, Ranges, union
 from tasks.catalogue import KINDS
 
 CHECKPOINT_EVERY = 64
+_ENTRY = re.compile(r"log/\d{12}\.json")
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def read(files: Files) -> Snapshot:
     snapshot = _read_checkpoint(files, checkpoints[-1]) if checkpoints else Snapshot()
     for _ in read_from(files, snapshot):
         pass
-    newest = max((int(key[4:-5]) for key in keys if key.endswith(".json")), default=0)
+    newest = max((int(key[4:-5]) for key in keys if _ENTRY.fullmatch(key)), default=0)
     if newest > snapshot.seq:
         raise StoreError(
             f"{entry_key(snapshot.seq + 1)} is missing while {entry_key(newest)} exists: "

@@ -1,13 +1,16 @@
 """The sweep that `robsweep eval` runs: one existing model, attacked, calibrated, verified."""
 
+import hashlib
 import io
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
 from orchestrator.errors import InputError
+from orchestrator.npz import describe
 from orchestrator.spec import SweepSpec
 from orchestrator.sweep_file import from_document
 from orchestrator.yaml_file import did_you_mean, parse
@@ -46,10 +49,13 @@ def spec_for(
         )
     if model in MODELS and weights is None:
         raise InputError(f"{model} needs --weights FILE: it is an architecture without weights")
-    name = "eval-" + re.sub(r"[^A-Za-z0-9_]+", "-", Path(weights).stem if weights else model)
+    stem = re.sub(r"[^A-Za-z0-9_]+", "-", Path(weights).stem if weights else model).strip("-")
+    # two files of one name, or one file in two models, are two sweeps
+    place = str(Path(weights).expanduser().resolve()) if weights else ""
+    distinct = hashlib.sha256(f"{model}|{place}|{dataset}".encode()).hexdigest()[:6]
     radii = [_number(value) for value in eps]
     body: dict[str, Any] = {
-        "name": name.strip("-"),
+        "name": f"eval-{stem}-{distinct}",
         "dataset": dataset,
         "models": {"model": {"arch": model, "train": False}},
         "attacks": {
@@ -61,7 +67,7 @@ def spec_for(
         body["models"]["model"]["weights"] = weights
     if samples is not None:
         body["samples"] = samples
-    if dataset not in DATASETS or "validation" in DATASETS[dataset].splits:
+    if "validation" in _splits(dataset):
         body["calibration"] = {"temperature": None}
     if verify:
         body["verification"] = {
@@ -74,7 +80,15 @@ def spec_for(
         }
     text = io.StringIO()
     YAML().dump(body, text)
-    return from_document(parse(text.getvalue(), "robsweep eval"), Path.cwd(), text.getvalue())
+    return from_document(parse(text.getvalue(), "robsweep eval"), Path.cwd())
+
+
+def _splits(dataset: str) -> Collection[str]:
+    if dataset in DATASETS:
+        return DATASETS[dataset].splits
+    if dataset.startswith("npz:"):
+        return describe(Path(dataset[4:]).expanduser()).splits
+    return ()  # the sweep file says that there is no such data set
 
 
 def _number(value: str) -> Any:

@@ -9,19 +9,27 @@ from orchestrator.plan import Plan
 
 PROOFS = frozenset({"verified", "falsified", "misclassified"})
 
-# A verdict is about a model and a property, whichever measurement found it.
-Question = tuple[str, str, str, str, str, float]
+# A verdict is about a model and a property, whichever measurement found it, at whichever eps.
+Question = tuple[str, str, str, str, str]
+
+
+def carries(verdict: str, eps: float, to: float) -> bool:
+    """Whether a verdict at one eps decides the same sample at another."""
+    if verdict == "verified":
+        return eps > to
+    return verdict == "misclassified" or (verdict == "falsified" and eps < to)
 
 
 class OpenRows:
     """Folds rows of the verification table into the samples that still need a solver.
 
+    Balls are nested: a proof at a larger eps and a counterexample at a smaller one decide too.
     A timeout, unknown or error of a solver closes a sample if its time limit was at least the one
     that is asked for now, unless its verdict is among those to retry.
     """
 
     def __init__(self, plan: Plan, retry: frozenset[str] = frozenset()) -> None:
-        self._asked: dict[Question, list[tuple[str, float]]] = {}
+        self._asked: dict[Question, list[tuple[str, float, float]]] = {}
         self._wanted = {}
         self._retry = retry
         self.open: dict[str, dict[int, float]] = {}
@@ -31,8 +39,8 @@ class OpenRows:
             if m.kind == "solve":
                 limit = planned.setting.time_limit_seconds or float("inf")
                 p = m.params
-                place = (m.model.model_id, m.dataset, m.split, p["property"], p["norm"], p["eps"])
-                self._asked.setdefault(place, []).append((key, limit))
+                place = (m.model.model_id, m.dataset, m.split, p["property"], p["norm"])
+                self._asked.setdefault(place, []).append((key, p["eps"], limit))
                 self._wanted[key] = planned.wanted
                 self.open[key] = {}
                 self._closed[key] = set()
@@ -46,10 +54,13 @@ class OpenRows:
                 row["split"],
                 row["property"],
                 row["norm"],
-                row["eps"],
             )
-            for key, limit in self._asked.get(place, ()):
-                self._fold(key, limit, row, past=past)
+            for key, eps, limit in self._asked.get(place, ()):
+                if row["eps"] == eps:
+                    self._fold(key, limit, row, past=past)
+                elif carries(row["verdict"], row["eps"], eps):
+                    self._closed[key].add(row["sample"])
+                    self.open[key].pop(row["sample"], None)
 
     def _fold(self, key: str, limit: float, row: Mapping[str, Any], *, past: bool) -> None:
         sample, verdict = row["sample"], row["verdict"]

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from orchestrator.yaml_file import Document, Key, did_you_mean
+from tasks.catalogue import RANGES
 
 _FRACTION = re.compile(r"\s*([0-9.eE+-]+)\s*/\s*([0-9.eE+-]+)\s*")
 
@@ -27,7 +28,22 @@ def number(value: Any) -> float:
         raise ValueError(f"expected a number, got {value!r}")  # noqa: TRY004 (one kind of error)
     if not math.isfinite(value):
         raise ValueError(f"expected a finite number, got {value!r}")
-    return float(value)
+    return float(value) + 0.0  # -0.0 and 0.0 are one number, and must be one text
+
+
+def of_user(value: Any) -> Any:
+    """A parameter of a user's function, whose type nobody knows: fractions become numbers.
+
+    Raises:
+        ValueError: It is no plain finite value.
+    """
+    if isinstance(value, list):
+        return [of_user(item) for item in value]
+    if isinstance(value, float) or (isinstance(value, str) and _FRACTION.fullmatch(value)):
+        return number(value)
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    raise ValueError(f"expected a number, text, true, false or a list, got {value!r}")
 
 
 def expand(
@@ -81,9 +97,20 @@ def resolve(
             continue
         try:
             values[name] = _typed(default, given[name])
+            _check_range(name, values[name])
         except ValueError as error:
             raise document.error((*key, name), str(error)) from error
     return values
+
+
+def _check_range(name: str, value: Any) -> None:
+    if name not in RANGES:
+        return
+    low, high = RANGES[name]
+    for item in value if isinstance(value, list) else [value]:
+        if not low <= item <= high:
+            wanted = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            raise ValueError(f"expected {wanted}, got {item!r}")
 
 
 def _typed(default: Any, value: Any) -> Any:
@@ -113,13 +140,13 @@ def _sample(document: Document, key: Key, axis: Mapping[str, Any]) -> list[float
     try:
         low, high = (number(end) for end in axis["random"])
         count, scale = int(axis.get("n", 1)), axis.get("scale", "linear")
+        generator = random.Random(int(axis.get("seed", 0)))
         if not low < high or count < 1 or scale not in {"linear", "log"}:
             raise ValueError("low < high, n >= 1, scale linear or log")
         if scale == "log" and low <= 0:
             raise ValueError("a log scale needs low > 0")
     except (TypeError, ValueError) as error:
         raise document.error(key, f"expected {{random: [low, high], n: 5}}: {error}") from error
-    generator = random.Random(int(axis.get("seed", 0)))
     draw = generator.uniform
     if scale == "log":
         return [math.exp(draw(math.log(low), math.log(high))) for _ in range(count)]

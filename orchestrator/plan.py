@@ -9,7 +9,14 @@ from typing import Any
 from orchestrator.errors import InputError
 from orchestrator.identity import import_identity, measurement_id, source_sha256
 from orchestrator.ranges import Ranges, union
-from orchestrator.spec import DatasetSpec, EntrySpec, ModelSpec, ResourceSpec, SweepSpec
+from orchestrator.spec import (
+    SECTIONS,
+    DatasetSpec,
+    EntrySpec,
+    ModelSpec,
+    ResourceSpec,
+    SweepSpec,
+)
 from orchestrator.sweep_file import selected
 from tasks.catalogue import KINDS, VERIFIERS
 from tasks.job import Measurement, ModelRef, Setting
@@ -81,9 +88,19 @@ def plan(spec: SweepSpec, places: Places) -> Plan:
                 "are the same model trained the same way: take one out"
             )
         else:  # the same measurement under two names, or an ID set that two entries score
-            wanted = union([*measurements[key].wanted, *planned.wanted])
-            measurements[key] = replace(measurements[key], wanted=wanted)
+            measurements[key] = _merged(measurements[key], planned)
     return Plan(spec.name, measurements, tuple(planner.preflights()))
+
+
+def _merged(first: Planned, second: Planned) -> Planned:
+    """One measurement that satisfies two entries."""
+    limits = (first.setting.time_limit_seconds, second.setting.time_limit_seconds)
+    setting = replace(
+        first.setting,
+        time_limit_seconds=None if None in limits else max(limits),  # type: ignore[type-var]
+        keep_adversarials=first.setting.keep_adversarials or second.setting.keep_adversarials,
+    )
+    return replace(first, wanted=union([*first.wanted, *second.wanted]), setting=setting)
 
 
 class _Planner:
@@ -113,21 +130,42 @@ class _Planner:
             yield from self._evaluations(trained)
 
     def preflights(self) -> Iterator[Planned]:
-        """One per architecture or file of imported weights, and one per further data set."""
+        """One per architecture or file of imported weights, and one per further data set.
+
+        The first also checks that a user's own functions are there and take their parameters.
+        """
+        functions = [
+            [kind.family, entry.name, entry.parameters]
+            for section, kind in SECTIONS.items()
+            if section != "models"
+            for entry in getattr(self.spec, section).values()
+            if ":" in entry.name
+        ]
         seen = set()
         for model in self.models:
             if (name := model.name if model.needs else model.identity) not in seen:
                 seen.add(name)
-                yield self._preflight(model, self.spec.dataset, "test")
+                yield self._preflight(model, self.spec.dataset, "test", functions)
+                functions = []
         if any(model.needs for model in self.models):
-            yield self._preflight(self.models[0], self.spec.dataset, "train")
+            yield self._preflight(self.models[0], self.spec.dataset, "train", [])
         for dataset in self.spec.ood_sets.values():
-            yield self._preflight(self.models[0], dataset, "test")
+            yield self._preflight(self.models[0], dataset, "test", [])
 
-    def _preflight(self, model: _Model, dataset: DatasetSpec, split: str) -> Planned:
+    def _preflight(
+        self, model: _Model, dataset: DatasetSpec, split: str, functions: list[Any]
+    ) -> Planned:
         """Checks a model on a split; a model still to be trained is checked with fresh weights."""
+        params = {"functions": functions}
         return self._planned(
-            "preflight", model, "models", model.name, model.name, {}, dataset=dataset, split=split
+            "preflight",
+            model,
+            "models",
+            model.name,
+            model.name,
+            params,
+            dataset=dataset,
+            split=split,
         )
 
     def _train(
@@ -151,7 +189,7 @@ class _Planner:
             KINDS["train"].version,
             self._sources(model.name, training.name),
         )
-        ref = ModelRef(key, model.name, model.parameters, dataset.shape, dataset.classes)
+        ref = ModelRef(key, model.name, model.parameters, dataset.shape, dataset.classes, name=name)
         trained = _Model(ref, key, name, training_name, seed, (key,))
         self.models.append(trained)
         return self._planned(
@@ -164,15 +202,19 @@ class _Planner:
             file = self._weights(name, model.weights)
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
         code = self._sources(model.name)
-        identity = import_identity(model.name, model.parameters, digest, code)
+        shape, classes = self.spec.dataset.shape, self.spec.dataset.classes
+        identity = import_identity(model.name, model.parameters, shape, classes, digest, code)
+        if same := [other.name for other in self.models if other.identity == identity]:
+            raise InputError(f"models {same[0]!r} and {name!r} are the same: take one out")
         ref = ModelRef(
-            digest or identity,
+            identity,
             model.name,
             model.parameters,
-            self.spec.dataset.shape,
-            self.spec.dataset.classes,
+            shape,
+            classes,
             str(file) if file else None,
             digest,
+            name,
         )
         return _Model(ref, identity, name, None, None, ())
 
@@ -189,7 +231,11 @@ class _Planner:
 
     def _evaluations(self, model: _Model) -> Iterator[Planned]:
         spec = self.spec
-        clean = {"source": "clean", "group_size": KINDS["predict"].group_size, "seed": 0}
+        clean: dict[str, Any] = {
+            "source": "clean",
+            "group_size": KINDS["predict"].group_size,
+            "seed": 0,
+        }
         yield self._planned(
             "predict", model, "clean", "clean", "clean", clean, samples=spec.samples
         )
@@ -240,6 +286,17 @@ class _Planner:
                         code=self._sources(ood.name),
                         dataset=dataset,
                     )
+        for dataset in spec.ood_sets.values():
+            if any(
+                spec.ood_sets[ood_set].name == dataset.name
+                for ood in spec.ood.values()
+                if selected(ood, model.name, model.training)
+                for ood_set in ood.sets
+            ):
+                outside = {**clean, "source": f"ood:{dataset.name}"}
+                yield self._planned(
+                    "predict", model, "ood", dataset.name, "ood", outside, dataset=dataset
+                )
         for name, shift in spec.shift.items():
             if selected(shift, model.name, model.training):
                 source = f"corruption:{shift.name}:{shift.severity}"
@@ -279,7 +336,11 @@ class _Planner:
         )
         yield fitted_on
         for name, entry in chosen.items():
-            params = {"method": entry.name, "parameters": entry.parameters}
+            params = {
+                "method": entry.name,
+                "predictions": fitted_on.measurement.measurement_id,
+                "parameters": entry.parameters,
+            }
             yield self._planned(
                 "calibrate",
                 model,

@@ -3,6 +3,7 @@
 import os
 import pickle
 import secrets
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -51,17 +52,34 @@ def connect(address: str) -> None:
         ) from error
 
 
-class RayExecutor:
-    """Ray tasks behind the executor protocol; `connect` first."""
+_COUNT_EVERY_SECONDS = 5.0
+_ELASTIC_SLOTS = 64  # so many jobs are asked for at least, for a small cluster to see why to grow
 
-    def __init__(self, resources: Mapping[str, ResourceSpec]) -> None:
-        total = ray.cluster_resources()
-        self.slots = max(1, int(total.get("CPU", 1)))
-        self._gpus = total.get("GPU", 0.0)
+
+class RayExecutor:
+    """Ray tasks behind the executor protocol; `connect` first.
+
+    An `elastic` cluster may grow when more is asked of it than it has: its size is looked at again
+    and again, and no wish is refused.
+    """
+
+    def __init__(self, resources: Mapping[str, ResourceSpec], *, elastic: bool = False) -> None:
+        self._elastic = elastic
+        self._counted = -_COUNT_EVERY_SECONDS
+        self._slots = 1
         self._remotes = {kind: self._remote(kind, resources.get(kind)) for kind in KINDS}
         self._running: dict[ray.ObjectRef, Job] = {}
         self._shared: dict[str, ray.ObjectRef] = {}  # weights: once per node, not per job
         self._heads: dict[tuple[int, int], tuple[Any, Any, bytes]] = {}
+
+    @property
+    def slots(self) -> int:
+        now = time.monotonic()
+        if now - self._counted > _COUNT_EVERY_SECONDS:
+            self._counted = now
+            cpus = int(ray.cluster_resources().get("CPU", 0))
+            self._slots = max(cpus, _ELASTIC_SLOTS if self._elastic else 1)
+        return self._slots
 
     def submit(self, job: Job, inputs: Inputs, place: Workplace) -> None:
         remote = self._remotes[job.measurement.kind]
@@ -93,13 +111,17 @@ class RayExecutor:
     def _remote(self, kind: str, spec: ResourceSpec | None) -> Any:
         spec = spec or ResourceSpec()
         cpus = KINDS[kind].num_cpus if spec.num_cpus is None else spec.num_cpus
-        if spec.num_gpus and not self._gpus:
-            raise InputError(
-                f"resources.{kind} asks for {spec.num_gpus:g} GPU, and the cluster has none: "
-                "take num_gpus out, or add GPU nodes"
-            )
+        if not self._elastic:
+            total = ray.cluster_resources()
+            cpus = min(cpus, total.get("CPU", 1))  # threads stay: a small machine takes longer
+            for name, wish in (("GPU", spec.num_gpus), ("memory", spec.memory or 0)):
+                if wish > total.get(name, 0):
+                    raise InputError(
+                        f"resources.{kind} asks for {wish:g} of {name}, this machine has "
+                        f"{total.get(name, 0):g}: ask for less, or use a cluster"
+                    )
         options: dict[str, Any] = {
-            "num_cpus": min(cpus, self.slots),  # a wish larger than the machine would never start
+            "num_cpus": cpus,
             "num_gpus": spec.num_gpus,
             "max_retries": 0,  # the driver counts attempts: Ray's own retries can be endless
             "max_calls": 0,  # keep GPU workers: they hold loaded models

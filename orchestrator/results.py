@@ -98,6 +98,11 @@ class Results:
         verdicts = self._wanted("verification", screens)
         return progress(planned, self.snapshot.coverage, jobs.collect(), verdicts.collect())
 
+    def verdicts(self, sweep: str) -> pl.DataFrame:
+        """All rows about the samples that a sweep verifies, whichever sweep wrote them."""
+        screens = [asked for model in models(self.plan(sweep)) for asked in model.of("screen")]
+        return self._wanted("verification", screens).collect()
+
     def alarms(self, sweep: str) -> pl.DataFrame:
         """Samples of the sweep's models that are proved robust and yet broken; should be empty.
 
@@ -128,7 +133,8 @@ class Results:
     def _verdicts(self, screens: Sequence[Asked]) -> pl.LazyFrame:
         """Rows about the questions of these screens, whichever measurement or sweep answered.
 
-        A sample that another sweep has proved is not asked about again.
+        A sample that another sweep has proved is not asked about again. Balls are nested: a proof
+        at a larger eps and a counterexample at a smaller one are answers too, at no cost.
         """
         pieces: dict[tuple[str, str, str, str, str, float], Ranges] = {}
         for screen in screens:
@@ -142,20 +148,31 @@ class Results:
                     eps,
                 )
                 pieces[question] = union([*pieces.get(question, ()), *screen.wanted])
-        key = ["model_id", "dataset", "split", "property", "norm", "eps"]
+        key = ["model_id", "dataset", "split", "property", "norm"]
         asked = pl.LazyFrame(
             [(*question, *piece) for question, ranges in pieces.items() for piece in ranges],
-            schema={**dict.fromkeys(key[:-1], pl.String), "eps": pl.Float64}
+            schema={**dict.fromkeys(key, pl.String), "_eps": pl.Float64}
             | {"_start": pl.Int64, "_stop": pl.Int64},
             orient="row",
         )
         of_these = pl.col("model_id").is_in(sorted({screen.model_id for screen in screens}))
+        verdict = pl.col("verdict")
+        carried = (
+            ((verdict == "verified") & (pl.col("eps") > pl.col("_eps")))
+            | ((verdict == "falsified") & (pl.col("eps") < pl.col("_eps")))
+            | (verdict == "misclassified")
+        )
         return (
             self.rows("verification")
             .filter(of_these)
             .join(asked, on=key, how="inner")
             .filter(pl.col("sample") >= pl.col("_start"), pl.col("sample") < pl.col("_stop"))
-            .drop("_start", "_stop")
+            .filter((pl.col("eps") == pl.col("_eps")) | carried)
+            .with_columns(
+                seconds=pl.when(pl.col("eps") == pl.col("_eps")).then("seconds").otherwise(0.0),
+                eps="_eps",
+            )
+            .drop("_start", "_stop", "_eps")
         )
 
     def _scan(self, table: str, parts: Sequence[Part]) -> pl.LazyFrame:

@@ -2,18 +2,28 @@
 
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.check import past_jobs
 from orchestrator.cost import Costs
-from orchestrator.drive import DEFAULT, Options, Stop, Summary, drive, preflight
+from orchestrator.drive import (
+    DEFAULT,
+    Options,
+    Stop,
+    Summary,
+    count_left,
+    drive,
+    given_up,
+    preflight,
+)
 from orchestrator.errors import InputError, StoreError
 from orchestrator.executor import Executor, InlineExecutor
 from orchestrator.inputs import InputReader
@@ -29,7 +39,7 @@ from orchestrator.spec import SweepSpec
 from orchestrator.store import Store
 from orchestrator.sweep_file import from_document
 from orchestrator.work import library_versions
-from orchestrator.writer import Writer
+from orchestrator.writer import Finished, Writer
 from orchestrator.yaml_file import parse
 from tasks.catalogue import KINDS
 
@@ -64,12 +74,15 @@ def run(
     jobs = past_jobs(store, snapshot) if store else []
     summary, finished = Summary(), []
     stop = Stop()
-    with _executor(settings.address, spec, store, snapshot, todo, options) as executor:
+    with _executor(settings.address, spec, store, snapshot, todo, jobs, options) as executor:
         if executor is not None:
             finished = preflight(todo, executor, InputReader(todo, store, snapshot))
+            finished = [_without_known_rows(job, snapshot) for job in finished]
         store = Store.create(settings.store)
         _record(store, spec, whole, settings)
         if executor is None:
+            open_rows = _open_rows(todo, store, snapshot, options.retry)
+            summary.left = count_left(todo, snapshot.coverage, open_rows)
             return summary
         writer = Writer(store, spec.name)
         progress = Progress(spec.name, executor.slots)
@@ -94,6 +107,12 @@ def run(
         finally:
             progress.close()
     return summary
+
+
+def _without_known_rows(job: Finished, snapshot: Snapshot) -> Finished:
+    """A preflight whose imported model has its row already does not write it again."""
+    known = any(job.measurement_id in part.covers for part in snapshot.parts("models"))
+    return replace(job, tables={}) if known else job
 
 
 def outlook(spec: SweepSpec, settings: Settings) -> list[KindOutlook]:
@@ -136,9 +155,10 @@ def recorded(store: Store, name: str, settings: Settings) -> tuple[SweepSpec, Se
     text = store.files.read(f"sweeps/{name}/spec.yaml").decode()
     env = json.loads(store.files.read(f"sweeps/{name}/env.json"))
     document = parse(text, f"{store.root}/sweeps/{name}/spec.yaml")
-    spec = from_document(document, Path(env["folder"]), text)
+    spec = from_document(document, Path(env["folder"]))
     nets = settings.nets_dir or (Path(env["nets_dir"]) if env["nets_dir"] else None)
-    return spec, replace(settings, data_dir=Path(env["data_dir"]), nets_dir=nets)
+    data = settings.data_dir if settings.data_dir_given else Path(env["data_dir"])
+    return spec, replace(settings, data_dir=data, nets_dir=nets)
 
 
 def _existing(location: Path) -> Store | None:
@@ -170,6 +190,9 @@ def _only(whole: Plan, kinds: frozenset[str]) -> Plan:
     for key, planned in whole.measurements.items():
         if planned.measurement.kind in kinds:
             add(key)
+    if not keep:
+        there = sorted({p.measurement.kind for p in whole.measurements.values()})
+        raise InputError(f"--only {', '.join(sorted(kinds))}: the sweep has {', '.join(there)}")
     measurements = {key: p for key, p in whole.measurements.items() if key in keep}
     return replace(whole, measurements=measurements)
 
@@ -190,12 +213,14 @@ def _executor(
     store: Store | None,
     snapshot: Snapshot,
     todo: Plan,
+    jobs: Sequence[Mapping[str, Any]],
     options: Options,
 ) -> Iterator[Executor | None]:
     """An executor, or None where there is nothing to do: then nothing is started."""
     open_rows = _open_rows(todo, store, snapshot, options.retry)
-    jobs = next_jobs(todo, snapshot.coverage, {}, open_rows.open, Costs().expected)
-    if next(jobs, None) is None:
+    claimed = given_up(todo, jobs, options.retry)
+    new = next_jobs(todo, snapshot.coverage, claimed, open_rows.open, Costs().expected)
+    if next(new, None) is None:
         yield None
         return
     executor: Executor
@@ -210,7 +235,7 @@ def _executor(
                 "or use --address inline"
             ) from error
         ray_executor.connect(address)
-        executor = ray_executor.RayExecutor(spec.resources)
+        executor = ray_executor.RayExecutor(spec.resources, elastic=address != "local")
     try:
         yield executor
     finally:

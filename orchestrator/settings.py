@@ -11,6 +11,7 @@ class Settings:
     data_dir: Path
     nets_dir: Path | None
     address: str
+    data_dir_given: bool  # by option or variable, so that it wins over what a sweep remembers
 
     @classmethod
     def read(
@@ -31,4 +32,5 @@ class Settings:
             Path(setting(data_dir, "ROBSWEEP_DATA_DIR", "data")).expanduser().resolve(),
             Path(nets).expanduser().resolve() if nets else None,
             setting(address, "ROBSWEEP_ADDRESS", "local"),
+            bool(data_dir or os.environ.get("ROBSWEEP_DATA_DIR")),
         )

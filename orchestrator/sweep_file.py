@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from orchestrator import yaml_file
 from orchestrator.errors import InputError
-from orchestrator.parameters import expand, resolve, unknown_name
+from orchestrator.parameters import expand, of_user, resolve, unknown_name
 from orchestrator.spec import SECTIONS, AttackSpec, DatasetSpec, EntrySpec, ResourceSpec, SweepSpec
 from orchestrator.yaml_file import Document, Key, did_you_mean
 from tasks.catalogue import DATASETS, KINDS, Verifier
@@ -24,10 +24,10 @@ def load(path: str | Path) -> SweepSpec:
         SpecError: With file, line, what is wrong and how to fix it.
     """
     file = Path(path)
-    return from_document(yaml_file.read(file), file.resolve().parent, file.read_text("utf-8"))
+    return from_document(yaml_file.read(file), file.resolve().parent)
 
 
-def from_document(document: Document, folder: Path, text: str) -> SweepSpec:
+def from_document(document: Document, folder: Path) -> SweepSpec:
     """The sweep of a parsed file; `folder` is where relative names start."""
     raw = document.content
     if not isinstance(raw, Mapping):
@@ -48,6 +48,8 @@ def from_document(document: Document, folder: Path, text: str) -> SweepSpec:
     seeds = raw.get("seeds", [0])
     if not isinstance(seeds, list):
         raise document.error(("seeds",), f"expected a list such as [0, 1, 2], got {seeds!r}")
+    if len(set(map(repr, seeds))) < len(seeds):
+        raise document.error(("seeds",), "the same seed twice: take one out")
     body = {
         "name": raw["name"],
         "dataset": dataset,
@@ -57,7 +59,7 @@ def from_document(document: Document, folder: Path, text: str) -> SweepSpec:
         **sections,
         "resources": _resources(document, raw.get("resources")),
         "folder": folder,
-        "text": text,
+        "text": document.text,
     }
     spec = _checked(document, (), SweepSpec, body)
     _check_sizes(document, spec)
@@ -80,6 +82,8 @@ def _section(document: Document, section: str, raw: Any) -> dict[str, EntrySpec]
         called = body.get(kind.family, name)
         lists = kind.lists | _list_parameters(kind, called)
         for suffix, chosen in expand(document, key, body, lists):
+            if f"{name}{suffix}" in entries:
+                raise document.error(key, f"two values of an axis look the same in {suffix}")
             entries[f"{name}{suffix}"] = _entry(document, key, kind, chosen)
     return entries
 
@@ -92,7 +96,8 @@ def _list_parameters(kind: type[EntrySpec], called: Any) -> set[str]:
 
 def _entry(document: Document, key: Key, kind: type[EntrySpec], body: dict[str, Any]) -> EntrySpec:
     called = body.pop(kind.family, key[-1])
-    if not isinstance(called, str) or not (called in kind.catalogue or ":" in called):
+    own = isinstance(called, str) and ":" in called and kind.family != "verifier"
+    if not isinstance(called, str) or not (called in kind.catalogue or own):
         place = (*key, kind.family)
         raise document.error(place, unknown_name(kind.family, str(called), kind.catalogue))
     reserved = set(kind.model_fields) - {"name", "parameters"}
@@ -100,7 +105,12 @@ def _entry(document: Document, key: Key, kind: type[EntrySpec], body: dict[str, 
     given = {name: value for name, value in body.items() if name not in reserved}
     entry = kind.catalogue.get(called)
     if entry is None:
-        parameters = given  # a user's function: its worker checks them
+        parameters = {}  # a user's function: the preflight holds them against its signature
+        for name, value in given.items():
+            try:
+                parameters[str(name)] = of_user(value)
+            except ValueError as error:
+                raise document.error((*key, name), str(error)) from error
     else:
         defaults = _defaults(entry)
         for name in given:
@@ -140,6 +150,8 @@ def _resources(document: Document, raw: Any) -> dict[str, ResourceSpec]:
             raise document.error(
                 ("resources", kind), f"unknown kind {kind!r}{did_you_mean(str(kind), KINDS)}"
             )
+        if body is not None and not isinstance(body, Mapping):
+            raise document.error(("resources", kind), f"expected `{kind}: {{...}}`, got {body!r}")
         resources[kind] = _checked(document, ("resources", kind), ResourceSpec, dict(body or {}))
     return resources
 
@@ -195,7 +207,7 @@ def _check_sizes(document: Document, spec: SweepSpec) -> None:
                     f"{ood_set} has shape {spec.ood_sets[ood_set].shape}, "
                     f"{spec.dataset.name} has {spec.dataset.shape}",
                 )
-            if ood_set == spec.dataset.name:
+            if spec.ood_sets[ood_set].name == spec.dataset.name:
                 raise document.error((*key, "sets"), f"{ood_set} is the data set itself")
     for place, samples, size in named:
         if samples is not None and samples[1] > size:
@@ -209,6 +221,11 @@ def _check_selections(document: Document, spec: SweepSpec) -> None:
         raise document.error(
             ("models",), "models without `weights:` need `trainings:` to train them"
         )
+    if not any(
+        model.imported or any(selected(t, name, training) for training, t in spec.trainings.items())
+        for name, model in spec.models.items()
+    ):
+        raise document.error(("trainings",), "`only:` and `exclude:` leave no model to train")
     known = {name for full in (*spec.models, *spec.trainings) for name in _both(full)}
     for section in SECTIONS:
         for name, entry in getattr(spec, section).items():

@@ -104,22 +104,26 @@ def work(job: Job, inputs: Inputs, place: Workplace) -> Outcome:
 def _stage(
     job: Job, tables: Mapping[str, pa.Table], artifacts: Mapping[str, bytes], place: Workplace
 ) -> tuple[tuple[Part, ...], Mapping[str, bytes]]:
-    """Writes large results into the store from here, where the worker sees it."""
+    """Writes large results into the store from here, where the worker sees it.
+
+    Not those of trainings: whose weights count is for the log to decide, and an adopted row must
+    never be without its weights.
+    """
+    if job.measurement.kind == "train":
+        return (), artifacts
     size = sum(t.nbytes for t in tables.values()) + sum(len(a) for a in artifacts.values())
     if size < LARGE_BYTES or place.store is None:
         return (), artifacts
     store = _visible_store(place.store, place.store_id)
     if store is None:
         return (), artifacts
-    left = dict(artifacts)
-    for key in artifacts:
-        if not key.startswith("models/"):  # the log decides whose weights count
-            store.files.write(f"artifacts/{key}", left.pop(key))
+    for key, content in artifacts.items():
+        store.files.write(f"artifacts/{key}", content)
     covers = {job.measurement.measurement_id: ((job.start, job.stop),)}
     stamp = Stamp(place.sweep, place.writer, uuid4().hex, len(tables))
     return tuple(
         write_part(store.files, table, rows, covers, stamp) for table, rows in tables.items()
-    ), left
+    ), {}
 
 
 @lru_cache(maxsize=1)
@@ -161,7 +165,6 @@ def _host() -> str:
     return socket.gethostname()
 
 
-@lru_cache(maxsize=1)
 def _gpu() -> str | None:
     return os.environ.get("CUDA_VISIBLE_DEVICES") or None
 

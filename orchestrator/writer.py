@@ -16,6 +16,9 @@ from orchestrator.ranges import Ranges, intersect, subtract, union
 from orchestrator.store import Store
 from tasks.rows import schema
 
+# A sample may be solved again with a longer limit: readers pick the row that decides it.
+MANY_ROWS = "solve-"
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -41,17 +44,17 @@ class Writer:
         self.snapshot = store.snapshot()
         self.adopted = 0
         self.quarantined = 0
+        self.news: list[Part] = []  # parts that others have logged; the driver empties it
         self._foreign: dict[str, list[tuple[int, Ranges]]] = {}
         self._take_over()
         self._adopt()
 
-    def refresh(self) -> bool:
-        """Reads on in the log; says whether others made anything done.
+    def refresh(self) -> None:
+        """Reads on in the log, for what others have made done.
 
         Raises:
             FencedError: A newer driver has taken over this sweep.
         """
-        news = False
         for entry in log.read_from(self.store.files, self.snapshot):
             if entry.take_over and entry.sweep == self.sweep:
                 raise FencedError(
@@ -63,8 +66,7 @@ class Writer:
             for part in entry.add:
                 for measurement_id, ranges in done_ranges(part):
                     self._foreign.setdefault(measurement_id, []).append((entry.seq, ranges))
-                    news = True
-        return news
+            self.news.extend(entry.add)
 
     def commit(self, batch: Sequence[Finished]) -> None:
         """Makes results count, all at once, less what another sweep has covered meanwhile."""
@@ -91,6 +93,8 @@ class Writer:
                     self.store.files.write(f"artifacts/{key}", content)
 
     def _keep(self, job: Finished) -> Ranges:
+        if job.measurement_id.startswith(MANY_ROWS):
+            return ((job.start, job.stop),)
         later = [
             piece
             for seq, ranges in self._foreign.get(job.measurement_id, ())
@@ -182,6 +186,7 @@ class Writer:
                     intersect(ranges, self.snapshot.coverage(measurement_id))
                     for part in parts
                     for measurement_id, ranges in done_ranges(part)
+                    if not measurement_id.startswith(MANY_ROWS)
                 )
                 if not new:
                     for part in parts:

@@ -19,6 +19,7 @@ class Document:
     """A parsed file: plain values, and the line of each key."""
 
     name: str
+    text: str
     content: Any
     tree: Any
 
@@ -72,7 +73,7 @@ def parse(text: str, name: str) -> Document:
         raise SpecError(f"{name}:{line}: {error.problem or 'not valid YAML'}") from error
     except YAMLError as error:
         raise SpecError(f"{name}: not valid YAML ({error})") from error
-    return Document(name, _plain(tree), tree)
+    return Document(name, text, _plain(tree), tree)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

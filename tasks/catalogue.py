@@ -69,6 +69,19 @@ class Verifier:
     needs: frozenset[str] = field(default_factory=lambda: frozenset({"piecewise linear"}))
 
 
+_INF = float("inf")
+_TINY = 1e-12  # "above zero"
+
+# What parameters of these names may be, in every family.
+RANGES: dict[str, tuple[float, float]] = {
+    "epochs": (1, _INF), "batch_size": (1, _INF), "lr": (_TINY, _INF), "lr_decay": (_TINY, 1),
+    "weight_decay": (0, _INF), "std": (0, _INF), "eps": (0, _INF), "steps": (1, _INF),
+    "rel_step_size": (_TINY, _INF), "hidden": (1, _INF), "channels": (1, _INF), "dropout": (0, 1),
+    "temperature": (_TINY, _INF), "candidates": (2, _INF), "overshoot": (0, _INF),
+    "initial_gradient_eval_steps": (1, _INF), "max_gradient_eval_steps": (1, _INF),
+    "attack_steps": (0, _INF), "attack_restarts": (0, _INF),
+}
+
 KINDS: dict[str, Kind] = {
     "preflight": Kind("jobs"),
     "train": Kind("models"),

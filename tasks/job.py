@@ -13,13 +13,14 @@ from tasks.rows import Keys
 class ModelRef:
     """How to build a model, and whose weights it takes."""
 
-    model_id: str  # training measurement id, or SHA-256 of imported weights
+    model_id: str  # training measurement id, or `import-<hash>` of code, parameters and weights
     arch: str  # catalogue name, or a user's "package.module:function"
     params: Mapping[str, Any]  # the architecture's parameters, defaults resolved
     shape: tuple[int, ...]  # of one input: (channels, height, width), or (features,)
     classes: int
     weights: str | None = None  # file of imported weights; None: trained here, or none needed
     weights_sha256: str | None = None  # of that file; for trained models known after training
+    name: str = ""  # in the sweep that asks; no part of any identity
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ _TEXT, _FLOAT, _INT, _BOOL = pa.string(), pa.float64(), pa.int64(), pa.bool_()
 
 KEY_COLUMNS: dict[str, pa.DataType] = {
     "measurement_id": _TEXT,
-    "model_id": _TEXT,  # id of the training measurement, or SHA-256 of imported weights
+    "model_id": _TEXT,  # id of the training measurement, or of the import (code and weights)
     "weights_sha256": _TEXT,
     "dataset": _TEXT,  # the data set that `sample` indexes
     "split": _TEXT,
@@ -32,7 +32,7 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "seconds": _FLOAT,
         "host": _TEXT,
         "gpu": _TEXT,
-        "peak_memory_bytes": _INT,
+        "peak_memory_bytes": _INT,  # of the worker process, over its life so far
         "error": _TEXT,
         "library_versions": _TEXT,  # JSON object
     },

@@ -1,5 +1,6 @@
 """Stand-ins for `tasks.jobs:run` without torch: rows that are a pure function of the sample."""
 
+import hashlib
 import os
 import time
 
@@ -9,16 +10,18 @@ from orchestrator.work import LARGE_BYTES
 from tasks.job import Inputs, Job, Output
 from tasks.rows import Keys, table
 
+WEIGHTS = b"weights"
+
 
 def rows(job: Job, inputs: Inputs) -> Output:
     """One row per sample in the table of the job's kind, and its predictions for attacks."""
-    kind, keys = job.measurement.kind, job.keys("0" * 64)
+    kind, keys = job.measurement.kind, job.keys(hashlib.sha256(WEIGHTS).hexdigest())
     samples = np.arange(job.start, job.stop)
     if kind == "train":
         models = table("models", keys, None, {"model": "m", "arch": "a", "training": "t"}, n=1)
         epochs = table("training", keys, None, {"epoch": [1, 2], "loss": [2.0, 1.0]}, n=2)
         key = f"models/{job.measurement.measurement_id}.safetensors"
-        return Output({"models": models, "training": epochs}, {key: b"weights"})
+        return Output({"models": models, "training": epochs}, {key: WEIGHTS})
     if kind == "calibrate":
         assert inputs.rows is not None
         columns = {"method": "temperature", "temperature": float(inputs.rows.num_rows)}

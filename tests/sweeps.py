@@ -27,7 +27,7 @@ verification:
 
 
 def spec_of(text: str, folder: Path | None = None) -> SweepSpec:
-    return from_document(parse(text, "sweep.yaml"), folder or Path.cwd(), text)
+    return from_document(parse(text, "sweep.yaml"), folder or Path.cwd())
 
 
 def plan_of(text: str, folder: Path | None = None, nets_dir: Path | None = None) -> Plan:

@@ -18,11 +18,19 @@ def modules(house):
     return [name.removesuffix(".__init__") for name in names]
 
 
-@pytest.fixture(scope="module")
-def loaded():
-    """Module -> which of HEAVY it loads; one fork of a bare interpreter for each."""
+CONTRACT = ["tasks.rows", "tasks.catalogue", "tasks.job", "tasks.errors"]
+
+
+def imports(names, *before):
+    """Module -> which of HEAVY it loads, each in a process of its own.
+
+    The processes are forks of an interpreter that has imported nothing but `before`: libraries
+    that these modules may load anyway, and that are slow to import a hundred times.
+    """
     code = f"""
 import importlib, json, os, sys
+for name in {before!r}:
+    importlib.import_module(name)
 found = {{}}
 for name in sys.argv[1:]:
     read, write = os.pipe()
@@ -39,11 +47,20 @@ for name in sys.argv[1:]:
     os.wait()
 print(json.dumps(found))
 """
-    names = [*modules("orchestrator"), *modules("tasks")]
     done = subprocess.run(
         [sys.executable, "-c", code, *names], cwd=ROOT, capture_output=True, text=True, check=True
     )
     return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    tasks = [name for name in modules("tasks") if name not in CONTRACT]
+    return {
+        **imports(modules("orchestrator"), "numpy", "pyarrow.parquet", "polars", "pydantic"),
+        **imports(tasks, "torch", "scipy.optimize", "pyarrow"),
+        **imports(CONTRACT),
+    }
 
 
 def test_every_module_imports(loaded):
@@ -64,9 +81,21 @@ def test_tasks_load_no_ray_no_orchestrator_and_no_optional_library(loaded):
         assert set(loaded[name]) <= {"tasks", "torch"}, name
 
 
-@pytest.mark.parametrize("name", ["tasks.rows", "tasks.catalogue", "tasks.job", "tasks.errors"])
+@pytest.mark.parametrize("name", CONTRACT)
 def test_the_contract_is_torch_free(loaded, name):
     assert loaded[name] == ["tasks"]
+
+
+def test_the_recheck_loads_nothing_of_the_verifier():
+    names = [*modules("tasks/recheck"), "orchestrator.recheck", "orchestrator.counterexamples"]
+    code = "import sys, importlib; [importlib.import_module(name) for name in sys.argv[1:]]\n"
+    code += "print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *names], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found = set(done.stdout.split())
+    assert {"tasks.recheck.run", "tasks.recheck.milp_process"} <= found
+    assert not {name for name in found if name.startswith(("tasks.verification", "ortools"))}
 
 
 def test_dashboards_know_only_the_read_side():

@@ -7,6 +7,9 @@ import polars as pl
 
 from orchestrator.intervals import NO_DATA, Interval, order_statistic_median, wilson
 
+# Checks of rows that count: all is well, or not finding anything is the result.
+SOUND = ("ok", "no starting point")
+
 MODEL = ("model_id", "dataset", "split")  # with `sample`, an input to a model
 
 
@@ -28,31 +31,42 @@ class Distances(NamedTuple):
     mean_n: int
 
 
-def survival(rows: pl.DataFrame, attacks: Collection[str], eps: float) -> pl.DataFrame:
+def survival(
+    rows: pl.DataFrame, attacks: Collection[str], eps: float, others: Collection[str] = ()
+) -> pl.DataFrame:
     """Per sample: does it fall to any of these attacks inside the ball of radius eps?
 
-    A fixed-eps attack covers a sample by its row at exactly this eps, and breaks it also by a
-    success at a smaller one (the balls are nested). A min-norm attack breaks it at `distance <=
+    Balls are nested, so a success at a smaller eps counts too, also that of another attack of the
+    norm: robust accuracy never rises with eps. A min-norm attack breaks a sample at `distance <=
     eps`. So one number per row, the smallest eps it breaks, is all that is compared.
+
+    A sample is covered by an attack that has a sound row for it. Rows with a failed check (the
+    attack raised, left the ball, gave no numbers) say nothing about the model, unless the attack
+    is one that found no place to start from: not finding is its result.
 
     Args:
         rows: Attack rows.
         attacks: Measurement ids, all of one norm, each run at this eps or min-norm.
         eps: Radius of the ball.
+        others: Further measurements of the norm, which may break a sample but cover none.
 
     Returns:
         `sample, broken`: only the samples that every one of the attacks has covered.
     """
     min_norm = pl.col("eps").is_null()
     breaks_from = pl.coalesce("eps", "distance")
+    asked = pl.col("measurement_id").is_in(list(attacks))
+    sound = pl.col("success") | pl.col("check").is_in([*SOUND])
     return (
         rows.lazy()
-        .filter(pl.col("measurement_id").is_in(list(attacks)), min_norm | (pl.col("eps") <= eps))
+        .filter(
+            pl.col("measurement_id").is_in([*attacks, *others]), min_norm | (pl.col("eps") <= eps)
+        )
         .group_by("sample")
         .agg(
             broken=(pl.col("success") & (breaks_from <= eps)).any(),
             covered=pl.col("measurement_id")
-            .filter(min_norm | (pl.col("eps") == eps))
+            .filter(asked & sound & (min_norm | (pl.col("eps") == eps)))
             .unique()
             .len(),
         )
@@ -71,7 +85,8 @@ def summarise(rows: pl.DataFrame, attack: str, eps: float | None) -> AttackSumma
     """
     own = rows.filter(pl.col("measurement_id") == attack)
     if eps is None:
-        samples = own.select("sample", broken="success")
+        sound = pl.col("success") | pl.col("check").is_in([*SOUND])
+        samples = own.filter(sound).select("sample", broken="success")
     else:
         samples = survival(own, [attack], eps)
     misclassified = own.filter(pl.col("success"), pl.col("distance") == 0)["sample"].unique()
@@ -90,7 +105,8 @@ def distances(rows: pl.DataFrame, attack: str) -> Distances:
 
     Source: the median over all samples as in Schott et al. 2019, section 5.
     """
-    own = rows.filter(pl.col("measurement_id") == attack)
+    sound = pl.col("success") | pl.col("check").is_in([*SOUND])
+    own = rows.filter(pl.col("measurement_id") == attack, sound)
     reached = own.select(
         pl.when("success").then("distance").otherwise(float("inf")).alias("distance")
     )["distance"]

@@ -41,7 +41,7 @@ def _rows(model: Model, read: Read) -> Iterator[Row]:
         here = at(final, norm, eps)
         row = {**whole_model, "norm": norm, "eps": eps}
         if together := model.attacks_at(norm, eps):
-            row |= survived(together, attacked, eps)
+            row |= survived(model, together, attacked, eps)
         if screens := model.screens_at(norm, eps):
             row |= verified(here)
             row |= {"verified_accuracy_wanted": total(any_wanted(screens))}

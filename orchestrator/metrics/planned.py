@@ -62,6 +62,10 @@ class Model:
         """The attacks that speak of this ball: run at exactly this eps, or min-norm."""
         return [a for a in self.of("attack") if a.norm == norm and (not a.eps or eps in a.eps)]
 
+    def attacks_of(self, norm: str | None) -> list[str]:
+        """Measurement ids of all attacks of a norm, whatever their eps."""
+        return [a.measurement_id for a in self.of("attack") if a.norm == norm]
+
     def screens_at(self, norm: str, eps: float) -> list[Asked]:
         return [a for a in self.of("screen") if a.norm == norm and eps in a.eps]
 

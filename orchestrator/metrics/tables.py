@@ -109,7 +109,7 @@ def verification_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
 
 def attack_rows(model: Model, read: Read, *more: str) -> pl.DataFrame:
     """A model's attack rows, only the columns that metrics need and some more."""
-    needed = ("measurement_id", "sample", "eps", "success", "distance", *more)
+    needed = ("measurement_id", "sample", "eps", "success", "distance", "check", *more)
     return read("attacks", model.of("attack")).select(needed).collect()
 
 
@@ -128,7 +128,8 @@ def bracketed(
     """The bracket on the samples that have both sides."""
     contributing, screens = model.attacks_at(norm, eps), model.screens_at(norm, eps)
     ids = [a.measurement_id for a in contributing]
-    survivors = attacks.survival(attacked, ids, eps) if contributing else None
+    others = model.attacks_of(norm)
+    survivors = attacks.survival(attacked, ids, eps, others) if contributing else None
     both = verification.bracket(final, survivors)
     wanted = any_wanted(screens)
     if contributing:
@@ -193,7 +194,7 @@ def ood_rows(model: Model, read: Read) -> Iterator[Row]:
 
 
 def _attacks(model: Model, read: Read) -> Iterator[Row]:
-    rows = attack_rows(model, read, "n_forward", "seconds", "check")
+    rows = attack_rows(model, read, "n_forward", "seconds", "inferred_from_eps")
     for asked in model.of("attack"):
         own = rows.filter(pl.col("measurement_id") == asked.measurement_id)
         # a min-norm attack speaks of every ball of its norm that others were asked about
@@ -208,13 +209,14 @@ def _attacks(model: Model, read: Read) -> Iterator[Row]:
                 "attack": "worst_case",
                 "norm": norm,
                 "eps": eps,
-                **survived(together, rows, eps),
+                **survived(model, together, rows, eps),
             }
 
 
-def survived(together: Sequence[Asked], attacked: pl.DataFrame, eps: float) -> Row:
+def survived(model: Model, together: Sequence[Asked], attacked: pl.DataFrame, eps: float) -> Row:
     """Robust accuracy under all of these attacks together, on samples that all have covered."""
-    samples = attacks.survival(attacked, [a.measurement_id for a in together], eps)
+    ids = [a.measurement_id for a in together]
+    samples = attacks.survival(attacked, ids, eps, model.attacks_of(together[0].norm))
     return {
         **rate("robust_accuracy", len(samples) - int(samples["broken"].sum()), len(samples)),
         "robust_accuracy_wanted": total(all_wanted(together)),
@@ -248,7 +250,9 @@ def _attack(model: Model, asked: Asked, own: pl.DataFrame, eps: float | None) ->
         }
     cost = own.filter(pl.col("eps").eq_missing(eps))
     return row | {
-        "forward_per_sample": cost["n_forward"].mean(),
+        "forward_per_sample": cost.filter(pl.col("inferred_from_eps").is_null())[
+            "n_forward"
+        ].mean(),
         "seconds": cost["seconds"].sum(),
         "failed_checks": int((cost["check"] != "ok").sum()),
     }

@@ -12,6 +12,7 @@ from torch import nn
 
 from tasks.catalogue import MODELS
 from tasks.errors import InputError
+from tasks.groups import seed_everything
 from tasks.job import ModelRef
 from tasks.models import weights as weights_of
 from tasks.resolve import resolve
@@ -74,7 +75,8 @@ def load(
     identity = (json.dumps([ref.arch, dict(ref.params), ref.shape, ref.classes], sort_keys=True),)
     key = (*identity, str(digest), str(device), *import_paths)
     if key not in _cache:
-        torch.manual_seed(0)  # a model that draws its own weights draws the same ones everywhere
+        # a model that draws its own weights draws the same ones everywhere
+        seed_everything(0, "model", 0)
         model = build(ref)
         if weights is not None:
             weights_of.put(model, weights, where)

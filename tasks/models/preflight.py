@@ -1,19 +1,31 @@
 """The preflight job: loads a model and calls it once, before anything is computed with it."""
 
+import inspect
+import json
+from typing import Any
+
 import torch
 
 from tasks.errors import InputError
 from tasks.job import Inputs, Job, Output
 from tasks.load import data_for, device_of, model_of
+from tasks.models.load import add_import_paths
+from tasks.resolve import resolve
+from tasks.rows import table
 
 
 def preflight(job: Job, inputs: Inputs) -> Output:
-    """Calls the model on two samples of its data set. No rows.
+    """Calls the model on two samples of its data set; an imported one gets its `models` row.
+
+    Params: functions, a list of (family, "package.module:function", parameters): a user's own.
 
     Raises:
         InputError: The model cannot be loaded or called, or gives no finite logits (2, classes).
     """
     m = job.measurement
+    add_import_paths(job.setting.import_paths)
+    for family, path, parameters in m.params.get("functions", ()):
+        _check_function(family, path, parameters)
     loaded = model_of(job, inputs)
     images = data_for(m.model, m.dataset, m.split, job.setting).images[:2]
     called = f"model {m.model.arch!r}, called on {len(images)} images {tuple(images.shape)}"
@@ -31,4 +43,31 @@ def preflight(job: Job, inputs: Inputs) -> Output:
         raise InputError(f"{called}, gave {logits.dtype}, not torch.float32")
     if not torch.isfinite(logits).all():
         raise InputError(f"{called}, gave logits that are not finite")
-    return Output({})
+    if not m.model.model_id.startswith("import-"):
+        return Output({})
+    described = {
+        "model": m.model.name,
+        "arch": m.model.arch,
+        "training": None,
+        "parameters": loaded.parameters,
+        "spec_json": json.dumps({"arch": m.model.arch, "params": dict(m.model.params)}),
+    }
+    keys = job.keys(loaded.weights_sha256)
+    return Output({"models": table("models", keys, None, described, n=1)})
+
+
+_POSITIONAL = {"training": 3, "attack": 3, "scorer": 2, "corruption": 2, "method": 2}
+
+
+def _check_function(family: str, path: str, parameters: dict[str, Any]) -> None:
+    """Whether a user's function can be called with these parameters."""
+    signature = inspect.signature(resolve(path, family))
+    most = _POSITIONAL[family] + (family == "attack")  # fixed-eps attacks take eps too
+    for count in range(most, _POSITIONAL[family] - 1, -1):
+        try:
+            signature.bind(*[None] * count, **parameters)
+        except TypeError as error:
+            problem = error
+        else:
+            return
+    raise InputError(f"{family} {path!r} cannot be called with {parameters}: {problem}")

@@ -41,7 +41,7 @@ def train(job: Job, inputs: Inputs) -> Output:
     content = weights.to_bytes(model.state_dict())
     keys = job.keys(weights.sha256(content))
     described = {
-        "model": m.name,
+        "model": ref.name,
         "arch": ref.arch,
         "training": name,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),

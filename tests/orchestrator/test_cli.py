@@ -20,6 +20,7 @@ TINY = SMALL.replace("seeds: [0, 1]", "seeds: [0]\nsamples: 100").replace(
 def robsweep(tmp_path, monkeypatch, capsys):
     """Runs a command in a folder of its own: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))  # a job adds the sweep's folder
     for name in ("STORE", "DATA_DIR", "NETS_DIR"):
         monkeypatch.delenv(f"ROBSWEEP_{name}", raising=False)
     monkeypatch.setenv("ROBSWEEP_ADDRESS", "inline")
@@ -89,6 +90,8 @@ def test_a_sweep_from_plan_to_leaderboard(robsweep, tmp_path):
         (["eval", "net.onnx", "--dataset", "digits"], "ONNX"),
         (["eval", "mlp", "--dataset", "digits", "--weights", "w", "--norm", "l3"], "l2"),
         (["eval", "mlp", "--dataset", "digits", "--weights", "absent.pt"], "absent.pt"),
+        (["run", "sweep.yaml", "--only", "preflight"], "the sweep has"),
+        (["run", "sweep.yaml", "--store", "/proc/no/store"], "/proc"),
     ],
 )
 def test_wrong_input_is_one_message_and_exit_2(robsweep, tmp_path, words, message):
@@ -268,6 +271,101 @@ def test_contradicting_results_end_with_exit_3(robsweep, tmp_path):
     code, _, err = robsweep("run", "sweep.yaml")
     assert code == 3
     assert "proved robust and yet broken" in err
+
+
+def test_failures_of_an_earlier_run_are_not_forgotten(robsweep, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "def attack(model, images, labels, eps):\n    raise ArithmeticError('no luck')\n"
+    )
+    text = TINY.replace("attack: LinfPGD,", 'attack: "mine:attack", norm: linf,')
+    sweep(text.replace(", steps: 2", ""))
+    assert robsweep("run", "sweep.yaml")[0] == 1
+    code, _, err = robsweep("run", "sweep.yaml")
+    assert code == 1
+    assert "robsweep retry small" in err
+    assert "starting" not in err
+    code, _, err = robsweep("retry", "small")
+    assert code == 1
+    assert "ArithmeticError: no luck" in err
+    assert robsweep("retry", "small", "--data-dir", "elsewhere")[0] == 1
+    sys.modules.pop("mine", None)
+
+
+def test_a_limit_leaves_work_and_says_so(robsweep):
+    code, _, err = robsweep("run", sweep(), "--limit", "1")
+    assert code == 1
+    assert "still missing" in err
+    assert robsweep("run", "sweep.yaml")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("where", "body", "message"),
+    [
+        ("attack: LinfPGD,", 'attack: "mine:nothing", norm: linf,', "has no function 'nothing'"),
+        ("attack: LinfPGD,", 'attack: "mine:own", norm: linf, depth: 3,', "depth"),
+        ("energy: {", 'own: {scorer: "mine:absent", ', "has no function 'absent'"),
+        ("standard: {", 'own: {training: "mine:own", ', "mine:own"),
+    ],
+)
+def test_a_function_that_does_not_fit_ends_before_anything_is_written(
+    robsweep, tmp_path, where, body, message
+):
+    (tmp_path / "mine.py").write_text("def own(model, images, labels, eps): return images\n")
+    text = TINY.replace(where, body)
+    if "attack:" in where:
+        text = text.replace(", steps: 2", "")
+    code, _, err = robsweep("run", sweep(text))
+    assert code == 2, err
+    assert message in err
+    assert not store_files(tmp_path)
+    sys.modules.pop("mine", None)
+
+
+def test_two_models_on_one_weights_file_are_two_models(robsweep, tmp_path):
+    imported(**weights(np.random.default_rng(0)))
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "from tasks.models.mlp import mlp\n"
+        "class Negative(nn.Module):\n"
+        "    def __init__(self, shape, classes):\n"
+        "        super().__init__()\n"
+        "        inner = mlp(shape, classes, hidden=(16,))\n"
+        "        self.fc1, self.fc2 = inner.fc1, inner.fc2\n"
+        "    def forward(self, x):\n"
+        "        return self.fc2(self.fc1(x.flatten(1)).relu()) * -1.0\n"
+        "def negative(shape, classes): return Negative(shape, classes)\n"
+    )
+    text = (tmp_path / "sweep.yaml").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("  mlp:"))
+    other = '  negative: {arch: "mine:negative", weights: net.safetensors}'
+    code, _, err = robsweep("run", sweep(text.replace(line, f"{line}\n{other}")))
+    assert code == 0, err
+    assert {row["model"] for row in all_rows("results", "models").to_pylist()} == {
+        "mlp",
+        "negative",
+    }
+    ids = {row["model_id"] for row in all_rows("results", "attacks").to_pylist()}
+    assert len(ids) == 2
+    sys.modules.pop("mine", None)
+
+
+def test_weights_that_were_lost_or_changed_are_noticed(robsweep, tmp_path):
+    assert robsweep("run", sweep())[0] == 0
+    file = next((tmp_path / "results" / "artifacts" / "models").iterdir())
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    code, out, _ = robsweep("check")
+    assert code == 1
+    assert "not those it was measured with" in out
+    sweep(TINY.replace("steps: 2", "steps: 3"))
+    code, _, err = robsweep("run", "sweep.yaml")
+    assert code == 1
+    assert "is not what was trained" in err
+    file.unlink()
+    assert "are gone" in robsweep("check")[1]
+    file.write_bytes(content)
+    assert robsweep("check")[0] == 0
+    assert robsweep("retry", "small")[0] == 0
 
 
 def test_lists_show_parameters_and_sources(robsweep):

@@ -1,11 +1,13 @@
 """The driver loop over the inline executor and rows that need no torch."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.check import check, past_jobs
-from orchestrator.drive import Options, Stop, drive
+from orchestrator.drive import Options, Stop, drive, given_up
 from orchestrator.errors import FencedError
 from orchestrator.executor import InlineExecutor
 from orchestrator.inputs import InputReader
@@ -150,3 +152,55 @@ def test_a_fenced_driver_stops(tmp_path):
         drive(
             plan, writer, InlineExecutor(), reader, [], options=Options(runner="tests.runners:rows")
         )
+
+
+def test_lost_weights_fail_their_jobs_and_no_others(tmp_path):
+    plan = plan_of(SMALL)
+    drive_once(plan, tmp_path / "whole")
+    drive_once(plan, tmp_path / "s", limit=2)  # the two trainings
+    lost = next((tmp_path / "s" / "artifacts" / "models").iterdir())
+    lost.unlink()
+    summary = drive_once(plan, tmp_path / "s")
+    assert summary.failures
+    assert {job.measurement.model.model_id for job, _ in summary.failures} == {lost.stem}
+    assert all("no inputs" in error for _, error in summary.failures)
+    lost.write_bytes(b"weights")
+    assert not drive_once(plan, tmp_path / "s", retry=frozenset({"failed"})).failures
+    same_rows(tmp_path / "whole", tmp_path / "s", TABLES)
+
+
+def test_what_another_sweep_screens_meanwhile_is_solved(tmp_path):
+    """The second driver starts before the first has screened, and then finds it done."""
+    plan = plan_of(SMALL)
+    other = plan_of(SMALL.replace("name: small", "name: other"))
+    store = Store.create(tmp_path / "s")
+    late = Writer(store, other.name)
+    reader = InputReader(other, store, late.snapshot)
+    only_screen = {
+        key: p for key, p in plan.measurements.items() if p.measurement.kind in {"train", "screen"}
+    }
+    drive_once(replace(plan, measurements=only_screen), tmp_path / "s")
+    options = Options(runner="tests.runners:rows")
+    summary = drive(other, late, InlineExecutor(), reader, [], options=options)
+    assert summary.left == 0
+    solved = [
+        row
+        for row in all_rows(tmp_path / "s", "verification").to_pylist()
+        if row["measurement_id"].startswith("solve")
+    ]
+    assert len(solved) == 20
+
+
+def test_an_attempt_that_died_is_not_given_up_by_a_resume(tmp_path):
+    plan = plan_of(SMALL)
+    drive_once(plan, tmp_path / "s", limit=2)
+    key = next(k for k in plan.measurements if k.startswith("attack"))
+    jobs = [
+        {"measurement_id": key, "sweep": plan.name, "status": status, "start": 0, "stop": 500}
+        for status in ("cancelled", "failed", "timeout")
+    ]
+    assert given_up(plan, jobs[:1], frozenset()) == {}
+    assert given_up(plan, jobs[1:2], frozenset()) == {key: ((0, 500),)}
+    assert given_up(plan, jobs[2:], frozenset({"timeout"})) == {}
+    elsewhere = [{**jobs[1], "sweep": "other"}]
+    assert given_up(plan, elsewhere, frozenset()) == {}

@@ -19,15 +19,19 @@ SCHEMA = {
     "eps": pl.Float64,
     "success": pl.Boolean,
     "distance": pl.Float64,
+    "check": pl.String,
 }
 
 
 def frame(rows):
-    """Rows are (attack, sample, eps, success, distance)."""
+    """Rows are (attack, sample, eps, success, distance[, check])."""
     assert set(COLUMNS["attacks"]) > set(SCHEMA) - {
         "measurement_id", "model_id", "dataset", "split", "sample",
     }  # fmt: skip
-    full = [(a, "m", "d", "test", s, a, "linf", e, ok, d) for a, s, e, ok, d in rows]
+    full = [
+        (a, "m", "d", "test", s, a, "linf", e, ok, d, *(check or ["ok"]))
+        for a, s, e, ok, d, *check in rows
+    ]
     return pl.DataFrame(full, schema=SCHEMA, orient="row")
 
 
@@ -78,6 +82,38 @@ def test_an_attack_that_was_not_run_leaves_no_sample():
     assert survival(rows, ["a", "b"], 0.1).is_empty()
     assert survival(rows, ["a"], 0.2).is_empty()
     assert survival(frame([]), ["a"], 0.1).is_empty()
+
+
+def test_a_row_whose_check_failed_covers_nothing_unless_it_could_not_start():
+    rows = frame(
+        [
+            ("a", 0, 0.1, False, None, "error: RuntimeError: no luck"),
+            ("a", 1, 0.1, False, None, "logits not finite"),
+            ("a", 2, 0.1, False, None, "no starting point"),
+            ("a", 3, 0.1, False, None),
+        ]
+    )
+    assert dict(survival(rows, ["a"], 0.1).iter_rows()) == {2: False, 3: False}
+    assert summarise(rows, "a", 0.1).n == 2
+
+
+def test_what_another_attack_breaks_at_a_smaller_eps_is_broken():
+    rows = frame(
+        [
+            ("strong", 0, 0.1, True, 0.1),
+            ("strong", 1, 0.1, False, None),
+            ("weak", 0, 0.2, False, None),
+            ("weak", 1, 0.2, False, None),
+        ]
+    )
+    assert dict(survival(rows, ["weak"], 0.2, ["strong", "weak"]).iter_rows()) == {
+        0: True,
+        1: False,
+    }
+    assert dict(survival(rows, ["strong"], 0.1, ["strong", "weak"]).iter_rows()) == {
+        0: True,
+        1: False,
+    }
 
 
 def test_success_rate_leaves_out_misclassified_samples():

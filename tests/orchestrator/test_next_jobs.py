@@ -86,13 +86,13 @@ def test_jobs_are_made_as_they_are_asked_for():
     assert next(jobs).stop == 1
 
 
-def verdicts(plan, kind, samples, verdict, limit=None, expected=1.0):
+def verdicts(plan, kind, samples, verdict, limit=None, expected=1.0, eps=0.02):
     m = by_kind(plan, kind)[0].measurement
     keys = Keys(m.measurement_id, m.model.model_id, "w", m.dataset, m.split, m.seed)
     columns = {
         "property": "untargeted",
         "norm": "linf",
-        "eps": 0.02,
+        "eps": eps,
         "verdict": verdict,
         "time_limit_seconds": limit,
         "expected_seconds": expected,
@@ -143,3 +143,15 @@ def test_a_proof_stands_whatever_comes_later():
     rows.add(verdicts(plan, "solve", [1], "verified", limit=1.0), past=True)
     rows.add(pa.concat_tables([verdicts(plan, "screen", [1], "unknown")]), past=True)
     assert solve_jobs(plan, rows) == []
+
+
+def test_verdicts_carry_over_nested_balls():
+    plan = plan_of(SMALL)
+    rows = OpenRows(plan)
+    rows.add(verdicts(plan, "screen", [1, 2, 3, 4, 5], "unknown"), past=True)
+    rows.add(verdicts(plan, "solve", [1], "verified", limit=5.0, eps=0.03), past=True)
+    rows.add(verdicts(plan, "solve", [2], "verified", limit=5.0, eps=0.01), past=True)
+    rows.add(verdicts(plan, "solve", [3], "falsified", limit=5.0, eps=0.01), past=True)
+    rows.add(verdicts(plan, "solve", [4], "falsified", limit=5.0, eps=0.03), past=True)
+    rows.add(verdicts(plan, "screen", [5], "unknown", eps=0.01), past=True)
+    assert sorted(solve_jobs(plan, rows)) == [(2, 3), (4, 5), (5, 6)]

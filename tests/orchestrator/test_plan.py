@@ -31,7 +31,7 @@ def test_ids_of_a_sweep_are_pinned():
 
 PINNED = {
     "attack": "attack-456745f743db0857",
-    "calibrate": "calibrate-67fbf5f817b937ce",
+    "calibrate": "calibrate-00dfb475c48d41a1",
     "predict": "predict-85f60c020ed311d5",
     "score": "score-6fc44ac221236f23",
     "screen": "screen-b0a1543b7a9c71d1",

@@ -201,6 +201,20 @@ def test_a_proof_of_another_sweep_counts_here_too(tmp_path):
     assert (row["verified_accuracy"], row["verified_accuracy_n"]) == (1.0, 2)
 
 
+def test_verdicts_carry_over_nested_balls(tmp_path):
+    demo = DemoSweep(tmp_path)
+    screen(demo, ["verified", "falsified", "unknown", "misclassified"], eps=0.1)
+    screen(demo, ["unknown", "unknown", "verified", "unknown"], eps=0.05)
+    screen(demo, ["unknown", "unknown", "unknown", "unknown"], eps=0.2)
+    demo.write_plan()
+    table = Results.open(tmp_path).table("demo", "verification")
+    found = {
+        row["eps"]: [row[v] for v in ("verified", "falsified", "misclassified", "unknown")]
+        for row in table.to_dicts()
+    }
+    assert found == {0.05: [2, 0, 1, 1], 0.1: [1, 1, 1, 1], 0.2: [0, 1, 1, 2]}
+
+
 def test_auroc_is_that_of_the_first_scorer_on_the_hardest_set(tmp_path):
     demo = DemoSweep(tmp_path / "s")
     given = [

@@ -7,6 +7,7 @@ from orchestrator.errors import InputError, SpecError
 from orchestrator.parameters import number
 from tests.sweeps import SMALL, plan_of, spec_of
 
+# fmt: off
 MISTAKES = {
     "unknown top key": ("seeds: [0, 1]", "seed: [0]", 3, "did you mean 'seeds'"),
     "unknown entry key": ("epochs: 1", "epoch: 1", 7, "did you mean 'epochs'"),
@@ -34,10 +35,24 @@ MISTAKES = {
     "only nobody": ("steps: 2", "only: [cnn]", 9, "no model or training is named 'cnn'"),
     "a bad name": ("name: small", "name: ../small", 1, "letters, digits"),
     "not YAML": ("name: small", "name: [small", 2, ""),
+    "no epochs": ("epochs: 1", "epochs: 0", 7, "at least 1"),
+    "negative steps": ("steps: 2", "steps: -2", 9, "at least 1"),
+    "twice the same seed": ("seeds: [0, 1]", "seeds: [0, 0]", 3, "same seed twice"),
+    "nobody left": ("{epochs: 1}", "{epochs: 1, exclude: mlp}", 6, "leave no model"),
+    "a kind as a number": ("seeds:", "resources: {train: 3}\nseeds:", 3, "expected `train: {...}`"),
+    "a random axis by the moon": (
+        "epochs: 1", "epochs: 1, lr: {random: [0.1, 1], seed: moon}", 7, "expected {random",
+    ),
+    "a verifier of one's own": ("verifier: milp", 'verifier: "my:own"', 15, "unknown verifier"),
+    "a date": ("attack: LinfPGD,", 'attack: "my:own", norm: linf, day: 2020-01-01,', 9, "day"),
+    "axis values that look alike": (
+        "epochs: 1", "epochs: 1, lr: [0.001, 0.0010000001]", 7, "look the same",
+    ),
     "twice the same key": ("seeds: [0, 1]", "dataset: digits", 3, "duplicate"),
 }
 
 
+# fmt: on
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes_name_their_line(mistake):
     old, new, line, message = MISTAKES[mistake]

@@ -86,6 +86,25 @@ def test_retried_samples_are_kept_beside_the_first_ones(store):
     assert len(samples(store)) == 20
 
 
+def test_a_sample_may_be_solved_by_two_sweeps_and_both_rows_count(store):
+    one, two = Writer(store, "one"), Writer(store, "two")
+    key = "solve-0123456789abcdef"
+
+    def solved(writer, verdict):
+        columns = {"verdict": verdict, "property": "untargeted", "norm": "linf", "eps": 0.1}
+        rows_ = table("verification", Keys(key, "m", "w", "d", "test", 0), [7], columns)
+        row = dict.fromkeys(schema("jobs").names) | {"measurement_id": key, "status": "done"}
+        return Finished(key, 7, 8, 0, row, {"verification": rows_})
+
+    late = solved(two, "verified")
+    one.commit([solved(one, "timeout")])
+    two.commit([late])
+    verdicts = all_rows(store.root, "verification")["verdict"].to_pylist()
+    assert sorted(verdicts) == ["timeout", "verified"]
+    assert [part.table for part in two.news] == ["jobs", "verification"]
+    assert not check(store).problems
+
+
 def test_many_writers_at_once_lose_and_double_nothing(store):
     writers = [Writer(store, f"sweep{i}") for i in range(6)]
     barrier = threading.Barrier(len(writers))

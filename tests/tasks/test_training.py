@@ -36,9 +36,8 @@ def test_training_is_deterministic() -> None:
 
 @pytest.mark.parametrize("training", ["fgsm", "pgd"])
 def test_adversarial_training_makes_more_robust(training: str, trained: Output) -> None:
-    from tests.tasks.digit_jobs import MLP
-
     from tasks.models.load import load as load_model
+    from tests.tasks.digit_jobs import MLP
 
     data = load("digits", "test", "")
     hardened = run(train_job(training, lr=1e-2, batch_size=32, eps=0.15, epochs=10), Inputs())

@@ -1,0 +1,134 @@
+"""Rechecks a sweep's verdicts with `tasks.recheck`, which shares no code with the verifier."""
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from orchestrator.counterexamples import Kept
+from orchestrator.errors import InputError, StoreError
+from orchestrator.inputs import InputReader
+from orchestrator.log import Snapshot
+from orchestrator.plan import Places, Plan, Planned, plan
+from orchestrator.results import Results
+from orchestrator.session import recorded
+from orchestrator.settings import Settings
+from orchestrator.store import Store
+from tasks.job import Inputs, Job
+from tasks.recheck.claims import Budget, Claim, Finding, Question, finding
+
+_CLAIM = list(Claim.__dataclass_fields__)
+_PLACE = ["model_id", "dataset", "split", "property", "norm", "eps", "sample"]
+_PLURALS = {
+    "counterexample": "counterexamples",
+    "misclassified": "misclassified",
+    "proof": "proofs",
+}
+_SAID = {"ok": "ok", "wrong": "wrong", "open": "not rechecked"}
+_ALWAYS = ("falsified", "misclassified")
+
+
+@dataclass(frozen=True)
+class Recheck:
+    """What is going to be rechecked, and how many claims there are of each kind."""
+
+    questions: Sequence[Question]
+    verified: int
+    names: dict[str, str]  # of the models, by id
+
+
+def prepare(results: Results, sweep: str, budget: Budget) -> Recheck:
+    """Chooses the proofs to derive again, and gathers the counterexamples.
+
+    Raises:
+        InputError: The sweep is not there, or has no verdicts.
+    """
+    rows = results.verdicts(sweep).select(_CLAIM).unique().sort(_CLAIM)
+    if rows.is_empty():
+        raise InputError(f"sweep {sweep!r} has no verdicts yet: there is nothing to recheck")
+    verified = pl.col("verdict") == "verified"
+    proofs = rows.filter(verified).unique(_PLACE, keep="first", maintain_order=True)
+    count = min(budget.proofs, len(proofs))
+    chosen = set(random.Random(budget.seed).sample(range(len(proofs)), count))
+    kept = Kept(results.store, results.rows("verification"))
+    questions = [kept.question(Claim(**row)) for row in rows.filter(~verified).to_dicts()]
+    questions += [
+        replace(kept.question(Claim(**row)), derive=i in chosen)
+        for i, row in enumerate(proofs.to_dicts())
+    ]
+    names = results.plan(sweep).select("model_id", "model", "training", "seed").unique()
+    return Recheck(
+        [q for q in questions if q.derive or q.own or q.others or q.claim.verdict in _ALWAYS],
+        len(proofs),
+        {row["model_id"]: _name(row) for row in names.to_dicts()},
+    )
+
+
+def findings(
+    what: Recheck, results: Results, sweep: str, settings: Settings, budget: Budget
+) -> Iterator[Finding]:
+    """Does it, model by model."""
+    from tasks.recheck.run import recheck
+
+    spec, places = recorded(results.store, sweep, settings)
+    planned = plan(spec, Places(places.data_dir, places.nets_dir))
+    models: dict[str, list[Question]] = {}
+    for question in what.questions:
+        models.setdefault(question.claim.model_id, []).append(question)
+    for model_id, questions in models.items():
+        found = _of_model(planned, model_id)
+        inputs = _inputs(planned, found, results.store, results.snapshot) if found else None
+        if found is None or inputs is None:
+            why = "the model is not there as it was: its code, weights or data have changed"
+            for question in questions:
+                yield finding(question.claim, "open", why)
+            continue
+        m = found.measurement
+        yield from recheck(m.model, inputs.weights, found.setting, questions, budget)
+
+
+def summary(what: Recheck, found: Sequence[Finding]) -> str:
+    """One line per kind of claim, then each finding that is not ok."""
+    lines = []
+    for kind, plural in _PLURALS.items():
+        here = [one for one in found if one.what == kind]
+        counts: Counter[str] = Counter(one.outcome for one in here)
+        text = ", ".join(f"{counts[outcome]} {said}" for outcome, said in _SAID.items())
+        if kind == "proof":
+            ways = Counter(one.detail for one in here if one.outcome == "ok")
+            how = "".join(f"; {count} {way}" for way, count in sorted(ways.items()))
+            text += f", of {what.verified} verified samples{how}"
+        lines.append(f"{plural}: {text}")
+    lines += [line(what, one) for one in found if one.outcome != "ok"]
+    return "\n".join(lines) + "\n"
+
+
+def line(what: Recheck, one: Finding) -> str:
+    """A finding in one line."""
+    claim = one.claim
+    return (
+        f"{_SAID[one.outcome]}: {claim.verdict}, {what.names[claim.model_id]}, {claim.dataset} "
+        f"{claim.split} {claim.sample}, {claim.norm} {claim.eps:g}: {one.detail}"
+    )
+
+
+def _of_model(planned: Plan, model_id: str) -> Planned | None:
+    for found in planned.measurements.values():
+        if found.measurement.kind == "screen" and found.measurement.model.model_id == model_id:
+            return found
+    return None
+
+
+def _inputs(planned: Plan, found: Planned, store: Store, snapshot: Snapshot) -> Inputs | None:
+    job = Job(found.measurement, 0, found.size, found.setting)
+    try:
+        return InputReader(planned, store, snapshot).of(job)
+    except (FileNotFoundError, StoreError):  # gone, or not those that were measured
+        return None
+
+
+def _name(row: dict[str, object]) -> str:
+    parts = [row["model"], row["training"], None if row["seed"] is None else f"seed {row['seed']}"]
+    return "/".join(str(part) for part in parts if part is not None)

@@ -1,0 +1,75 @@
+"""Rechecks what a store claims about one model."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from tasks.data.load import Labelled
+from tasks.errors import InputError
+from tasks.job import ModelRef, Setting
+from tasks.load import labelled_data_for
+from tasks.models.load import load
+from tasks.recheck.claims import Budget, Finding, Question, finding
+from tasks.recheck.counterexamples import Subject, confirm, not_the_label, refutes
+from tasks.recheck.network import read
+from tasks.recheck.proofs import Shown, derive
+
+_WORSE = ("ok", "open", "wrong")
+
+
+def recheck(
+    ref: ModelRef,
+    weights: bytes | None,
+    setting: Setting,
+    questions: Sequence[Question],
+    budget: Budget,
+) -> Iterator[Finding]:
+    """One finding per claim about a model that there is something to recheck of.
+
+    A model that cannot be read here leaves all its claims open.
+    """
+    loaded = load(ref, weights, torch.device("cpu"), setting.import_paths)
+    try:
+        subject = Subject(loaded.model, read(loaded.model, ref.shape))
+    except InputError as error:
+        for question in questions:
+            yield finding(question.claim, "open", str(error))
+        return
+    for question in questions:
+        claim, started = question.claim, time.monotonic()
+        shown: Shown | None
+        if claim.weights_sha256 not in (None, loaded.weights_sha256):
+            shown = Shown("open", "the model's weights are not those that the verdict is about")
+        elif claim.norm != "linf" or claim.property != "untargeted":
+            shown = Shown("open", f"{claim.property} in norm {claim.norm} cannot be rechecked")
+        else:
+            data = labelled_data_for(ref, claim.dataset, claim.split, setting)
+            shown = _shown(subject, data, question, budget)
+        if shown is not None:
+            yield finding(claim, *shown, time.monotonic() - started)
+
+
+def _shown(subject: Subject, data: Labelled, question: Question, budget: Budget) -> Shown | None:
+    """What the store's counterexamples show, then what can be derived; None: nothing to do."""
+    claim = question.claim
+    image, label = data.images[claim.sample].numpy(), int(data.labels[claim.sample])
+    if claim.verdict == "misclassified":
+        return not_the_label(subject, image, label)
+    eps, kept = claim.eps, (*question.own, *question.others)
+    if claim.verdict == "verified":
+        if any(refutes(subject, image, label, eps, point) for point in kept):
+            return Shown("wrong", "the store holds a counterexample that is one")
+        if not question.derive:
+            return None
+        limit, seed = budget.time_limit_seconds, budget.seed + claim.sample
+        return derive(subject.layers, image, label, eps, limit, seed)
+    if question.own:
+        found = [confirm(subject, image, label, eps, point) for point in question.own]
+        return max(found, key=lambda shown: _WORSE.index(shown.outcome))
+    if claim.verdict != "falsified":
+        return None
+    found = [confirm(subject, image, label, eps, point) for point in question.others]
+    if any(shown.outcome == "ok" for shown in found):
+        return Shown("ok", "by a counterexample of another measurement")
+    return Shown("wrong", "its counterexample is missing or damaged")

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tasks.errors import InputError
+from tasks.recheck.layers import forward, with_margins
+from tasks.recheck.network import read
+
+SHAPE = (2, 9, 8)
+
+
+def random_net(seed: int) -> nn.Sequential:
+    """Every layer that is known, set up at random; random batch statistics."""
+    torch.manual_seed(seed)
+    random = np.random.default_rng(seed)
+
+    def one(*values):
+        return values[random.integers(len(values))]
+
+    kernel, stride = one(2, 3, (3, 2)), one(1, 2, (2, 1))
+    groups = one(1, 2)
+    layers = [
+        nn.Sequential(nn.Identity(), nn.Conv2d(2, 4, kernel, stride, one(0, 1), 1, groups)),
+        nn.BatchNorm2d(4, affine=one(True, False)),
+        one(nn.ReLU(), nn.Dropout2d()),
+        one(nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(2, 1), nn.MaxPool2d((1, 2), 1, 0, 2)),
+        nn.Conv2d(4, 3, 2, padding=(2, 1), dilation=2, bias=one(True, False)),
+        one(nn.AvgPool2d(2, 1, 1), nn.AvgPool2d(2, 1, 1, count_include_pad=False)),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Dropout(),
+        nn.LazyLinear(7, bias=one(True, False)),
+        nn.BatchNorm1d(7),
+        nn.ReLU(),
+        nn.Linear(7, 4),
+    ]
+    net = nn.Sequential(*layers)
+    net.eval()(torch.rand(1, *SHAPE))
+    for part in net.modules():
+        if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.normal_(part.running_mean)
+            nn.init.uniform_(part.running_var, 0.5, 2)
+            if part.affine:
+                nn.init.normal_(part.weight)
+                nn.init.normal_(part.bias)
+    return net.requires_grad_(False)
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+@pytest.mark.parametrize("seed", range(12))
+def test_it_computes_what_torch_computes(seed: int) -> None:
+    net = random_net(seed)
+    layers = read(net, SHAPE)
+    x = torch.rand(5, *SHAPE, dtype=torch.float64) * 3 - 1
+    expected = net.double()(x).numpy()
+    found = forward(layers, x.reshape(5, -1).numpy())
+    assert np.abs(found - expected).max() < 1e-9 * max(1.0, np.abs(expected).max())
+    margins = forward(with_margins(layers, 2), x.reshape(5, -1).numpy())
+    assert np.allclose(margins, expected[:, [2]] - expected[:, [0, 1, 3]], atol=1e-9)
+
+
+class _Own(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.fc(x)
+
+
+class _Reversed(nn.Sequential):
+    def forward(self, x):
+        return super().forward(-x)
+
+
+@pytest.mark.parametrize(
+    ("net", "name"),
+    [
+        (_Own(), "_Own"),
+        (_Reversed(nn.Linear(3, 2)), "_Reversed"),
+        (nn.Sequential(nn.Linear(3, 2), nn.GELU()), "GELU"),
+        (nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2)), "LayerNorm"),
+        (nn.Sequential(nn.Flatten(0), nn.Linear(3, 2)), "Flatten"),
+        (nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False)), "BatchNorm1d"),
+        (nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)), "ParametrizedLinear"),
+    ],
+)
+def test_what_it_does_not_know_is_refused_by_name(net: nn.Module, name: str) -> None:
+    with pytest.raises(InputError, match=name):
+        read(net.eval().requires_grad_(False), (3,))
+
+
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [
+        (nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect"), "Conv2d"),
+        (nn.Conv2d(1, 1, 3, padding="same"), "Conv2d"),
+        (nn.MaxPool2d(2, ceil_mode=True), "MaxPool2d"),
+        (nn.AvgPool2d(2, ceil_mode=True), "AvgPool2d"),
+    ],
+)
+def test_settings_that_it_does_not_know_are_refused(layer: nn.Module, name: str) -> None:
+    with pytest.raises(InputError, match=name):
+        read(nn.Sequential(layer, nn.Flatten()).requires_grad_(False), (1, 5, 5))
+
+
+def test_a_hook_that_changes_a_layer_is_noticed() -> None:
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).requires_grad_(False)
+    net[0].register_forward_hook(lambda _, __, out: out + 1)
+    with pytest.raises(InputError, match="do not compute"):
+        read(net, (3,))
