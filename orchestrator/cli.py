@@ -235,6 +235,33 @@ def list_entries(
 
 
 @app.command()
+def verify(
+    onnx: Annotated[str | None, typer.Argument(help="Network (ONNX).")] = None,
+    vnnlib: Annotated[str | None, typer.Argument(help="Its property (VNN-LIB).")] = None,
+    time_limit: Annotated[float | None, typer.Option(help="Seconds; none without it.")] = None,
+    solver: Annotated[str, typer.Option(help="scip or highs.")] = "scip",
+    counterexample: Annotated[
+        Path | None, typer.Option(help="Write what was found here, in VNN-COMP's format.")
+    ] = None,
+    instances: Annotated[
+        Path | None, typer.Option(help="CSV of onnx,vnnlib,timeout_seconds instead.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the verdicts here (CSV).")] = None,
+) -> None:
+    """Decide whether a network can violate a property: sat, unsat, unknown or timeout."""
+    from orchestrator import instances as batch
+    from orchestrator.errors import InputError
+
+    if (instances is None) == (onnx is None or vnnlib is None) or (instances and onnx):
+        raise InputError("give a network and a property, or --instances FILE")
+    if instances is None:
+        print(batch.one(str(onnx), str(vnnlib), time_limit, solver, counterexample))
+        return
+    errors = batch.run(instances, out, solver, print)
+    raise typer.Exit(1 if errors else 0)
+
+
+@app.command()
 def recheck(
     name: Annotated[str, typer.Argument(help="Sweep.")],
     sample: Annotated[

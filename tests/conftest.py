@@ -26,3 +26,9 @@ def data_dir() -> Path:
 def nets_dir() -> Path:
     """Folder with published networks (*.safetensors)."""
     return _folder("ROBSWEEP_NETS_DIR", "published networks")
+
+
+@pytest.fixture(scope="session")
+def vnncomp_dir() -> Path:
+    """Folder with verification instances of known verdicts (instances.csv, *.onnx, *.vnnlib)."""
+    return _folder("ROBSWEEP_VNNCOMP_DIR", "verification instances")

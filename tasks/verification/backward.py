@@ -1,6 +1,7 @@
-"""CROWN's backward pass: linear forms on a layer, bounded from below by forms on the images.
+"""CROWN's backward pass: linear forms on a value, bounded from below by forms on the images.
 
-Results are lowered by `SAFETY` times the largest bound up to the layer that the forms are on, 10^4
+A value that several layers read gathers a form from each of them, so sums of branches are exact.
+Results are lowered by `SAFETY` times the largest bound up to the value that the forms are on, 10^4
 times what rounding adds up to: what is left holds in real arithmetic, so `lower > 0` is a proof.
 """
 
@@ -10,16 +11,23 @@ from torch import Tensor
 
 from tasks.verification.intervals import Bounds
 from tasks.verification.layers import (
+    BENT,
     Conv,
-    Flatten,
+    Gather,
     Linear,
     MaxPool,
     Network,
     Relu,
+    Reshape,
+    Scale,
+    Smooth,
+    Sum,
     bias_of,
     transposed,
+    ungathered,
     windows,
 )
+from tasks.verification.smooth import lines
 
 SAFETY = 1e-9
 # numbers in one tensor of backward rows: on a CPU they stay in its cache (2.7 times faster)
@@ -32,17 +40,19 @@ def lower_bounds(
     """Lower bounds on linear forms, carried back through the layers before them.
 
     Args:
-        bounds: On what enters each layer, up to and with what the forms are on.
+        bounds: On each value, up to and with the one that the forms are on.
         rows: (R, *shape of bounds[-1]), the forms.
         owner: (R,) int64, which sample's box each form is over.
-        back_to: The layer whose input bounds end the pass; 0 is the whole network.
+        back_to: The value at whose bounds, or those of values before it, the pass ends; 0 is the
+            whole network.
 
     Returns:
         (R,).
     """
     size = _chunk(network, bounds)
     chunks = zip(torch.split(rows, size), torch.split(owner, size), strict=True)
-    parts = [_carried(network, bounds, some, own, back_to) for some, own in chunks]
+    last = len(bounds) - 1
+    parts = [_carried(network, bounds, {last: some}, own, back_to) for some, own in chunks]
     return torch.cat(parts) - _safety(bounds)[owner]
 
 
@@ -61,13 +71,12 @@ def unit_bounds(network: Network, bounds: list[Bounds], owner: Tensor, unit: Ten
     for own, one in zip(torch.split(owner, size), torch.split(unit, size), strict=True):
         rows = F.one_hot(one, shape.numel()).double().reshape(-1, *shape)
         # both directions are the same until the first relaxation
-        k, constant = len(bounds) - 1, rows.new_zeros(len(rows))
-        while k and not isinstance(network.layers[k - 1], Relu | MaxPool):
-            k -= 1
-            rows, added = _through(network, bounds, rows, own, k)
-            constant = constant + added
-        lower.append(constant + _carried(network, bounds[: k + 1], rows, own, 0))
-        upper.append(constant - _carried(network, bounds[: k + 1], -rows, own, 0))
+        forms, constant = {len(bounds) - 1: rows}, rows.new_zeros(len(rows))
+        while (k := max(forms)) and not isinstance(network.layers[k - 1], BENT):
+            constant = constant + _step(network, bounds, forms, own)
+        lower.append(constant + _carried(network, bounds, dict(forms), own, 0))
+        minus = {value: -form for value, form in forms.items()}
+        upper.append(constant - _carried(network, bounds, minus, own, 0))
     safety = _safety(bounds)[owner]
     return Bounds(torch.cat(lower) - safety, torch.cat(upper) + safety)
 
@@ -84,43 +93,69 @@ def _chunk(network: Network, bounds: list[Bounds]) -> int:
 
 
 def _carried(
-    network: Network, bounds: list[Bounds], rows: Tensor, owner: Tensor, back_to: int
+    network: Network, bounds: list[Bounds], forms: dict[int, Tensor], owner: Tensor, back_to: int
 ) -> Tensor:
-    """As `lower_bounds`, in one piece and without the safety margin."""
-    constant = rows.new_zeros(len(rows))
+    """As `lower_bounds`, in one piece and without the safety margin.
+
+    Args:
+        forms: By value; what is bounded is their sum. Used up.
+    """
+    constant = owner.new_zeros(len(owner), dtype=torch.float64)
     if bool((owner == owner[0]).all()):
         owner = owner[:1]  # broadcasts, instead of being copied for each row
-    for k in range(len(bounds) - 2, back_to - 1, -1):
-        rows, added = _through(network, bounds, rows, owner, k)
-        constant = constant + added
-    lower, upper = bounds[back_to].rows(owner)
-    least = torch.where(rows > 0, lower, upper).mul_(rows)
-    return constant + least.flatten(1).sum(1)
+    while max(forms) > back_to:
+        constant = constant + _step(network, bounds, forms, owner)
+    for value, rows in forms.items():
+        lower, upper = bounds[value].rows(owner)
+        least = torch.where(rows > 0, lower, upper).mul_(rows)
+        constant = constant + least.flatten(1).sum(1)
+    return constant
+
+
+def _step(
+    network: Network, bounds: list[Bounds], forms: dict[int, Tensor], owner: Tensor
+) -> Tensor:
+    """Replaces the form on the last value by forms on what its layer reads, plus constants (R,)."""
+    k = max(forms) - 1
+    passed, constant = _through(network, bounds, forms.pop(k + 1), owner, k)
+    for value, rows in zip(network.inputs[k], passed, strict=True):
+        forms[value] = forms[value] + rows if value in forms else rows
+    return constant
 
 
 def _through(
     network: Network, bounds: list[Bounds], rows: Tensor, owner: Tensor, k: int
-) -> tuple[Tensor, Tensor]:
-    """Forms on the input of layer `k` and constants (R,) that bound those on its output."""
-    layer, shape = network.layers[k], network.shapes[k]
+) -> tuple[list[Tensor], Tensor]:
+    """Forms on what layer `k` reads and constants (R,) that bound those on its output."""
+    layer, first = network.layers[k], network.inputs[k][0]
+    shape = network.shapes[first]
     match layer:
-        case Linear() | Conv():
-            return transposed(layer, rows, shape), bias_of(layer, rows)
+        case Linear() | Conv() | Scale():
+            return [transposed(layer, rows, shape)], bias_of(layer, rows)
         case Relu():
-            return _through_relu(rows, bounds[k].rows(owner))
+            form, constant = _through_relu(layer, rows, bounds[first].rows(owner))
         case MaxPool():
-            return _through_max_pool(layer, rows, bounds[k].rows(owner))
-        case Flatten():
-            return rows.reshape(-1, *shape), rows.new_zeros(len(rows))
+            form, constant = _through_max_pool(layer, rows, bounds[first].rows(owner))
+        case Smooth():
+            slope, below, above = (line[owner] for line in lines(layer.curve, *bounds[first]))
+            form, constant = rows * slope, torch.where(rows > 0, below, above).mul_(rows)
+            constant = constant.flatten(1).sum(1)
+        case Gather():
+            form, constant = ungathered(layer, rows, shape)
+        case Reshape():
+            form, constant = rows.reshape(-1, *shape), rows.new_zeros(len(rows))
+        case Sum():
+            return [factor * rows for factor in layer.factors], rows.new_zeros(len(rows))
+    return [form], constant
 
 
-def _through_relu(rows: Tensor, z: Bounds) -> tuple[Tensor, Tensor]:
-    """Below: 0 or z, whichever leaves less area; above: the line from (l, 0) to (u, u)."""
+def _through_relu(layer: Relu, rows: Tensor, z: Bounds) -> tuple[Tensor, Tensor]:
+    """Below: 0 or z, by default what leaves less area; above: the line from (l, 0) to (u, u)."""
     lower, upper = z.lower.clamp(max=0), z.upper.clamp(min=0)
     slope = upper / (upper - lower).clamp(min=torch.finfo(torch.float64).tiny)
     negative = rows.clamp(max=0)
     constant = -(negative * slope * lower).flatten(1).sum(1)
-    below = (upper > -lower).double()
+    below = (layer.lean * upper > -lower).double()
     return torch.where(rows > 0, below, slope).mul_(rows), constant
 
 

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from tasks.attacks.ball import inside, pull_inside
-from tasks.models.logits import margin, raw_logits
+from tasks.models.logits import raw_logits
 from tasks.verification.layers import Network
 from tasks.verification.network import read
+from tasks.verification.properties import Property, margin
 from tasks.verification.verdicts import BOUNDARY
 
 
@@ -21,8 +22,20 @@ class Subject(NamedTuple):
     network: Network  # its layers
 
 
+class Region(NamedTuple):
+    """Where to search, all (N, ...): from `start`, inside of [low, high]."""
+
+    start: Tensor
+    low: Tensor
+    high: Tensor
+    reach: Tensor  # of the first step and of the noise; broadcasts
+
+    def rows(self, index: Tensor) -> "Region":
+        return Region(*(part[index] for part in self))
+
+
 class Found(NamedTuple):
-    """The best adversarials of a search: float32 (N, ...) inside the ball, and their margins."""
+    """The best adversarials of a search, (N, ...) inside the region, and their margins."""
 
     adversarials: Tensor
     margins: Tensor
@@ -37,52 +50,48 @@ class Checked(NamedTuple):
 
 
 def subject_of(model: nn.Module, shape: tuple[int, ...]) -> Subject:
-    """Raises: InputError: The model cannot be read as a chain of supported layers."""
+    """Raises: InputError: The model cannot be read as a graph of supported layers."""
     exact = copy.deepcopy(model).double().eval()
     return Subject(model, exact, read(model, shape))
 
 
-def search(
-    model: nn.Module, images: Tensor, labels: Tensor, eps: float, steps: int, restarts: int
-) -> Found:
-    """Minimises the margin over the linf ball; the first restart starts at the images themselves.
+def around(images: Tensor, eps: float) -> Region:
+    """The float32 images of the linf ball."""
+    low, high = (pull_inside(images, images + far, "linf", eps) for far in (-2 * eps, 2 * eps))
+    return Region(images, low, high, torch.full_like(images, eps))
+
+
+def search(model: nn.Module, region: Region, unsafe: Property, steps: int, restarts: int) -> Found:
+    """Minimises the margin over a region; the first restart begins at its start.
 
     Samples are left alone once their margin is <= 0. Source: Madry et al. 2018, section 2.1, with
-    a step that falls linearly from eps to eps / steps.
+    a step that falls linearly from the reach to its `steps`-th part.
     """
-    with torch.no_grad():
-        best = Found(images.clone(), margin(model(images), labels))
+    start = region.start
+    best = Found(start.clone(), margin(unsafe, raw_logits(model, start)))
     for restart in range(restarts):
         left = (best.margins > 0).nonzero()[:, 0]
         if not len(left):
             break
-        x, y = images[left], labels[left]
-        noise = torch.rand_like(x) * 2 - 1 if restart else torch.zeros_like(x)
-        found = descend(model, x, y, x + eps * noise, eps, eps, steps)
-        better = left[found.margins < best.margins[left]]
+        some = region.rows(left)
+        if restart:
+            noise = torch.rand_like(some.start) * 2 - 1
+            some = some._replace(start=some.start + some.reach * noise)
+        found = descend(model, some, unsafe.rows(left), steps)
         chosen = found.margins < best.margins[left]
-        best.adversarials[better] = found.adversarials[chosen]
-        best.margins[better] = found.margins[chosen]
+        best.adversarials[left[chosen]] = found.adversarials[chosen]
+        best.margins[left[chosen]] = found.margins[chosen]
     return best
 
 
-def descend(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    start: Tensor,
-    eps: float,
-    step: float,
-    steps: int,
-) -> Found:
-    """Signed gradient steps on the margin from `start`, the first of size `step`."""
-    x = pull_inside(images, start, "linf", eps)
-    low, high = (pull_inside(images, images + far, "linf", eps) for far in (-2 * eps, 2 * eps))
-    best = Found(x, torch.full_like(labels, torch.inf, dtype=x.dtype))
+def descend(model: nn.Module, region: Region, unsafe: Property, steps: int) -> Found:
+    """Signed gradient steps on the margin from the region's start, of at most its reach."""
+    x = region.start.clamp(region.low, region.high)
+    best = Found(x, torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device))
     for i in range(steps + 1):
         x = x.detach().requires_grad_()
         with torch.enable_grad():
-            margins = margin(model(x), labels)
+            margins = margin(unsafe, model(x))
             (gradient,) = torch.autograd.grad(margins.sum(), x)
         better = (margins < best.margins).detach()
         shape = (-1, *[1] * (x.ndim - 1))
@@ -90,17 +99,17 @@ def descend(
             torch.where(better.reshape(shape), x.detach(), best.adversarials),
             torch.where(better, margins.detach(), best.margins),
         )
-        size = step * (1 - i / (steps + 1))
-        x = (x.detach() - size * gradient.sign()).clamp(low, high)
+        size = region.reach * (1 - i / (steps + 1))
+        x = (x.detach() - size * gradient.sign()).clamp(region.low, region.high)
     return best
 
 
 def checked(
-    subject: Subject, images: Tensor, adversarials: Tensor, labels: Tensor, eps: float
+    subject: Subject, images: Tensor, adversarials: Tensor, unsafe: Property, eps: float
 ) -> list[Checked]:
     """Runs candidates through the network again, in float64 and in float32."""
-    exact = margin(raw_logits(subject.exact, adversarials.double()), labels)
-    deployed = margin(raw_logits(subject.model, adversarials), labels).double()
+    exact = margin(unsafe, raw_logits(subject.exact, adversarials.double()))
+    deployed = margin(unsafe, raw_logits(subject.model, adversarials))
     within = inside(images, adversarials, "linf", eps)
     return [
         Checked(

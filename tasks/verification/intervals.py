@@ -1,4 +1,4 @@
-"""Interval bounds on every layer over a box of images, in float64.
+"""Interval bounds on every value of a network over a box of images, in float64.
 
 They hold in real arithmetic for the network with these weights: each step is widened by more than
 the rounding of one layer adds up to.
@@ -8,7 +8,22 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from tasks.verification.layers import Conv, Layer, Linear, Network, apply, weighted
+from tasks.verification.layers import (
+    Conv,
+    Gather,
+    Layer,
+    Linear,
+    MaxPool,
+    Network,
+    Relu,
+    Reshape,
+    Scale,
+    Smooth,
+    Sum,
+    apply,
+    weighted,
+)
+from tasks.verification.smooth import ranges
 
 _ROUNDING = 1e-11  # rounding of a sum of n float64 terms is below n * 1.2e-16 of their magnitudes
 
@@ -23,20 +38,34 @@ class Bounds(NamedTuple):
         return Bounds(self.lower[index], self.upper[index])
 
 
-def interval_step(layer: Layer, box: Bounds) -> Bounds:
+def interval_step(layer: Layer, *boxes: Bounds) -> Bounds:
     """Source: Gowal et al. 2018, section 3, equation 6."""
-    if not isinstance(layer, Linear | Conv):
-        return Bounds(apply(layer, box.lower), apply(layer, box.upper))
-    middle, radius = (box.lower + box.upper) / 2, (box.upper - box.lower) / 2
-    radius = radius + _ROUNDING * (middle.abs() + radius)
-    middle = apply(layer, middle)
-    radius = weighted(layer, radius, layer.weight.abs(), _ROUNDING * layer.bias.abs())
-    return Bounds(middle - radius, middle + radius)
+    box = boxes[0]
+    match layer:
+        case Linear() | Conv() | Scale():
+            middle, radius = (box.lower + box.upper) / 2, (box.upper - box.lower) / 2
+            radius = radius + _ROUNDING * (middle.abs() + radius)
+            middle = apply(layer, middle)
+            radius = weighted(layer, radius, layer.weight.abs(), _ROUNDING * layer.bias.abs())
+            return Bounds(middle - radius, middle + radius)
+        case Smooth():
+            return Bounds(*ranges(layer.curve, *box))
+        case Sum():
+            signed = [
+                (b if factor > 0 else Bounds(b.upper, b.lower))
+                for b, factor in zip(boxes, layer.factors, strict=True)
+            ]
+            lower = apply(layer, *(b.lower for b in signed))
+            upper = apply(layer, *(b.upper for b in signed))
+            size = sum(b.lower.abs() + b.upper.abs() for b in boxes)
+            return Bounds(lower - _ROUNDING * size, upper + _ROUNDING * size)
+        case Relu() | MaxPool() | Reshape() | Gather():
+            return Bounds(apply(layer, box.lower), apply(layer, box.upper))
 
 
 def interval(network: Network, box: Bounds) -> list[Bounds]:
-    """Bounds on what enters each layer, and last on the logits."""
+    """Bounds on each value of the network: the box itself first, the logits last."""
     bounds = [box]
-    for layer in network.layers:
-        bounds.append(interval_step(layer, bounds[-1]))
+    for layer, read in zip(network.layers, network.inputs, strict=True):
+        bounds.append(interval_step(layer, *(bounds[v] for v in read)))
     return bounds

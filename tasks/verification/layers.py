@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from tasks.verification.smooth import CURVES, Curve
 
 Pair = tuple[int, int]
 
@@ -17,7 +20,7 @@ class Linear:
 
 @dataclass(frozen=True, eq=False)
 class Conv:
-    """Also average pooling and batch normalisation, with one group per channel."""
+    """Also average pooling, with one group per channel."""
 
     weight: Tensor  # (out, in / groups, kernel height, kernel width)
     bias: Tensor  # (out,)
@@ -27,9 +30,24 @@ class Conv:
     groups: int = 1
 
 
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """Each value times its own factor, plus its own constant."""
+
+    weight: Tensor  # (*shape)
+    bias: Tensor  # (*shape)
+
+
 @dataclass(frozen=True)
 class Relu:
-    pass
+    lean: float = 1.0  # CROWN's line below rises where lean * upper exceeds -lower
+
+
+@dataclass(frozen=True)
+class Smooth:
+    """An activation that is bounded, but never solved exactly."""
+
+    curve: Curve
 
 
 @dataclass(frozen=True)
@@ -40,38 +58,83 @@ class MaxPool:
 
 
 @dataclass(frozen=True)
-class Flatten:
-    pass
+class Reshape:
+    shape: tuple[int, ...]
 
 
-Affine = Linear | Conv
-Layer = Linear | Conv | Relu | MaxPool | Flatten
+@dataclass(frozen=True, eq=False)
+class Gather:
+    """Transposing, padding, slicing: each output is one of the inputs, or `fill`."""
+
+    index: Tensor  # (*output shape) int64, into the flattened input; -1 for `fill`
+    fill: float = 0.0
+
+
+@dataclass(frozen=True)
+class Sum:
+    """The sum of several inputs of one shape, each times its factor."""
+
+    factors: tuple[float, ...]
+
+
+Affine = Linear | Conv | Scale
+Layer = Linear | Conv | Scale | Relu | Smooth | MaxPool | Reshape | Gather | Sum
+BENT = (Relu, MaxPool, Smooth)  # what CROWN has to relax
 
 
 class Network(NamedTuple):
-    """`shapes[k]` is the shape of what enters `layers[k]`; the last one is that of the logits."""
+    """Layers in an order in which each comes after what it reads.
+
+    Value 0 is the image and value k + 1 what `layers[k]` returns; the last one is the logits.
+    """
 
     layers: tuple[Layer, ...]
-    shapes: tuple[tuple[int, ...], ...]
+    shapes: tuple[tuple[int, ...], ...]  # of each value
+    inputs: tuple[tuple[int, ...], ...]  # which values each layer reads
+
+
+def evaluate(network: Network, x: Tensor) -> list[Tensor]:
+    """All values of a batch: float64 (N, *shape) each."""
+    values = [x]
+    for layer, read in zip(network.layers, network.inputs, strict=True):
+        values.append(apply(layer, *(values[v] for v in read)))
+    return values
+
+
+def is_exact(network: Network) -> bool:
+    """Whether a MILP can encode it; otherwise there are bounds only."""
+    return not any(isinstance(layer, Smooth) for layer in network.layers)
 
 
 def weighted(layer: Affine, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """The affine map of `layer` with other numbers in it, e.g. their absolute values."""
-    if isinstance(layer, Linear):
-        return F.linear(x, weight, bias)
+    match layer:
+        case Linear():
+            return F.linear(x, weight, bias)
+        case Scale():
+            return x * weight + bias
     return F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
-def apply(layer: Layer, x: Tensor) -> Tensor:
+def apply(layer: Layer, *inputs: Tensor) -> Tensor:
+    x = inputs[0]
     match layer:
-        case Linear() | Conv():
+        case Linear() | Conv() | Scale():
             return weighted(layer, x, layer.weight, layer.bias)
         case Relu():
             return F.relu(x)
+        case Smooth():
+            return CURVES[layer.curve].of(x)
         case MaxPool():
             return F.max_pool2d(x, layer.kernel, layer.stride, layer.padding)
-        case Flatten():
-            return x.flatten(1)
+        case Reshape():
+            return x.reshape(len(x), *layer.shape)
+        case Gather():
+            flat = F.pad(x.flatten(1), (0, 1), value=layer.fill)  # index -1 is the last one
+            return flat[:, layer.index]
+        case Sum():
+            terms = [f * value for f, value in zip(layer.factors, inputs, strict=True)]
+            return torch.stack(terms).sum(0)
 
 
 def transposed(layer: Affine, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -84,8 +147,11 @@ def transposed(layer: Affine, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
     Returns:
         (R, *shape), without what the bias adds.
     """
-    if isinstance(layer, Linear):
-        return rows @ layer.weight
+    match layer:
+        case Linear():
+            return rows @ layer.weight
+        case Scale():
+            return rows * layer.weight
     unseen = [
         shape[1 + i]
         + 2 * layer.padding[i]
@@ -108,9 +174,21 @@ def transposed(layer: Affine, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def bias_of(layer: Affine, rows: Tensor) -> Tensor:
     """What the bias adds to linear forms on the layer's output: (R, *output shape) -> (R,)."""
-    if isinstance(layer, Linear):
-        return rows @ layer.bias
+    match layer:
+        case Linear():
+            return rows @ layer.bias
+        case Scale():
+            return rows.flatten(1) @ layer.bias.flatten()
     return rows.flatten(2).sum(2) @ layer.bias
+
+
+def ungathered(layer: Gather, rows: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Forms (R, *shape) on the input of a `Gather`, and what its constants add: (R,)."""
+    index = layer.index.flatten()
+    flat, real = rows.flatten(1), index >= 0
+    spread = rows.new_zeros(len(rows), torch.Size(shape).numel())
+    spread.index_add_(1, index[real], flat[:, real])
+    return spread.reshape(-1, *shape), layer.fill * flat[:, ~real].sum(1)
 
 
 def windows(pool: MaxPool, x: Tensor, fill: float) -> Tensor:

@@ -12,12 +12,16 @@ from tasks.verification.intervals import Bounds
 from tasks.verification.layers import (
     Affine,
     Conv,
-    Flatten,
+    Gather,
     Linear,
     MaxPool,
     Network,
     Pair,
     Relu,
+    Reshape,
+    Scale,
+    Smooth,
+    Sum,
     windows,
 )
 
@@ -38,6 +42,7 @@ class Milp(NamedTuple):
     row_upper: Array
     logits: sparse.csr_array  # (K, V)
     offset: Array
+    pixels: int  # how many variables are pixels
 
 
 class _Forms(NamedTuple):
@@ -57,35 +62,77 @@ def encode(network: Network, bounds: list[Bounds]) -> Milp:
     Source: Tjeng et al. 2019, section 4.1.
 
     Args:
-        bounds: On what enters each layer, and on the logits, each (1, *shape).
+        bounds: On each value, each (1, *shape).
+
+    Raises:
+        ValueError: A layer that no MILP encodes exactly.
     """
     flat = [Bounds(b.lower[0].cpu(), b.upper[0].cpu()) for b in bounds]
-    build = _Building(3 * sum(torch.Size(shape).numel() for shape in network.shapes))
-    forms = build.chosen(build.variables(*map(_numbers, flat[0])))
-    for layer, shape, box in zip(network.layers, network.shapes, flat, strict=False):
+    build = _Building(_room(network))
+    values = [build.chosen(build.variables(*map(_numbers, flat[0])))]
+    for layer, read in zip(network.layers, network.inputs, strict=True):
+        forms, shape, box = values[read[0]], network.shapes[read[0]], flat[read[0]]
         match layer:
-            case Linear() | Conv():
+            case Linear() | Conv() | Scale():
                 matrix, bias = sparse_of(layer, shape)
                 forms = _Forms(matrix @ forms.matrix, matrix @ forms.offset + bias)
             case Relu():
                 forms = _relu(build, forms, box)
             case MaxPool():
                 forms = _max_pool(build, layer, forms, box)
-            case Flatten():
+            case Reshape():
                 pass
-    return build.finished(forms)
+            case Gather():
+                forms = _gathered(layer, forms)
+            case Sum():
+                terms = [(values[v], factor) for v, factor in zip(read, layer.factors, strict=True)]
+                forms = _Forms(
+                    sum((f * one.matrix for one, f in terms[1:]), terms[0][1] * forms.matrix),
+                    sum((f * one.offset for one, f in terms[1:]), terms[0][1] * forms.offset),
+                )
+            case Smooth():
+                raise ValueError(f"{layer.curve} has bounds only, no exact encoding")
+        values.append(forms)
+    return build.finished(values[-1], flat[0].lower.numel())
 
 
-def margin_row(milp: Milp, label: int, other: int) -> tuple[Array, float]:
-    """The margin logit[label] - logit[other] as coefficients (V,) and a constant."""
-    row = milp.logits[[label]] - milp.logits[[other]]
-    return row.toarray()[0], float(milp.offset[label] - milp.offset[other])
+def _room(network: Network) -> int:
+    """No fewer than the variables that an encoding takes."""
+    room = torch.Size(network.shapes[0]).numel()
+    for k, (layer, read) in enumerate(zip(network.layers, network.inputs, strict=True)):
+        if isinstance(layer, Relu):
+            room += 3 * torch.Size(network.shapes[read[0]]).numel()
+        elif isinstance(layer, MaxPool):
+            outputs = torch.Size(network.shapes[k + 1]).numel()
+            room += (1 + layer.kernel[0] * layer.kernel[1]) * outputs
+    return room
+
+
+def _gathered(layer: Gather, forms: _Forms) -> _Forms:
+    index = layer.index.flatten().cpu().numpy()
+    real = np.flatnonzero(index >= 0)
+    taken = forms.take(index[real])
+    place = sparse.csr_array(
+        (np.ones(real.size), (real, np.arange(real.size))), (index.size, real.size)
+    )
+    offset = np.full(index.size, layer.fill)
+    offset[real] = taken.offset
+    return _Forms(place @ taken.matrix, offset)
+
+
+def constraint_rows(milp: Milp, weight: Array, bias: Array) -> tuple[Array, Array]:
+    """Weight (C, K) @ logits + bias (C,), as coefficients (C, V) of the variables and constants."""
+    return weight @ milp.logits, weight @ milp.offset + bias
 
 
 def sparse_of(layer: Affine, shape: tuple[int, ...]) -> tuple[sparse.csr_array, Array]:
     """Matrix (out, in) and bias (out,) of a layer on flattened inputs of the given shape."""
     if isinstance(layer, Linear):
         return sparse.csr_array(_numbers(layer.weight)), _numbers(layer.bias)
+    if isinstance(layer, Scale):
+        return sparse.diags_array(_numbers(layer.weight.flatten()), format="csr"), _numbers(
+            layer.bias.flatten()
+        )
     size = torch.Size(shape).numel()
     # which input each place of each patch sees, counted from 1; 0 is padding
     places = torch.arange(1, size + 1, dtype=torch.float64).reshape(1, *shape)
@@ -139,7 +186,7 @@ class _Building:
     def equal(self, matrix: sparse.csr_array, value: Array) -> None:
         self.rows.append((matrix, value, value))
 
-    def finished(self, logits: _Forms) -> Milp:
+    def finished(self, logits: _Forms, pixels: int) -> Milp:
         empty = sparse.csr_array((0, self.room))
         rows = sparse.vstack([empty, *(matrix for matrix, _, _ in self.rows)], format="csr")
         rows.sum_duplicates()  # which also sorts each row, as MathOpt demands
@@ -152,6 +199,7 @@ class _Building:
             np.concatenate([np.zeros(0), *(upper for _, _, upper in self.rows)]),
             logits.matrix[:, : self.count],
             logits.offset,
+            pixels,
         )
 
 

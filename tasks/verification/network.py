@@ -1,29 +1,32 @@
-"""Reads a torch module as a chain of layers, through torch.fx."""
+"""Reads a torch module as a network, through torch.fx."""
 
 import copy
 import operator
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from tasks.errors import InputError
+from tasks.verification.graph import Graph
 from tasks.verification.layers import (
     Conv,
-    Flatten,
-    Layer,
     Linear,
     MaxPool,
     Network,
     Pair,
     Relu,
-    apply,
+    Smooth,
+    Sum,
+    evaluate,
 )
 
 SUPPORTED = (
-    "chains of Linear, Conv2d, BatchNorm, ReLU, MaxPool2d, AvgPool2d, Flatten, Dropout, Identity, "
-    "and constants that are added to or multiplied with whole channels"
+    "Linear, Conv2d, BatchNorm, ReLU, MaxPool2d, AvgPool2d, Flatten, reshapes, transpositions, "
+    "slices, zero padding, Dropout, sums of branches, arithmetic with constants; Sigmoid, Tanh, "
+    "GELU and ELU with bounds only"
 )
 
 
@@ -34,143 +37,247 @@ def read(module: nn.Module, shape: tuple[int, ...]) -> Network:
         shape: Of one input.
 
     Raises:
-        InputError: An operator that is not supported, a graph that is not a chain, or a reading
+        InputError: An operator that is not supported, weights that are not finite, or a reading
             that does not compute what the module computes.
     """
     module = copy.deepcopy(module).eval().double()
     name = type(module).__name__
+    for key, value in module.state_dict().items():
+        if not torch.isfinite(value).all():
+            raise InputError(f"model {name}: {key} is not finite")
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     probe = torch.linspace(0, 1, 2 * torch.Size(shape).numel(), device=device).double()
     probe = probe.reshape(2, *shape)
-    layers: list[Layer] = []
     with torch.no_grad():
-        for part in _chain(module, name):
-            layers = _extended(layers, part, _run(layers, probe))
-        if not torch.allclose(_run(layers, probe), module(probe), rtol=1e-9, atol=1e-9):
-            raise InputError(f"model {name}: its layers do not compute what it computes")
-        shapes = [tuple(_run(layers[:k], probe).shape[1:]) for k in range(len(layers) + 1)]
-    if len(shapes[-1]) != 1:
-        raise InputError(f"model {name}: returns {shapes[-1]} per sample, not one row of logits")
-    return Network(tuple(layers), tuple(shapes))
-
-
-def _run(layers: list[Layer], x: Tensor) -> Tensor:
-    for layer in layers:
-        x = apply(layer, x)
-    return x
-
-
-class _Part(NamedTuple):
-    """One operator of the chain: a torch layer, or arithmetic with a constant."""
-
-    where: str
-    does: nn.Module | Callable[[Tensor], Tensor]
-
-
-def _chain(module: nn.Module, name: str) -> Iterator[_Part]:
-    # torch's own layers are only recognised inside another module
-    leaf = fx.Tracer().is_leaf_module(module, "")
-    try:
-        traced = fx.symbolic_trace(nn.Sequential(module) if leaf else module)
-    except Exception as error:
-        raise InputError(f"model {name}: torch.fx cannot trace it: {error}") from error
-    previous: fx.Node | None = None
-    for node in traced.graph.nodes:
-        where = f"model {name}: operator {_name(node.target)!r} ({node.name})"
-        inputs = [n for n in node.all_input_nodes if n.op != "get_attr"]
-        if node.op == "get_attr":
-            continue
-        if node.op == "output" and node.args[0] is previous:
-            return
-        if inputs != ([] if previous is None else [previous]):
-            raise InputError(f"{where} makes it more than a chain; supported: {SUPPORTED}")
-        if node.op == "call_module":
-            layer = traced.get_submodule(node.target)
-            yield _Part(f"model {name}: layer {type(layer).__name__} ({node.target})", layer)
-        elif node.op != "placeholder":
-            yield _Part(where, _operation(node, traced, where))
-        previous = node
-
-
-def _name(target: Any) -> str:
-    return target if isinstance(target, str) else getattr(target, "__name__", str(target))
+        network = _Reader(module, name, Graph(shape, device)).network(probe)
+        same = torch.allclose(evaluate(network, probe)[-1], module(probe), rtol=1e-9, atol=1e-9)
+    if not same:
+        raise InputError(f"model {name}: its layers do not compute what it computes")
+    if len(network.shapes[-1]) != 1:
+        got = network.shapes[-1]
+        raise InputError(f"model {name}: returns {got} per sample, not one row of logits")
+    return network
 
 
 _LAYERS: dict[str, Callable[..., nn.Module]] = {
     "relu": nn.ReLU,
-    "flatten": lambda start_dim=0, end_dim=-1: nn.Flatten(start_dim, end_dim),
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "elu": nn.ELU,
     "max_pool2d": nn.MaxPool2d,
     "avg_pool2d": nn.AvgPool2d,
     "dropout": lambda p=0.5, training=True, inplace=False: nn.Dropout(p).train(training),
 }
-_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
-    "add": operator.add,
-    "sub": operator.sub,
-    "mul": operator.mul,
-    "truediv": operator.truediv,
-    "div": operator.truediv,
+_REARRANGING = {
+    "contiguous",
+    "flatten",
+    "flip",
+    "getitem",
+    "pad",
+    "permute",
+    "reshape",
+    "squeeze",
+    "transpose",
+    "unsqueeze",
+    "view",
 }
+_ARITHMETIC = {"add": "+", "sub": "-", "mul": "*", "truediv": "/", "div": "/", "neg": "neg"}
 
 
-def _operation(
-    node: fx.Node, traced: fx.GraphModule, where: str
-) -> nn.Module | Callable[[Tensor], Tensor]:
-    name = _name(node.target)
-    if node.op not in ("call_function", "call_method"):
+class _Traced:
+    """A tensor that depends on the images: its value in the graph, and at the probe."""
+
+    def __init__(self, value: int, probe: Tensor) -> None:
+        self.value, self.probe = value, probe
+
+
+class _Reader:
+    """Runs a module once at a probe, and notes its layers; what else it computes is constant."""
+
+    def __init__(self, module: nn.Module, name: str, graph: Graph) -> None:
+        self.module, self.name, self.graph = module, name, graph
+
+    def network(self, probe: Tensor) -> Network:
+        # torch's own layers are only recognised inside another module
+        leaf = fx.Tracer().is_leaf_module(self.module, "")
+        try:
+            traced = fx.symbolic_trace(nn.Sequential(self.module) if leaf else self.module)
+        except Exception as error:
+            raise InputError(f"model {self.name}: torch.fx cannot trace it: {error}") from error
+        known: dict[fx.Node, Any] = {}
+        for node in traced.graph.nodes:
+            args = fx.map_arg(node.args, known.__getitem__)
+            kwargs = fx.map_arg(node.kwargs, known.__getitem__)
+            where = f"model {self.name}: operator {_name(node.target)!r} ({node.name})"
+            match node.op:
+                case "placeholder":
+                    known[node] = _Traced(0, probe)
+                case "get_attr":
+                    known[node] = operator.attrgetter(str(node.target))(traced)
+                case "output" if isinstance(args[0], _Traced):
+                    return self.graph.network(args[0].value)
+                case "call_module":
+                    layer = traced.get_submodule(str(node.target))
+                    where = f"model {self.name}: layer {type(layer).__name__} ({node.target})"
+                    known[node] = self._layer(layer, args[0], where)
+                case _:
+                    known[node] = self._operation(node, args, kwargs, where)
+        raise InputError(f"model {self.name}: returns more than logits")
+
+    def _operation(
+        self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any], where: str
+    ) -> Any:
+        """A function or method; of the images, or of constants such as sizes."""
+        name = _name(node.target)
+        traced = [a for a in (*args, *kwargs.values()) if isinstance(a, _Traced)]
+        if kwargs.get("input") is not None:
+            args = (kwargs.pop("input"), *args)
+        known = [a.probe if isinstance(a, _Traced) else a for a in args]
+        target: Any = node.target
+        if node.op == "call_method":
+            result = getattr(known[0], target)(*known[1:], **kwargs)
+        elif all(not isinstance(a, _Traced) for a in kwargs.values()):
+            result = target(*known, **kwargs)
+        else:
+            raise InputError(f"{where}, as set up here, cannot be verified; {SUPPORTED}")
+        if not traced or not isinstance(result, Tensor):
+            return result
+        if name in _LAYERS and isinstance(args[0], _Traced):
+            return self._layer(_LAYERS[name](*args[1:], **kwargs), args[0], where)
+        if name in _REARRANGING and len(traced) == 1 and isinstance(args[0], _Traced):
+
+            def does(places: Tensor) -> Tensor:
+                does = getattr(Tensor, target) if node.op == "call_method" else target
+                moved: Tensor = does(places, *args[1:], **kwargs)
+                return moved
+
+            return self._rearranged(args[0], does, result, where)
+        if name in _ARITHMETIC and not kwargs:
+            return self._arithmetic(_ARITHMETIC[name], args, result, where)
         raise InputError(f"{where} cannot be verified; supported: {SUPPORTED}")
-    if name in _LAYERS:
-        rest = {key: value for key, value in node.kwargs.items() if key != "input"}
-        return _LAYERS[name](*node.args[1:], **rest)
-    if name not in _ARITHMETIC or len(node.args) != 2 or node.kwargs:
-        raise InputError(f"{where} cannot be verified; supported: {SUPPORTED}")
-    first, second = (_constant(argument, traced) for argument in node.args)
-    if first is None:
-        return lambda x: _ARITHMETIC[name](x, second)
-    if name in ("truediv", "div"):
-        raise InputError(f"{where} divides by the image, which cannot be verified")
-    return lambda x: _ARITHMETIC[name](first, x)
 
-
-def _constant(argument: Any, traced: fx.GraphModule) -> Any:
-    """The value of an argument that is not the image; None for the image."""
-    if not isinstance(argument, fx.Node):
-        return argument
-    if argument.op != "get_attr":
-        return None
-    return operator.attrgetter(str(argument.target))(traced)
-
-
-def _extended(layers: list[Layer], part: _Part, x: Tensor) -> list[Layer]:
-    """Appends the layer behind an operator whose input is `x`, in the cheapest form."""
-    does = part.does
-    match does:
-        case nn.Dropout() | nn.Dropout2d() if not does.training:
-            return layers
-        case nn.Identity():
-            return layers
-        case nn.ReLU():
-            return [*layers, Relu()]
-        case nn.Flatten(start_dim=1, end_dim=-1):
-            return [*layers, Flatten()] if x.dim() > 2 else layers
-        case nn.Linear() if x.dim() == 2:
-            return [*layers, Linear(does.weight.detach(), _bias(does))]
-        case nn.Conv2d(padding_mode="zeros", padding=tuple(padding)) if x.dim() == 4:
-            stride, dilation = _pair(does.stride), _pair(does.dilation)
-            weight = does.weight.detach()
-            conv = Conv(weight, _bias(does), stride, _pair(padding), dilation, does.groups)
-            return [*layers, conv]
-        case nn.MaxPool2d(ceil_mode=False, return_indices=False) if _pair(does.dilation) == (1, 1):
-            kernel, stride = _pair(does.kernel_size), _pair(does.stride)
-            return [*layers, MaxPool(kernel, stride, _pair(does.padding))]
-        case nn.AvgPool2d(ceil_mode=False) if does.count_include_pad or not any(
-            _pair(does.padding)
+    def _rearranged(
+        self, x: _Traced, does: Callable[[Tensor], Tensor], result: Tensor, where: str
+    ) -> _Traced:
+        """What `does` moves, seen from where it moves the places of two samples."""
+        places = self.graph.places(x.value)
+        moved = does(torch.stack([places, places + places.numel()]))
+        if len(moved) != 2 or not torch.equal(
+            moved[1], torch.where(moved[0] == 0, 0, moved[0] + places.numel())
         ):
-            return [*layers, _average(does, x)]
-        case nn.BatchNorm1d() | nn.BatchNorm2d() if does.running_mean is not None:
-            return _channelwise(layers, does, x, part.where)
-        case nn.Module():
-            raise InputError(f"{part.where}, as set up here, cannot be verified; {SUPPORTED}")
-    return _channelwise(layers, does, x, part.where)
+            raise InputError(f"{where} mixes samples, which cannot be verified")
+        return _Traced(self.graph.rearranged(x.value, moved[0]), result)
+
+    def _arithmetic(self, sign: str, args: tuple[Any, ...], result: Tensor, where: str) -> _Traced:
+        traced = [a for a in args if isinstance(a, _Traced)]
+        if len(traced) == 2:
+            shapes = {self.graph.shapes[a.value] for a in traced}
+            if sign not in "+-" or len(shapes) > 1:
+                raise InputError(f"{where} of two branches cannot be verified; {SUPPORTED}")
+            factors = (1.0, 1.0 if sign == "+" else -1.0)
+            return _Traced(self.graph.add(Sum(factors), *(a.value for a in traced)), result)
+        (x,) = traced
+        if x.probe.shape != result.shape:
+            raise InputError(f"{where} changes the shape of what it adds to or multiplies")
+        one = torch.ones((), dtype=torch.float64, device=x.probe.device)
+        other = next((a for a in args if not isinstance(a, _Traced)), one)
+        constant = torch.as_tensor(other, dtype=torch.float64, device=x.probe.device)
+        if constant.dim() == x.probe.dim():
+            if len(constant) > 1:
+                raise InputError(f"{where} treats samples differently, which cannot be verified")
+            constant = constant[0]
+        first = args[0] is x
+        match sign:
+            case "+":
+                weight, bias = one, constant
+            case "-":
+                weight, bias = (one, -constant) if first else (-one, constant)
+            case "*":
+                weight, bias = constant, 0 * one
+            case "/" if first:
+                weight, bias = 1 / constant, 0 * one
+            case "neg":
+                weight, bias = -one, 0 * one
+            case _:
+                raise InputError(f"{where} divides by the image, which cannot be verified")
+        return _Traced(self.graph.scaled(x.value, weight, bias), result)
+
+    def _layer(self, layer: nn.Module, x: Any, where: str) -> _Traced:
+        result = layer(x.probe)
+        value = self._added(layer, x, where)
+        if value is None:
+            return self._rearranged(x, layer, result, where)
+        return _Traced(value, result)
+
+    def _added(self, layer: nn.Module, x: _Traced, where: str) -> int | None:
+        """The value behind a torch layer; None if it only rearranges."""
+        graph, value, dim = self.graph, x.value, x.probe.dim()
+        match layer:
+            case nn.Identity():
+                return value
+            case nn.Dropout() | nn.Dropout2d() if not layer.training:
+                return value
+            case nn.ReLU():
+                return graph.add(Relu(), value)
+            case nn.Sigmoid():
+                return graph.add(Smooth("sigmoid"), value)
+            case nn.Tanh():
+                return graph.add(Smooth("tanh"), value)
+            case nn.GELU(approximate="none"):
+                return graph.add(Smooth("gelu"), value)
+            case nn.ELU(alpha=1.0):
+                return graph.add(Smooth("elu"), value)
+            case nn.Flatten() | nn.Unflatten() | nn.ZeroPad2d():
+                return None
+            case nn.Linear() if dim == 2:
+                return graph.add(Linear(layer.weight.detach(), _bias(layer)), value)
+            case nn.Conv2d(padding_mode="zeros") if dim == 4:
+                return self._conv(layer, value)
+            case nn.MaxPool2d(ceil_mode=False, return_indices=False) if (
+                _pair(layer.dilation) == (1, 1) and dim == 4
+            ):
+                kernel, stride = _pair(layer.kernel_size), _pair(layer.stride)
+                return graph.add(MaxPool(kernel, stride, _pair(layer.padding)), value)
+            case nn.AvgPool2d(ceil_mode=False) if dim == 4:
+                kernel, padding = _pair(layer.kernel_size), _pair(layer.padding)
+                divisor = layer.divisor_override or kernel[0] * kernel[1]
+                padded = layer.count_include_pad or layer.divisor_override or not any(padding)
+                stride = _pair(layer.stride)
+                return graph.averaged(value, kernel, stride, padding, divisor if padded else None)
+            case nn.BatchNorm1d() | nn.BatchNorm2d() if (
+                layer.running_mean is not None and layer.running_var is not None
+            ):
+                return graph.scaled(value, *batch_norm(layer, dim))
+        raise InputError(f"{where}, as set up here, cannot be verified; supported: {SUPPORTED}")
+
+    def _conv(self, layer: nn.Conv2d, value: int) -> int:
+        padding = layer.padding
+        if isinstance(padding, str):
+            # the same order as F.pad: left, right, top, bottom
+            sides = list(layer._reversed_padding_repeated_twice) if padding == "same" else [0] * 4
+            moved = F.pad(self.graph.places(value), sides)
+            value, padding = self.graph.rearranged(value, moved), (0, 0)
+        rest = (_pair(layer.stride), _pair(padding), _pair(layer.dilation), layer.groups)
+        return self.graph.add(Conv(layer.weight.detach(), _bias(layer), *rest), value)
+
+
+def batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, dim: int) -> tuple[Tensor, Tensor]:
+    """Factor and constant of each channel, to be broadcast over one sample of `dim` - 1 axes."""
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    weight = (layer.running_var + layer.eps).rsqrt()
+    if layer.affine:
+        weight = weight * layer.weight.detach()
+    bias = -layer.running_mean * weight
+    if layer.affine:
+        bias = bias + layer.bias.detach()
+    shape = (-1, *[1] * (dim - 2))
+    return weight.reshape(shape), bias.reshape(shape)
+
+
+def _name(target: Any) -> str:
+    return target if isinstance(target, str) else getattr(target, "__name__", str(target))
 
 
 def _pair(value: Any) -> Pair:
@@ -180,38 +287,3 @@ def _pair(value: Any) -> Pair:
 def _bias(layer: nn.Linear | nn.Conv2d) -> Tensor:
     zeros = layer.weight.new_zeros(len(layer.weight))
     return zeros if layer.bias is None else layer.bias.detach()
-
-
-def _average(pool: nn.AvgPool2d, x: Tensor) -> Conv:
-    kernel, channels = _pair(pool.kernel_size), x.shape[1]
-    count = pool.divisor_override or kernel[0] * kernel[1]
-    weight = x.new_full((channels, 1, *kernel), 1 / count)
-    bias = x.new_zeros(channels)
-    return Conv(weight, bias, _pair(pool.stride), _pair(pool.padding), groups=channels)
-
-
-def _channelwise(
-    layers: list[Layer], does: Callable[[Tensor], Tensor], x: Tensor, where: str
-) -> list[Layer]:
-    """An affine map of each channel, folded into the layer before it where that is affine."""
-    zeros = torch.zeros_like(x[:1])
-    shift = does(zeros)
-    scale = does(zeros + 1) - shift
-    if shift.shape != zeros.shape or any(_varies(value) for value in (scale, shift)):
-        raise InputError(f"{where} does not treat each channel as a whole: it cannot be verified")
-    scale, shift = (value.reshape(x.shape[1], -1)[:, 0] for value in (scale, shift))
-    match layers[-1] if layers else None:
-        case Linear(weight, bias):
-            return [*layers[:-1], Linear(scale[:, None] * weight, scale * bias + shift)]
-        case Conv(weight, bias) as conv:
-            weight = scale[:, None, None, None] * weight
-            rest = (conv.stride, conv.padding, conv.dilation, conv.groups)
-            return [*layers[:-1], Conv(weight, scale * bias + shift, *rest)]
-    if x.dim() == 2:
-        return [*layers, Linear(scale.diag(), shift)]
-    return [*layers, Conv(scale[:, None, None, None], shift, groups=x.shape[1])]
-
-
-def _varies(value: Tensor) -> bool:
-    flat = value.flatten(2) if value.dim() > 2 else value[..., None]
-    return not torch.equal(flat, flat[..., :1].expand_as(flat))

@@ -9,7 +9,7 @@ from tasks.attacks.ball import box
 from tasks.groups import groups, seed_everything
 from tasks.job import Inputs, Job, Output
 from tasks.load import device_of, labelled_data_for, model_of
-from tasks.models.logits import margin, raw_logits
+from tasks.models.logits import raw_logits
 from tasks.models.weights import to_bytes
 from tasks.verification.bounds import (
     best_margins,
@@ -18,9 +18,17 @@ from tasks.verification.bounds import (
     margins,
     unstable_relus,
 )
-from tasks.verification.counterexamples import Subject, at_boundary, checked, search, subject_of
+from tasks.verification.counterexamples import (
+    Subject,
+    around,
+    at_boundary,
+    checked,
+    search,
+    subject_of,
+)
 from tasks.verification.intervals import Bounds, interval
 from tasks.verification.layers import Network
+from tasks.verification.properties import Property, margin, untargeted
 from tasks.verification.verdicts import BOUNDARY, Row, as_table, eps_of
 
 
@@ -72,16 +80,17 @@ def screen_group(
     started = time.perf_counter()
     rows: dict[int, Row] = {}
     counterexamples: dict[int, Tensor] = {}
-    clean = margin(raw_logits(subject.exact, images.double()), labels)
-    deployed = margin(raw_logits(subject.model, images), labels)
+    unsafe = untargeted(labels, subject.network.shapes[-1][0])
+    clean = margin(unsafe, raw_logits(subject.exact, images.double()))
+    deployed = margin(unsafe, raw_logits(subject.model, images))
     wrong = (clean <= 0) | (deployed <= 0)
     for i in wrong.nonzero()[:, 0].tolist():
         near = at_boundary(clean[i].item(), deployed[i].item())
         rows[i] = Row("misclassified", "clean", upper_bound=clean[i].item(), boundary=near)
     left = (~wrong).nonzero()[:, 0]
 
-    found = search(subject.model, images[left], labels[left], eps, *attack)
-    results = checked(subject, images[left], found.adversarials, labels[left], eps)
+    found = search(subject.model, around(images[left], eps), unsafe.rows(left), *attack)
+    results = checked(subject, images[left], found.adversarials, unsafe.rows(left), eps)
     attacked: dict[int, Row] = {}
     for i, adversarial, result in zip(left.tolist(), found.adversarials, results, strict=True):
         upper = min(clean[i].item(), result.margin)
@@ -100,7 +109,7 @@ def screen_group(
         if not undecided:
             break
         ball = Bounds(*box(images[undecided], eps))
-        bounded = stage(subject.network, ball, labels[undecided])
+        bounded = stage(subject.network, ball, unsafe.rows(undecided))
         for i, lower, count in zip(undecided, *bounded, strict=True):
             row = attacked[i]._replace(lower_bound=lower, unstable_relus=count)
             if lower > BOUNDARY and not row.boundary:
@@ -116,15 +125,15 @@ class _Bounded(NamedTuple):
     unstable_relus: list[int]
 
 
-def _interval(network: Network, ball: Bounds, labels: Tensor) -> _Bounded:
+def _interval(network: Network, ball: Bounds, unsafe: Property) -> _Bounded:
     bounds = interval(network, ball)
-    least = margins(network, bounds, labels, back_to=last_affine(network))
+    least = margins(network, bounds, unsafe, back_to=last_affine(network))
     return _Bounded(least.amin(1).tolist(), unstable_relus(network, bounds).tolist())
 
 
-def _crown(network: Network, ball: Bounds, labels: Tensor) -> _Bounded:
+def _crown(network: Network, ball: Bounds, unsafe: Property) -> _Bounded:
     bounds = crown(network, ball)
-    least = best_margins(network, bounds, labels)
+    least = best_margins(network, bounds, unsafe)
     return _Bounded(least.amin(1).tolist(), unstable_relus(network, bounds).tolist())
 
 

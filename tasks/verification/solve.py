@@ -1,7 +1,9 @@
 """The solve: one sample at a time, to the end or to its time limit."""
 
 import time
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -10,19 +12,22 @@ from torch import Tensor
 from tasks.attacks.ball import box, pull_inside
 from tasks.job import Inputs, Job, Output
 from tasks.load import device_of, labelled_data_for, model_of
-from tasks.models.logits import margin, raw_logits
+from tasks.models.logits import raw_logits
 from tasks.models.weights import to_bytes
 from tasks.verification.bounds import best_margins, crown, unstable_relus
 from tasks.verification.counterexamples import (
     Checked,
     Subject,
+    around,
     at_boundary,
     checked,
     descend,
     subject_of,
 )
 from tasks.verification.intervals import Bounds
+from tasks.verification.layers import is_exact
 from tasks.verification.milp import Milp, encode
+from tasks.verification.properties import Property, margin, untargeted
 from tasks.verification.solver import (
     Deadline,
     Race,
@@ -70,6 +75,9 @@ class Question(NamedTuple):
     label: Tensor  # int64 (1,)
     eps: float
 
+    def unsafe(self) -> Property:
+        return untargeted(self.label, self.subject.network.shapes[-1][0])
+
 
 def solve_one(question: Question, solver: str, limit: float | None) -> tuple[Row, Tensor | None]:
     """Decides one sample, unless its time runs out.
@@ -82,9 +90,9 @@ def solve_one(question: Question, solver: str, limit: float | None) -> tuple[Row
         Its row, and its counterexample (...) where it is falsified.
     """
     started = time.monotonic()
-    subject, image, label, _ = question
-    clean = margin(raw_logits(subject.exact, image.double()), label).item()
-    deployed = margin(raw_logits(subject.model, image), label).item()
+    subject, image, unsafe = question.subject, question.image, question.unsafe()
+    clean = margin(unsafe, raw_logits(subject.exact, image.double())).item()
+    deployed = margin(unsafe, raw_logits(subject.model, image)).item()
     if clean <= 0 or deployed <= 0:
         row, found = Row("misclassified", "clean", boundary=at_boundary(clean, deployed)), None
     else:
@@ -95,19 +103,20 @@ def solve_one(question: Question, solver: str, limit: float | None) -> tuple[Row
 
 def _bounded(question: Question, solver: str, deadline: Deadline) -> tuple[Row, Tensor | None]:
     """CROWN, then the solver for the classes that it leaves."""
-    subject, image, label, eps = question
-    network = subject.network
-    bounds = crown(network, Bounds(*box(image, eps)))
-    least = best_margins(network, bounds, label)[0].tolist()
+    network, unsafe = question.subject.network, question.unsafe()
+    bounds = crown(network, Bounds(*box(question.image, question.eps)))
+    least = best_margins(network, bounds, unsafe)[0].tolist()
     unstable = int(unstable_relus(network, bounds))
     row = Row("unknown", lower_bound=min(least), unstable_relus=unstable)
     others = sorted((c for c, low in enumerate(least) if low <= BOUNDARY), key=least.__getitem__)
     if not others:
         return row._replace(verdict="verified", decided_by="crown"), None
+    if not is_exact(network):
+        return row._replace(decided_by="bounds", solver_status="bounds only"), None
     if deadline.passed():
         return row._replace(verdict="timeout"), None
-    race = Race(solver, int(label), tuple(others), deadline)
-    end = _raced(question, encode(network, bounds), race)
+    race = Race(solver, unsafe, tuple(others), deadline)
+    end = raced(encode(network, bounds), race, partial(_confirmed, question))
     for other in end.proved:
         least[other] = BOUNDARY
     row = row._replace(
@@ -128,29 +137,33 @@ def _bounded(question: Question, solver: str, deadline: Deadline) -> tuple[Row, 
     return row, end.adversarial if end.verdict == "falsified" else None
 
 
-class _End(NamedTuple):
-    """How the solver's run over a sample's classes ended."""
+class End(NamedTuple):
+    """How the solver's run over a sample's disjuncts ended."""
 
     verdict: Verdict
-    status: str  # of the class that decided
+    status: str  # of the disjunct that decided
     nodes: int
-    proved: list[int]  # classes that cannot win
+    proved: list[int]  # disjuncts that cannot be reached
     adversarial: Tensor | None = None  # the last candidate, confirmed or not
     checked: Checked | None = None
 
 
-def _raced(question: Question, milp: Milp, race: Race) -> _End:
-    """Asks the solver class by class, until one wins or none is left."""
-    end = _End("verified", "infeasible", 0, [])
+def raced(milp: Milp, race: Race, confirm: Callable[[list[float]], tuple[Tensor, Checked]]) -> End:
+    """Asks the solver disjunct by disjunct, until one is reached or none is left.
+
+    Args:
+        confirm: Runs a solver's point through the network again.
+    """
+    end = End("verified", "infeasible", 0, [])
     try:
-        with closing(answers(milp, question.image.numel(), race)) as replies:
+        with closing(answers(milp, race)) as replies:
             for answer in replies:
                 end = end._replace(nodes=end.nodes + answer.nodes)
                 match meaning(answer):
                     case "proof":
-                        end.proved.append(answer.other)
+                        end.proved.append(answer.disjunct)
                     case "candidate":
-                        adversarial, result = _confirmed(question, answer.pixels or [])
+                        adversarial, result = confirm(answer.pixels or [])
                         end = end._replace(adversarial=adversarial, checked=result)
                         if result.check == "ok":
                             return end._replace(verdict="falsified", status=answer.status)
@@ -177,11 +190,13 @@ def _confirmed(question: Question, pixels: list[float]) -> tuple[Tensor, Checked
     Rounding moves it by more than the solver's tolerance allows for, so a few gradient steps are
     tried from it; the better of the two counts.
     """
-    subject, image, label, eps = question
+    subject, image, _, eps = question
+    unsafe, region = question.unsafe(), around(image, eps)
     point = torch.tensor(pixels, dtype=torch.float32, device=image.device).reshape(image.shape)
     point = pull_inside(image, point, "linf", eps)
-    moved = descend(subject.model, image, label, point, eps, eps / 10, _POLISH_STEPS).adversarials
+    near = region._replace(start=point, reach=region.reach / 10)
+    moved = descend(subject.model, near, unsafe, _POLISH_STEPS).adversarials
     both = torch.cat([point, moved])
-    results = checked(subject, image.expand_as(both), both, label.expand(2), eps)
+    results = checked(subject, image.expand_as(both), both, unsafe.rows([0, 0]), eps)
     best = min((0, 1), key=lambda i: (results[i].check != "ok", results[i].margin))
     return both[best], results[best]

@@ -1,4 +1,4 @@
-"""Asks a solver in a child process which classes can win, and says what its answers mean."""
+"""Asks a solver in a child process what can be reached, and says what its answers mean."""
 
 import importlib.util
 import io
@@ -19,7 +19,8 @@ from typing import IO, Literal, NamedTuple
 import numpy as np
 
 from tasks.errors import InputError
-from tasks.verification.milp import Milp, margin_row
+from tasks.verification.milp import Milp, constraint_rows
+from tasks.verification.properties import Property
 from tasks.verification.verdicts import BOUNDARY
 
 COMMAND = ("-P", "-m", "tasks.verification.solver_process")
@@ -28,18 +29,18 @@ _LATE = 1.1  # a child is killed at this multiple of its time limit
 
 
 class Answer(NamedTuple):
-    """What the solver says about one class."""
+    """What the solver says about one disjunct."""
 
-    other: int  # the class
+    disjunct: int
     status: str
     limit: str
     nodes: int
     seconds: float
-    pixels: list[float] | None  # of a point where this class wins, if one was found
+    pixels: list[float] | None  # of a point that reaches it, if one was found
 
 
 class SolverDiedError(RuntimeError):
-    """The child ended before it had answered for every class."""
+    """The child ended before it had answered for every disjunct."""
 
 
 class SolverLateError(RuntimeError):
@@ -49,8 +50,8 @@ class SolverLateError(RuntimeError):
 def meaning(answer: Answer) -> Literal["proof", "candidate", "timeout", "open"]:
     """The one rule for what a solver's status is worth.
 
-    Only "infeasible" is a proof, of "this class cannot win"; a point is a candidate until the
-    network itself has confirmed it; anything else leaves the class open.
+    Only "infeasible" is a proof, of "this disjunct cannot be reached"; a point is a candidate
+    until the network itself has confirmed it; anything else leaves the disjunct open.
     """
     if answer.pixels is not None:
         return "candidate"
@@ -86,26 +87,23 @@ class Deadline(NamedTuple):
 
 
 class Race(NamedTuple):
-    """Which classes are asked for, and how."""
+    """Which disjuncts of a sample's unsafe region are asked for, and how."""
 
     solver: str  # MathOpt's name
-    label: int
-    others: tuple[int, ...]  # in the order in which they are tried
+    unsafe: Property  # of this one sample
+    disjuncts: tuple[int, ...]  # in the order in which they are tried
     deadline: Deadline  # of all of them together
 
 
-def answers(milp: Milp, pixels: int, race: Race) -> Generator[Answer, None, None]:
-    """Decides for one class after the other whether the margin over it can be <= `BOUNDARY`.
+def answers(milp: Milp, race: Race) -> Generator[Answer, None, None]:
+    """Decides for one disjunct after the other whether all its rows can be <= `BOUNDARY`.
 
     Close the iterator, or run it to its end, to be rid of the child.
-
-    Args:
-        pixels: How many variables are pixels.
 
     Raises:
         SolverDiedError, SolverLateError
     """
-    content = _problem(milp, pixels, race)
+    content = _problem(milp, race)
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
             [sys.executable, *COMMAND],
@@ -118,11 +116,11 @@ def answers(milp: Milp, pixels: int, race: Race) -> Generator[Answer, None, None
             lines: queue.Queue[bytes | None] = queue.Queue()
             talk = threading.Thread(target=_talk, args=(child, content, lines), daemon=True)
             talk.start()
-            for other in race.others:
+            for disjunct in race.disjuncts:
                 line = _next_line(lines, race.deadline.at(_LATE))
                 if line is None:
                     raise SolverDiedError(f"exit code {_exit_code(child)}: {_tail(errors)}")
-                yield Answer(other, **json.loads(line))
+                yield Answer(disjunct, **json.loads(line))
         finally:
             child.kill()
             child.wait()
@@ -160,11 +158,12 @@ def _exit_code(child: "subprocess.Popen[bytes]") -> int | str:
         return "none, as it does not end"
 
 
-def _problem(milp: Milp, pixels: int, race: Race) -> bytes:
+def _problem(milp: Milp, race: Race) -> bytes:
     rows = milp.rows.tocoo()
-    margins, constants = zip(
-        *(margin_row(milp, race.label, other) for other in race.others), strict=True
-    )
+    weight, bias = (part[0, list(race.disjuncts)].cpu().numpy() for part in race.unsafe)
+    finite = bias > -np.inf  # the other rows hold everywhere
+    counts = finite.sum(1)
+    margins, constants = constraint_rows(milp, weight[finite], bias[finite])
     buffer = io.BytesIO()
     np.savez(
         buffer,
@@ -176,9 +175,10 @@ def _problem(milp: Milp, pixels: int, race: Race) -> bytes:
         value=rows.data,
         row_lower=milp.row_lower,
         row_upper=milp.row_upper,
-        margins=np.array(margins),
-        margin_bounds=BOUNDARY - np.array(constants),
-        pixels=pixels,
+        margins=margins,
+        margin_bounds=BOUNDARY - constants,
+        counts=counts,
+        pixels=milp.pixels,
         solver=race.solver,
         deadline=race.deadline.at(),
     )

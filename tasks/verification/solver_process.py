@@ -1,7 +1,7 @@
 """Runs a MILP solver in a process of its own, which may die or hang without harm to the worker.
 
 `python -m tasks.verification.solver_process` reads one problem from stdin (8 bytes of length, then
-an npz) and writes one line of JSON for each class as soon as it is answered. It ends itself when
+an npz) and writes one line of JSON for each disjunct as soon as it is answered. It ends itself when
 stdin closes, so it never outlives its parent. Imports neither torch nor, before `main`, ortools.
 """
 
@@ -15,6 +15,8 @@ import time
 from typing import Any, TextIO
 
 import numpy as np
+
+_MARGINS = ("margins", "margin_bounds")
 
 
 def main() -> None:
@@ -40,7 +42,10 @@ def _solve_all(problem: dict[str, Any], answers: TextIO) -> None:
         "gscip": parameters_pb2.SOLVER_TYPE_GSCIP,
         "highs": parameters_pb2.SOLVER_TYPE_HIGHS,
     }[str(problem["solver"])]
-    for margin, bound in zip(problem["margins"], problem["margin_bounds"], strict=True):
+    first = 0
+    for count in problem["counts"]:
+        margins, bounds = (problem[key][first : first + count] for key in _MARGINS)
+        first += count
         started = time.monotonic()
         settings = parameters_pb2.SolveParametersProto()
         if kind == parameters_pb2.SOLVER_TYPE_GSCIP:
@@ -49,7 +54,7 @@ def _solve_all(problem: dict[str, Any], answers: TextIO) -> None:
         if left < np.inf:
             settings.time_limit.FromTimedelta(datetime.timedelta(seconds=max(left, 0.001)))
         result = mathopt.solve(
-            _model(problem, margin, float(bound)),
+            _model(problem, margins, bounds),
             kind,
             parameters_pb2.SolverInitializerProto(),
             settings,
@@ -72,25 +77,25 @@ def _solve_all(problem: dict[str, Any], answers: TextIO) -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def _model(problem: dict[str, Any], margin: Any, bound: float) -> Any:
-    """The encoded network and one more row: margin @ v <= bound."""
+def _model(problem: dict[str, Any], margins: Any, bounds: Any) -> Any:
+    """The encoded network and the rows margins @ v <= bounds."""
     from ortools.math_opt import model_pb2, sparse_containers_pb2
 
-    columns = np.flatnonzero(margin)
-    last = len(problem["row_lower"])
+    rows, columns = np.nonzero(margins)
+    size = len(problem["row_lower"])
     model = model_pb2.ModelProto()
     model.variables.ids.extend(range(len(problem["lower"])))
     model.variables.lower_bounds.extend(problem["lower"])
     model.variables.upper_bounds.extend(problem["upper"])
     model.variables.integers.extend(problem["integer"])
-    model.linear_constraints.ids.extend(range(last + 1))
-    model.linear_constraints.lower_bounds.extend([*problem["row_lower"], -np.inf])
-    model.linear_constraints.upper_bounds.extend([*problem["row_upper"], bound])
+    model.linear_constraints.ids.extend(range(size + len(bounds)))
+    model.linear_constraints.lower_bounds.extend([*problem["row_lower"], *[-np.inf] * len(bounds)])
+    model.linear_constraints.upper_bounds.extend([*problem["row_upper"], *bounds])
     model.linear_constraint_matrix.CopyFrom(
         sparse_containers_pb2.SparseDoubleMatrixProto(
-            row_ids=np.append(problem["row"], np.full(len(columns), last)),
+            row_ids=np.append(problem["row"], size + rows),
             column_ids=np.append(problem["column"], columns),
-            coefficients=np.append(problem["value"], margin[columns]),
+            coefficients=np.append(problem["value"], margins[rows, columns]),
         )
     )
     return model

@@ -387,3 +387,58 @@ def test_lists_show_parameters_and_sources(robsweep):
         assert code == 0
         assert out
     assert "rel_step_size=" in robsweep("list", "attacks")[1]
+
+
+def test_verify_answers_one_instance_and_lists(robsweep, tmp_path):
+    for library in ("onnx", "vnnlib", "ortools"):
+        pytest.importorskip(library)
+    from tests.tasks.verification.onnx_files import ball_file, dense_file
+    from tests.tasks.verification.small_nets import dense
+
+    net = dense(0, 2, 4, 3, 3)
+    x = net[0].weight.new_tensor([[0.1, 0.9]])
+    label = int(net(x).argmax())
+    dense_file(tmp_path / "net.onnx", net)
+    for name, eps in (("near", 1e-4), ("far", 0.9)):
+        ball_file(tmp_path / f"{name}.vnnlib", x, eps, label, 3)
+    assert robsweep("verify", "net.onnx", "near.vnnlib")[:2] == (0, "unsat\n")
+    found = robsweep("verify", "net.onnx", "far.vnnlib", "--counterexample", "found.txt")
+    assert found[:2] == (0, "sat\n")
+    text = (tmp_path / "found.txt").read_text()
+    assert text.startswith("((X_0 ")
+    assert text.count("Y_") == 3
+    lines = ["onnx,vnnlib,timeout_seconds", "net.onnx,near.vnnlib,60", "net.onnx,far.vnnlib,60"]
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    code, out, _ = robsweep("verify", "--instances", "list.csv", "--out", "ours.csv")
+    assert code == 0
+    assert out == (tmp_path / "ours.csv").read_text()
+    header, *rows = [line.split(",") for line in out.splitlines()]
+    assert header == ["onnx", "vnnlib", "verdict", "seconds"]
+    assert [row[:3] for row in rows] == [
+        ["net.onnx", "near.vnnlib", "unsat"],
+        ["net.onnx", "far.vnnlib", "sat"],
+    ]
+    (tmp_path / "list.csv").write_text("net.onnx,near.vnnlib,60\nlist.csv,near.vnnlib,60\n")
+    code, out, err = robsweep("verify", "--instances", "list.csv")
+    assert code == 1
+    assert "list.csv,near.vnnlib,error" in out
+    assert "not an ONNX file" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "give a network and a property"),
+        (["net.onnx"], "give a network and a property"),
+        (["net.onnx", "p.vnnlib", "--instances", "list.csv"], "give a network and a property"),
+        (["net.onnx", "p.vnnlib"], "net.onnx: no such file"),
+        (["net.onnx", "p.vnnlib", "--time-limit", "0"], "time limit 0"),
+        (["net.onnx", "p.vnnlib", "--solver", "scp"], "unknown solver 'scp'"),
+        (["--instances", "list.csv"], "list.csv: cannot be read"),
+    ],
+)
+def test_verify_names_wrong_input(robsweep, words, message):
+    code, out, err = robsweep("verify", *words)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1

@@ -39,11 +39,62 @@ class Functional(nn.Module):
         return self.out(torch.flatten(x, 1))
 
 
+class Residual(nn.Module):
+    """A skip connection around two layers, one of two computed branches, and a value used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.two = (nn.Conv2d(i, 2, 3, padding=1) for i in (1, 2, 2))
+        self.short, self.norm = nn.Conv2d(2, 3, 1, stride=2), nn.BatchNorm2d(3)
+        self.long, self.out = nn.Conv2d(2, 3, 3, stride=2, padding=1), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = x + self.two(torch.relu(self.one(torch.relu(x))))
+        x = torch.relu(self.norm(self.short(x)) - torch.relu(self.long(x)))
+        x = torch.add(x, x).reshape(x.size(0), -1)
+        return self.out(x)
+
+
+class Rearranged(nn.Module):
+    """Everything that only moves values, and arithmetic that is not one per channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.same = nn.Conv2d(2, 2, 3), nn.Conv2d(2, 1, (1, 3), padding="same")
+        self.dense, self.out = nn.Linear(3, 3), nn.Linear(6, 3)
+        self.register_buffer("mask", torch.rand(2, 4, 3) - 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.pad(x.view(-1, 3, 4, 2).permute(0, 3, 2, 1), (1, 0, 0, 1))
+        x = torch.relu(self.conv(1 - x * 2)).unsqueeze(1).squeeze(1)
+        x = torch.relu(self.same(x.transpose(2, 3)))
+        x = torch.cat([x[:, :, :1], x[:, :, :1]], 2) if self.training else x[..., :, :]
+        return self.out(torch.flatten(-x.flip(3), start_dim=1))
+
+
+class Curved(nn.Module):
+    """Activations that have bounds only, in modules and functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = (nn.Linear(5, 5) for _ in range(3))
+        self.elu, self.out = nn.ELU(), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.gelu(3 * self.first(x))
+        x = self.elu(self.second(x)) + torch.sigmoid(x)
+        return self.out(torch.tanh(self.third(x)))
+
+
 def convolutional(name: str) -> tuple[nn.Module, tuple[int, ...]]:
     """A network in evaluation mode with random batch statistics, and its input shape."""
     torch.manual_seed(1)
     net, shape = {
         "functional": lambda: (Functional(), (2, 8, 8)),
+        "residual": lambda: (Residual(), (1, 4, 4)),
+        "rearranged": lambda: (Rearranged(), (2, 3, 4)),
+        "curved": lambda: (Curved(), (5,)),
         "pooled": lambda: (
             nn.Sequential(
                 nn.Conv2d(1, 2, 3),
@@ -62,7 +113,7 @@ def convolutional(name: str) -> tuple[nn.Module, tuple[int, ...]]:
                 nn.AvgPool2d(2, 1),
                 nn.Conv2d(1, 2, 3, stride=2),
                 nn.ReLU(),
-                nn.AvgPool2d(3, 2, 1),
+                nn.AvgPool2d(3, 2, 1, count_include_pad=False),
                 nn.Identity(),
                 nn.Flatten(),
                 nn.Linear(8, 6),

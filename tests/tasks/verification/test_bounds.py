@@ -1,18 +1,21 @@
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tasks.verification import backward
 from tasks.verification.bounds import (
     best_margins,
     crown,
+    crown_of_many_slopes,
     last_affine,
     margins,
     unstable_relus,
 )
 from tasks.verification.intervals import interval
-from tasks.verification.layers import apply
+from tasks.verification.layers import evaluate
 from tasks.verification.network import read
+from tasks.verification.properties import untargeted
+from tasks.verification.smooth import CURVES, Curve, lines, ranges
 from tests.tasks.verification.small_nets import ball, convolutional, dense, points_in
 
 
@@ -21,26 +24,30 @@ def _net(name: str) -> tuple[nn.Module, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("eps", [0.0, 0.02, 0.2])
-@pytest.mark.parametrize("name", ["dense", "functional", "pooled", "averaged"])
-def test_bounds_contain_every_layer_and_margin_of_sampled_points(name: str, eps: float) -> None:
+@pytest.mark.parametrize(
+    "name",
+    ["dense", "functional", "pooled", "averaged", "residual", "rearranged", "curved"],
+)
+def test_bounds_contain_every_value_and_margin_of_sampled_points(name: str, eps: float) -> None:
     module, shape = _net(name)
     network = read(module, shape)
     x = torch.rand(6, *shape)
     y = torch.arange(6) % network.shapes[-1][0]
+    unsafe = untargeted(y, network.shapes[-1][0])
     plain, tight = interval(network, ball(x, eps)), crown(network, ball(x, eps))
-    loose = margins(network, plain, y, back_to=last_affine(network))
-    lower = best_margins(network, tight, y)
+    loose = margins(network, plain, unsafe, back_to=last_affine(network))
+    lower = best_margins(network, tight, unsafe)
+    tightest, highest = crown_of_many_slopes(network, ball(x, eps), unsafe)
+    assert (highest >= lower - 1e-12).all()
     for points in points_in(x, eps, 200):
-        value = points
-        for k in range(len(network.layers) + 1):
-            for b in (plain[k], tight[k]):
+        for k, value in enumerate(evaluate(network, points)):
+            for b in (plain[k], tight[k], tightest[k]):
                 assert (b.lower <= value).all()
                 assert (value <= b.upper).all()
-            if k < len(network.layers):
-                value = apply(network.layers[k], value)
         real = value.gather(1, y[:, None]) - value
         real.scatter_(1, y[:, None], torch.inf)
         assert (lower <= real).all()
+        assert (highest <= real).all()
         assert (loose <= real).all()
     if eps == 0:
         torch.testing.assert_close(lower, real, rtol=0, atol=1e-7)
@@ -56,7 +63,7 @@ def test_crown_is_exact_on_linear_networks() -> None:
     network = read(module, (1, 6, 6))
     x, y, eps = torch.rand(5, 1, 6, 6), torch.tensor([0, 1, 2, 3, 0]), 0.07
     box = ball(x, eps)
-    found = margins(network, crown(network, box), y)
+    found = margins(network, crown(network, box), untargeted(y, 4))
     for i in range(5):
         for other in set(range(4)) - {int(y[i])}:
             point = box.rows(torch.tensor([i])).lower.requires_grad_()
@@ -72,10 +79,12 @@ def test_samples_and_chunks_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
     module, shape = convolutional("pooled")
     network = read(module, shape)
     x, y = torch.rand(7, *shape), torch.tensor([0, 1, 2, 3, 0, 1, 2])
-    together = margins(network, crown(network, ball(x, 0.1)), y)
+    together = margins(network, crown(network, ball(x, 0.1)), untargeted(y, 4))
     monkeypatch.setitem(backward._CHUNK, "cpu", 10**6)
     for i in range(7):
-        alone = margins(network, crown(network, ball(x[i : i + 1], 0.1)), y[i : i + 1])
+        alone = margins(
+            network, crown(network, ball(x[i : i + 1], 0.1)), untargeted(y[i : i + 1], 4)
+        )
         torch.testing.assert_close(alone[0], together[i], rtol=1e-9, atol=1e-9)
 
 
@@ -86,5 +95,43 @@ def test_max_pool_is_exact_where_one_input_dominates() -> None:
     network = read(module, (1, 2, 2))
     x = torch.tensor([[0.1, 0.2], [0.8, 0.3]]).reshape(1, 1, 2, 2)
     for label, expected in ((0, 2 * 0.7), (1, -2 * 0.9)):
-        found = margins(network, crown(network, ball(x, 0.1)), torch.tensor([label]))
+        found = margins(network, crown(network, ball(x, 0.1)), untargeted(torch.tensor([label]), 2))
         assert found[0, 1 - label] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_branch_that_is_taken_away_again_leaves_nothing() -> None:
+    class Cancelled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wide, self.out = nn.Linear(3, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            wide = torch.relu(100 * self.wide(x))
+            return self.out(wide - wide + 1.0)
+
+    network = read(Cancelled(), (3,))
+    lower = margins(
+        network, crown(network, ball(torch.rand(1, 3), 0.2)), untargeted(torch.tensor([0]), 2)
+    )
+    out = evaluate(network, torch.zeros(1, 3, dtype=torch.float64))[-1][0]
+    assert lower[0, 1] == pytest.approx((out[0] - out[1]).item(), abs=1e-3)
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_lines_and_ranges_hold_and_are_near(curve: Curve) -> None:
+    torch.manual_seed(0)
+    middle, width = torch.randn(400).double() * 4, torch.rand(400).double() ** 3 * 8
+    lower, upper = middle - width, middle + width
+    width[0] = 0
+    slope, below, above = lines(curve, lower, upper)
+    least, most = ranges(curve, lower, upper)
+    share = torch.linspace(0, 1, 5001, dtype=torch.float64)[:, None]
+    x = lower + share * (upper - lower)
+    value = CURVES[curve].of(x)
+    assert ((slope * x + below <= value) & (value <= slope * x + above)).all()
+    assert ((least <= value) & (value <= most)).all()
+    torch.testing.assert_close(most, value.amax(0), rtol=0, atol=1e-9)
+    torch.testing.assert_close(least, value.amin(0), rtol=0, atol=1e-5)
+    off = value - slope * x
+    assert (above - off.amax(0) <= 0.01 * (upper - lower) + 1e-9).all()
+    assert (off.amin(0) - below <= 0.01 * (upper - lower) + 1e-9).all()

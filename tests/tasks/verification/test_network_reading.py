@@ -3,21 +3,22 @@ import torch
 from torch import Tensor, nn
 
 from tasks.errors import InputError
-from tasks.verification.layers import Conv, Linear, MaxPool, Relu, apply
+from tasks.verification.layers import Conv, Linear, MaxPool, Relu, evaluate, is_exact
 from tasks.verification.network import read
 from tests.tasks.verification.small_nets import convolutional
 
 
-@pytest.mark.parametrize("name", ["functional", "pooled", "averaged"])
+@pytest.mark.parametrize(
+    "name", ["functional", "pooled", "averaged", "residual", "rearranged", "curved"]
+)
 def test_layers_compute_what_the_module_computes(name: str) -> None:
     module, shape = convolutional(name)
     network = read(module, shape)
     x = torch.rand(5, *shape)
-    value = x.double()
-    for layer, entering in zip(network.layers, network.shapes, strict=False):
-        assert tuple(value.shape[1:]) == entering
-        value = apply(layer, value)
-    torch.testing.assert_close(value.float(), module(x), rtol=1e-4, atol=1e-5)
+    values = evaluate(network, x.double())
+    assert [tuple(value.shape[1:]) for value in values] == list(network.shapes)
+    torch.testing.assert_close(values[-1].float(), module(x), rtol=1e-4, atol=1e-5)
+    assert is_exact(network) == (name != "curved")
 
 
 def test_batch_norm_is_folded_and_dropout_left_out() -> None:
@@ -27,9 +28,24 @@ def test_batch_norm_is_folded_and_dropout_left_out() -> None:
     assert kinds[-1] is Linear
 
 
-class _Residual(nn.Module):
+class _Product(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(x) + x
+        return torch.relu(x) * x
+
+
+class _Mixing(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flip(0)
+
+
+class _Divided(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return 1 / (x + 1)
+
+
+class _Clamped(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp(0, 0.5)
 
 
 class _Branching(nn.Module):
@@ -40,11 +56,14 @@ class _Branching(nn.Module):
 @pytest.mark.parametrize(
     ("module", "words"),
     [
-        (nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.GELU())), r"GELU \(1.0\)"),
+        (nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.GELU("tanh"))), r"GELU \(1.0\)"),
         (nn.Sequential(nn.Linear(4, 4), nn.Softmax(1)), r"Softmax \(1\)"),
-        (_Residual(), "'add'.*chain"),
+        (_Product(), "'mul'.*two branches"),
+        (_Mixing(), "'flip'.*mixes samples"),
+        (_Divided(), "'truediv'.*divides by the image"),
+        (_Clamped(), "'clamp'"),
         (_Branching(), "cannot trace"),
-        (nn.Sequential(nn.Unflatten(1, (1, 2, 2)), nn.Flatten()), "Unflatten"),
+        (nn.Sequential(nn.Linear(4, 4), nn.ReLU6()), r"ReLU6 \(1\)"),
     ],
 )
 def test_what_cannot_be_verified_is_named(module: nn.Module, words: str) -> None:
@@ -55,10 +74,11 @@ def test_what_cannot_be_verified_is_named(module: nn.Module, words: str) -> None
 def test_set_ups_that_are_not_covered_are_refused() -> None:
     for layer in (
         nn.MaxPool2d(2, ceil_mode=True),
-        nn.AvgPool2d(2, padding=1, count_include_pad=False),
-        nn.Conv2d(1, 1, 3, padding="same"),
+        nn.MaxPool2d(2, dilation=2),
+        nn.AvgPool2d(2, ceil_mode=True),
         nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"),
-        nn.Flatten(2),
+        nn.BatchNorm2d(1, track_running_stats=False),
+        nn.ELU(2.0),
     ):
         with pytest.raises(InputError, match=type(layer).__name__):
             read(nn.Sequential(layer), (1, 6, 6))
@@ -67,3 +87,11 @@ def test_set_ups_that_are_not_covered_are_refused() -> None:
 def test_output_must_be_one_row_of_logits() -> None:
     with pytest.raises(InputError, match="not one row of logits"):
         read(nn.Sequential(nn.Conv2d(1, 1, 3)), (1, 6, 6))
+
+
+def test_weights_that_are_not_finite_are_wrong_input() -> None:
+    net = nn.Sequential(nn.Linear(2, 2))
+    with torch.no_grad():
+        net[0].bias[1] = torch.nan
+    with pytest.raises(InputError, match=r"0\.bias is not finite"):
+        read(net, (2,))

@@ -8,7 +8,8 @@ from tasks.data.load import load as load_data
 from tasks.errors import InputError
 from tasks.job import Inputs
 from tasks.models.load import load as load_model
-from tasks.verification.counterexamples import checked, search, subject_of
+from tasks.verification.counterexamples import around, checked, search, subject_of
+from tasks.verification.properties import untargeted
 from tasks.verification.screen import Attack, expected_seconds, screen, screen_group
 from tests.tasks.digit_jobs import job_of
 from tests.tasks.verification.small_nets import dense, smallest_margin
@@ -59,7 +60,8 @@ def test_margins_near_zero_are_neither_verified_nor_falsified() -> None:
     net.weight[:] = torch.tensor([[1.0], [0.0]])
     net.bias[:] = torch.tensor([0.0, 0.25])
     x = torch.tensor([[0.5]])
-    box_end = search(net, x, torch.tensor([0]), 0.25 - 1e-8, 5, 1)
+    unsafe = untargeted(torch.tensor([0]), 2)
+    box_end = search(net, around(x, 0.25 - 1e-8), unsafe, 5, 1)
     assert 0 <= box_end.margins.item() < 1e-6
     row = screen_group(subject_of(net, (1,)), x, torch.tensor([0]), 0.25 - 1e-8, Attack(5, 1)).rows[
         0
@@ -72,8 +74,8 @@ def test_the_check_names_what_failed() -> None:
     net = nn.Linear(1, 2).requires_grad_(False)
     net.weight[:] = torch.tensor([[1.0], [0.0]])
     net.bias[:] = torch.tensor([0.0, 0.25])
-    x, y = torch.tensor([[0.5]] * 3), torch.tensor([0, 0, 0])
-    results = checked(subject_of(net, (1,)), x, torch.tensor([[0.1], [0.45], [0.2]]), y, 0.3)
+    x, unsafe = torch.tensor([[0.5]] * 3), untargeted(torch.tensor([0, 0, 0]), 2)
+    results = checked(subject_of(net, (1,)), x, torch.tensor([[0.1], [0.45], [0.2]]), unsafe, 0.3)
     assert [r.check for r in results] == ["outside the ball", "float64 margin > 0", "ok"]
     assert [r.boundary for r in results] == [False, False, False]
 

@@ -1,0 +1,219 @@
+"""One ONNX network and one VNN-LIB property: is its unsafe region reached?"""
+
+import time
+from functools import partial
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tasks.errors import InputError
+from tasks.verification.bounds import (
+    Crowned,
+    best_margins,
+    crown,
+    crown_of_many_slopes,
+    last_affine,
+    margins,
+)
+from tasks.verification.counterexamples import Checked, Region, at_boundary, descend
+from tasks.verification.intervals import Bounds, interval
+from tasks.verification.layers import Network, evaluate, is_exact
+from tasks.verification.milp import encode
+from tasks.verification.onnx_model import OnnxModel, load
+from tasks.verification.onnx_network import read_onnx
+from tasks.verification.properties import Property, margin
+from tasks.verification.solve import raced
+from tasks.verification.solver import Deadline, Race, solver_named
+from tasks.verification.verdicts import BOUNDARY
+from tasks.verification.vnnlib_file import Case, read_vnnlib
+
+Answer = Literal["sat", "unsat", "unknown", "timeout"]
+_POLISH_STEPS = 10
+
+
+class _Effort(NamedTuple):
+    starts: int
+    steps: int
+
+
+_QUICK, _LONG = _Effort(3, 12), _Effort(20, 50)  # before the bounds, and for what they leave
+
+
+class Counterexample(NamedTuple):
+    inputs: NDArray[np.float64]
+    outputs: NDArray[np.float64]  # as the network computes them in its own precision
+
+    def text(self) -> str:
+        """In the format of VNN-COMP."""
+        lines = [f"(X_{i} {float(value)!r})" for i, value in enumerate(self.inputs)]
+        lines += [f"(Y_{i} {float(value)!r})" for i, value in enumerate(self.outputs)]
+        return "(" + "\n".join(lines) + ")\n"
+
+
+class Outcome(NamedTuple):
+    answer: Answer
+    decided_by: str
+    seconds: float = 0.0
+    counterexample: Counterexample | None = None
+
+
+class _Question(NamedTuple):
+    model: OnnxModel
+    network: Network
+    case: Case
+    region: Region  # the case's box, as one sample of the network's input shape
+
+
+def verify(onnx: str, vnnlib: str, limit: float | None = None, solver: str = "scip") -> Outcome:
+    """Decides by attack, intervals, CROWN, more attack, and one MILP for each disjunct left.
+
+    Args:
+        limit: Seconds for everything together.
+        solver: A name in `solver.SOLVERS`.
+
+    Raises:
+        InputError: Anything wrong with the files or options, before any solve.
+    """
+    started = time.monotonic()
+    if limit is not None and limit <= 0:
+        raise InputError(f"time limit {limit}: must be above 0")
+    engine = solver_named(solver)
+    deadline = Deadline(started, limit)
+    model = load(onnx)
+    network = read_onnx(model)
+    inputs, outputs = torch.Size(network.shapes[0]).numel(), network.shapes[-1][0]
+    outcome = Outcome("unsat", "")
+    for case in read_vnnlib(vnnlib, inputs, outputs):
+        question = _Question(model, network, case, _region(case, network.shapes[0]))
+        found = _decided(question, engine, deadline)
+        if found.answer == "sat" or outcome.answer == "unsat":
+            outcome = found
+        elif found.answer == "timeout":
+            outcome = outcome._replace(answer="timeout")
+        if outcome.answer == "sat":
+            break
+    return outcome._replace(seconds=time.monotonic() - started)
+
+
+def _region(case: Case, shape: tuple[int, ...]) -> Region:
+    low, high = (torch.from_numpy(end).reshape(1, *shape) for end in case[:2])
+    return Region((low + high) / 2, low, high, (high - low) / 2)
+
+
+def _decided(question: _Question, engine: str, deadline: Deadline) -> Outcome:
+    network, unsafe, region = question.network, question.case.unsafe, question.region
+    if (found := _attacked(question, _QUICK)) is not None:
+        return Outcome("sat", "attack", counterexample=found)
+    box = Bounds(region.low, region.high)
+    least: list[float] = []
+    for name, stage in _BOUNDS:
+        if deadline.passed():
+            return Outcome("timeout", name)
+        bounds, found_margins = stage(network, box, unsafe)
+        least = found_margins[0].tolist()
+        if min(least) > BOUNDARY:
+            return Outcome("unsat", name)
+    if deadline.passed():
+        return Outcome("timeout", "slopes")
+    if (found := _attacked(question, _LONG)) is not None:
+        return Outcome("sat", "attack", counterexample=found)
+    if not is_exact(network):
+        return Outcome("unknown", "bounds")
+    left = sorted((d for d, low in enumerate(least) if low <= BOUNDARY), key=least.__getitem__)
+    confirm = partial(_confirmed, question)
+    end = raced(encode(network, bounds), Race(engine, unsafe, tuple(left), deadline), confirm)
+    match end.verdict:
+        case "verified":
+            return Outcome("unsat", "milp")
+        case "falsified" if end.adversarial is not None:
+            return Outcome("sat", "milp", counterexample=_counterexample(question, end.adversarial))
+        case "timeout":
+            return Outcome("timeout", "milp")
+    return Outcome("unknown", f"milp: {end.status}")
+
+
+def _interval(network: Network, box: Bounds, unsafe: Property) -> Crowned:
+    bounds = interval(network, box)
+    return Crowned(bounds, margins(network, bounds, unsafe, back_to=last_affine(network)))
+
+
+def _crown(network: Network, box: Bounds, unsafe: Property) -> Crowned:
+    bounds = crown(network, box)
+    return Crowned(bounds, best_margins(network, bounds, unsafe))
+
+
+_BOUNDS = (("interval", _interval), ("crown", _crown), ("slopes", crown_of_many_slopes))
+
+
+class _Layers(nn.Module):
+    """A network as a module."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return evaluate(self.network, x)[-1]
+
+
+def _attacked(question: _Question, effort: _Effort) -> Counterexample | None:
+    """Descends from the middle of the box and from random points, all at once."""
+    starts, steps = effort
+    region = question.region.rows(torch.zeros(starts, dtype=torch.int64))
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(region.start.shape, generator=generator, dtype=torch.float64) * 2 - 1
+    noise[0] = 0
+    region = region._replace(start=region.start + region.reach * noise)
+    unsafe = question.case.unsafe.rows([0] * starts)
+    found = descend(_Layers(question.network), region, unsafe, steps)
+    for i in found.margins.argsort().tolist():
+        if found.margins[i] > 0:
+            break
+        if _checked(question, point := _rounded(question, found.adversarials[i])).check == "ok":
+            return _counterexample(question, point)
+    return None
+
+
+def _rounded(question: _Question, point: Tensor) -> Tensor:
+    """To float32 numbers inside the box, where there are any; (*shape), still in float64."""
+    low, high = question.region.low[0], question.region.high[0]
+    single = point.float()
+    single = torch.where(single.double() < low, torch.nextafter(single, single + 1), single)
+    single = torch.where(single.double() > high, torch.nextafter(single, single - 1), single)
+    inside = (single.double() >= low) & (single.double() <= high)
+    return torch.where(inside, single.double(), point.clamp(low, high))
+
+
+def _checked(question: _Question, point: Tensor) -> Checked:
+    """Runs a candidate through ONNX's own implementation, in float64 and as deployed."""
+    x, region = point.numpy().ravel(), question.region
+    exact, deployed = (
+        margin(question.case.unsafe, torch.from_numpy(run(x)).double()[None]).item()
+        for run in (question.model.exact, question.model.deployed)
+    )
+    near = at_boundary(exact, deployed)
+    if not ((point >= region.low[0]) & (point <= region.high[0])).all():
+        return Checked("outside the box", exact, near)
+    if exact > 0:
+        return Checked("float64 margin > 0", exact, near)
+    return Checked("ok" if deployed <= 0 else "float32 margin > 0", exact, near)
+
+
+def _confirmed(question: _Question, pixels: list[float]) -> tuple[Tensor, Checked]:
+    """A solver's point, or one a few gradient steps away, run through the network again."""
+    region = question.region
+    point = torch.tensor(pixels, dtype=torch.float64).reshape(region.low.shape)
+    near = region._replace(start=point, reach=region.reach / 10)
+    moved = descend(_Layers(question.network), near, question.case.unsafe, _POLISH_STEPS)
+    both = [_rounded(question, one[0]) for one in (point, moved.adversarials)]
+    results = [_checked(question, one) for one in both]
+    best = min((0, 1), key=lambda i: (results[i].check != "ok", results[i].margin))
+    return both[best], results[best]
+
+
+def _counterexample(question: _Question, point: Tensor) -> Counterexample:
+    x = point.numpy().ravel()
+    return Counterexample(x, question.model.deployed(x).astype(np.float64))
