@@ -1,0 +1,44 @@
+"""A plan and its measurements, as values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.ranges import Ranges
+from orchestrator.spec import ResourceSpec
+from tasks.job import Measurement, Setting
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One measurement of a sweep, the samples wanted of it, and how its jobs are cut."""
+
+    measurement: Measurement
+    section: str  # of the sweep file; `clean` for plain predictions
+    entry: str  # its name there
+    model: str
+    training: str | None
+    wanted: Ranges
+    size: int  # samples in the split
+    group: int  # samples that are always computed together
+    per_job: int
+    needs: tuple[str, ...]  # measurements that must be complete first
+    setting: Setting
+    resources: ResourceSpec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep's measurements by id, in the order of the sweep file."""
+
+    name: str
+    measurements: Mapping[str, Planned]
+    preflights: tuple[Planned, ...]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where data sets and published weights lie."""
+
+    data_dir: Path
+    nets_dir: Path | None = None

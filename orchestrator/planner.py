@@ -1,0 +1,388 @@
+"""Expands a sweep: every model, and every measurement of each of them."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import InputError
+from orchestrator.identity import import_identity, measurement_id, source_sha256
+from orchestrator.planned import Places, Planned
+from orchestrator.ranges import union
+from orchestrator.spec import (
+    SECTIONS,
+    DatasetSpec,
+    EntrySpec,
+    ModelSpec,
+    ResourceSpec,
+    SweepSpec,
+)
+from orchestrator.sweep_file import selected
+from tasks.catalogue import KINDS, VERIFIERS
+from tasks.job import Measurement, ModelRef, Setting
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A trained or imported model of the sweep."""
+
+    ref: ModelRef
+    identity: str
+    name: str
+    training: str | None
+    seed: int | None
+    needs: tuple[str, ...]
+
+
+class Planner:
+    """Yields a sweep's measurements in the order of its file; `models` fills up on the way."""
+
+    def __init__(self, spec: SweepSpec, places: Places) -> None:
+        self.spec = spec
+        self.places = places
+        self.paths = (str(spec.folder),)
+        sets = [spec.dataset, *spec.ood_sets.values()]
+        self.setting = Setting(
+            data_dir=str(places.data_dir.expanduser().resolve()),
+            data_files={s.name: s.file for s in sets if s.file is not None},
+            import_paths=self.paths,
+        )
+        self._code: dict[str, str] = {}
+        self.models: list[_Model] = []
+
+    def measurements(self) -> Iterator[Planned]:
+        for name, model in self.spec.models.items():
+            if model.imported:
+                self.models.append(self._imported(name, model))
+                continue
+            for training_name, training in self.spec.trainings.items():
+                if selected(training, name, training_name):
+                    for seed in self.spec.seeds:
+                        yield self._train(name, model, training_name, training, seed)
+        for trained in self.models:
+            yield from self._evaluations(trained)
+
+    def preflights(self) -> Iterator[Planned]:
+        """One per architecture or file of imported weights, and one per further data set.
+
+        The first also checks that a user's own functions are there and take their parameters.
+        """
+        functions = [
+            [kind.family, entry.name, entry.parameters]
+            for section, kind in SECTIONS.items()
+            if section != "models"
+            for entry in getattr(self.spec, section).values()
+            if ":" in entry.name
+        ]
+        seen = set()
+        for model in self.models:
+            if (name := model.name if model.needs else model.identity) not in seen:
+                seen.add(name)
+                yield self._preflight(model, self.spec.dataset, "test", functions)
+                functions = []
+        if any(model.needs for model in self.models):
+            yield self._preflight(self.models[0], self.spec.dataset, "train", [])
+        for dataset in self.spec.ood_sets.values():
+            yield self._preflight(self.models[0], dataset, "test", [])
+
+    def _preflight(
+        self, model: _Model, dataset: DatasetSpec, split: str, functions: list[Any]
+    ) -> Planned:
+        """Checks a model on a split; a model still to be trained is checked with fresh weights."""
+        params = {"functions": functions}
+        return self._planned(
+            "preflight",
+            model,
+            "models",
+            model.name,
+            model.name,
+            params,
+            dataset=dataset,
+            split=split,
+        )
+
+    def _train(
+        self, name: str, model: ModelSpec, training_name: str, training: EntrySpec, seed: int
+    ) -> Planned:
+        params = {
+            "arch": model.name,
+            "arch_parameters": model.parameters,
+            "training": training.name,
+            "parameters": training.parameters,
+        }
+        dataset = self.spec.dataset
+        if "train" not in dataset.splits:
+            raise InputError(f"data set {dataset.name} has no training split: import the models")
+        key = measurement_id(
+            "train",
+            params,
+            None,
+            f"{dataset.name}:train",
+            seed,
+            KINDS["train"].version,
+            self._sources(model.name, training.name),
+        )
+        ref = ModelRef(key, model.name, model.parameters, dataset.shape, dataset.classes, name=name)
+        trained = _Model(ref, key, name, training_name, seed, (key,))
+        self.models.append(trained)
+        return self._planned(
+            "train", trained, "models", name, training.name, params, split="train", key=key
+        )
+
+    def _imported(self, name: str, model: ModelSpec) -> _Model:
+        file, digest = None, None
+        if model.weights is not None:
+            file = self._weights(name, model.weights)
+            digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        code = self._sources(model.name)
+        shape, classes = self.spec.dataset.shape, self.spec.dataset.classes
+        identity = import_identity(model.name, model.parameters, shape, classes, digest, code)
+        if same := [other.name for other in self.models if other.identity == identity]:
+            raise InputError(f"models {same[0]!r} and {name!r} are the same: take one out")
+        ref = ModelRef(
+            identity,
+            model.name,
+            model.parameters,
+            shape,
+            classes,
+            str(file) if file else None,
+            digest,
+            name,
+        )
+        return _Model(ref, identity, name, None, None, ())
+
+    def _weights(self, name: str, weights: str) -> Path:
+        folders = [self.spec.folder, *([self.places.nets_dir] if self.places.nets_dir else [])]
+        for folder in folders:
+            path = (folder / Path(weights).expanduser()).resolve()
+            if path.is_file():
+                return path
+        raise InputError(
+            f"model {name!r}: no weights {weights!r} in {', '.join(map(str, folders))}; "
+            "set ROBSWEEP_NETS_DIR or --nets-dir to the folder that holds them"
+        )
+
+    def _evaluations(self, model: _Model) -> Iterator[Planned]:
+        spec = self.spec
+        clean: dict[str, Any] = {
+            "source": "clean",
+            "group_size": KINDS["predict"].group_size,
+            "seed": 0,
+        }
+        yield self._planned(
+            "predict", model, "clean", "clean", "clean", clean, samples=spec.samples
+        )
+        for name, attack in spec.attacks.items():
+            if selected(attack, model.name, model.training):
+                params = {
+                    "attack": attack.name,
+                    "norm": attack.norm,
+                    "eps": None if attack.eps is None else list(attack.eps),
+                    "gives": attack.gives,
+                    "restarts": attack.restarts,
+                    "seed": attack.seed,
+                    "group_size": attack.group_size or KINDS["attack"].group_size,
+                    "parameters": attack.parameters,
+                }
+                setting = replace(self.setting, keep_adversarials=attack.keep_adversarials)
+                yield self._planned(
+                    "attack",
+                    model,
+                    "attacks",
+                    name,
+                    attack.name,
+                    params,
+                    samples=attack.samples or spec.samples,
+                    code=self._sources(attack.name),
+                    setting=setting,
+                )
+        for name, ood in spec.ood.items():
+            if selected(ood, model.name, model.training):
+                for ood_set in (None, *ood.sets):
+                    dataset = spec.dataset if ood_set is None else spec.ood_sets[ood_set]
+                    params = {
+                        "scorer": ood.name,
+                        "ood_set": None if ood_set is None else dataset.name,
+                        "group_size": ood.group_size or KINDS["score"].group_size,
+                        "seed": ood.seed,
+                        "parameters": ood.parameters,
+                    }
+                    samples = (ood.samples or spec.samples) if ood_set is None else ood.ood_samples
+                    yield self._planned(
+                        "score",
+                        model,
+                        "ood",
+                        name,
+                        ood.name,
+                        params,
+                        samples=samples,
+                        code=self._sources(ood.name),
+                        dataset=dataset,
+                    )
+        for dataset in spec.ood_sets.values():
+            if any(
+                spec.ood_sets[ood_set].name == dataset.name
+                for ood in spec.ood.values()
+                if selected(ood, model.name, model.training)
+                for ood_set in ood.sets
+            ):
+                outside = {**clean, "source": f"ood:{dataset.name}"}
+                yield self._planned(
+                    "predict", model, "ood", dataset.name, "ood", outside, dataset=dataset
+                )
+        for name, shift in spec.shift.items():
+            if selected(shift, model.name, model.training):
+                source = f"corruption:{shift.name}:{shift.severity}"
+                params = {
+                    "source": source,
+                    "group_size": shift.group_size or KINDS["predict"].group_size,
+                    "seed": shift.seed,
+                    "parameters": shift.parameters,
+                }
+                yield self._planned(
+                    "predict",
+                    model,
+                    "shift",
+                    name,
+                    shift.name,
+                    params,
+                    samples=shift.samples or spec.samples,
+                    code=self._sources(shift.name),
+                )
+        yield from self._calibrations(model, clean)
+        yield from self._verifications(model)
+
+    def _calibrations(self, model: _Model, clean: Mapping[str, Any]) -> Iterator[Planned]:
+        chosen = {
+            name: entry
+            for name, entry in self.spec.calibration.items()
+            if selected(entry, model.name, model.training)
+        }
+        if not chosen:
+            return
+        if "validation" not in self.spec.dataset.splits:
+            raise InputError(
+                f"calibration needs a validation split, which {self.spec.dataset.name} has not"
+            )
+        fitted_on = self._planned(
+            "predict", model, "calibration", "validation", "clean", clean, split="validation"
+        )
+        yield fitted_on
+        for name, entry in chosen.items():
+            params = {
+                "method": entry.name,
+                "predictions": fitted_on.measurement.measurement_id,
+                "parameters": entry.parameters,
+            }
+            yield self._planned(
+                "calibrate",
+                model,
+                "calibration",
+                name,
+                entry.name,
+                params,
+                split="validation",
+                code=self._sources(entry.name),
+                needs=(*model.needs, fitted_on.measurement.measurement_id),
+            )
+
+    def _verifications(self, model: _Model) -> Iterator[Planned]:
+        for name, entry in self.spec.verification.items():
+            if not selected(entry, model.name, model.training):
+                continue
+            verifier = VERIFIERS[entry.name]
+            common = {
+                "verifier": entry.name,
+                "property": entry.property,
+                "norm": entry.norm,
+                "eps": entry.eps,
+                "seed": entry.seed,
+            }
+            own = [
+                {key: value for key, value in entry.parameters.items() if key in parameters}
+                for parameters in (verifier.screen_parameters, verifier.solve_parameters)
+            ]
+            group = entry.group_size or KINDS["screen"].group_size
+            screen = self._planned(
+                "screen",
+                model,
+                "verification",
+                name,
+                entry.name,
+                {**common, "group_size": group, "parameters": own[0]},
+                samples=entry.samples or self.spec.samples,
+            )
+            yield screen
+            yield self._planned(
+                "solve",
+                model,
+                "verification",
+                name,
+                entry.name,
+                {**common, "parameters": own[1]},
+                samples=entry.samples or self.spec.samples,
+                needs=(screen.measurement.measurement_id,),
+                setting=replace(self.setting, time_limit_seconds=entry.time_limit_seconds),
+            )
+
+    def _planned(
+        self,
+        kind: str,
+        model: _Model,
+        section: str,
+        entry: str,
+        name: str,
+        params: Mapping[str, Any],
+        *,
+        dataset: DatasetSpec | None = None,
+        split: str = "test",
+        samples: tuple[int, int] | None = None,
+        code: Mapping[str, str] | None = None,
+        needs: tuple[str, ...] | None = None,
+        setting: Setting | None = None,
+        key: str | None = None,
+    ) -> Planned:
+        dataset = dataset or self.spec.dataset
+        if key is None:
+            key = measurement_id(
+                kind,
+                params,
+                model.identity,
+                f"{dataset.name}:{split}",
+                model.seed,
+                KINDS[kind].version,
+                code or {},
+            )
+        if kind in {"train", "calibrate", "preflight"}:  # one unit of work, not one per sample
+            size, group = 1, 1
+        else:
+            size = dataset.splits.get(split, 0)
+            group = int(params.get("group_size", 1))
+        if size == 0:
+            raise InputError(f"data set {dataset.name} has no {split} split")
+        resources = self.spec.resources.get(kind, ResourceSpec())
+        per_job = resources.samples_per_job or group * KINDS[kind].slice_groups
+        cpus = KINDS[kind].num_cpus if resources.num_cpus is None else resources.num_cpus
+        threads = resources.threads or max(1, int(cpus))
+        return Planned(
+            Measurement(key, kind, name, params, model.ref, dataset.name, split, model.seed),
+            section,
+            entry,
+            model.name,
+            model.training,
+            union([samples or (0, size)]),
+            size,
+            group,
+            max(1, -(-per_job // group)) * group,
+            (() if kind == "train" else model.needs) if needs is None else needs,
+            replace(setting or self.setting, threads=threads),
+            resources,
+        )
+
+    def _sources(self, *names: str) -> dict[str, str]:
+        """SHA-256 of the files of a user's own functions among the names."""
+        for name in names:
+            if ":" in name and name not in self._code:
+                self._code[name] = source_sha256(name, self.paths)
+        return {name: self._code[name] for name in names if ":" in name}
