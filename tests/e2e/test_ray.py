@@ -34,11 +34,11 @@ def start(folder, store, text=SWEEP, *options):
         )
 
 
-def finish(process, code=0, seconds=120):
+def finish(process, code=0, seconds=600):
     assert process.wait(seconds) == code
 
 
-def wait_until_attacking(store, process, seconds=60):
+def wait_until_attacking(store, process, seconds=300):
     """Until some, not all, attack rows are committed."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
@@ -74,7 +74,7 @@ def test_a_killed_sweep_goes_on_where_it_stopped(undisturbed, tmp_path, kill):
         if kill == "now":
             time.sleep(0.3)
             process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 1
+        assert process.wait(300) == 1
     before = all_rows(tmp_path / "store", "jobs").num_rows
     attacks = sum(p.rows for p in Store.open(tmp_path / "store").snapshot().parts("attacks"))
     finish(start(tmp_path, "store"))
