@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+# Before any test imports ray, which reads it then; the program sets the same.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
 
 def _folder(variable: str, what: str) -> Path:
     value = os.environ.get(variable, "")
