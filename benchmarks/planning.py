@@ -22,7 +22,7 @@ models:
 trainings:
   standard: {epochs: [5, 10]}
 attacks:
-  pgd: {attack: LinfPGD, eps: [0.1, 0.2, 0.3], steps: [10, 20, 40], seed: [0, 1, 2]}
+  pgd: {attack: LinfPGD, eps: [0.1, 0.2, 0.3], steps: [10, 20, 40], seed: [0, 1, 2, 3]}
   l2: {attack: L2PGD, eps: [0.5, 1.0], steps: [10, 20, 40], restarts: [1, 2]}
 calibration:
   temperature: {}
