@@ -25,6 +25,10 @@ verification:
   linf: {verifier: milp, eps: 0.02, samples: 100, time_limit_seconds: 5}
 """
 
+TINY = SMALL.replace("seeds: [0, 1]", "seeds: [0]\nsamples: 100").replace(
+    "steps: 2", "steps: 2, group_size: 50"
+)
+
 
 def spec_of(text: str, folder: Path | None = None) -> SweepSpec:
     return from_document(parse(text, "sweep.yaml"), folder or Path.cwd())
@@ -32,3 +36,9 @@ def spec_of(text: str, folder: Path | None = None) -> SweepSpec:
 
 def plan_of(text: str, folder: Path | None = None, nets_dir: Path | None = None) -> Plan:
     return plan(spec_of(text, folder), Places(Path("data"), nets_dir))
+
+
+def sweep(text: str = TINY, name: str = "sweep.yaml") -> str:
+    """Writes a sweep file into the working folder."""
+    Path(name).write_text(text)
+    return name

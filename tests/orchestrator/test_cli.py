@@ -7,43 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from orchestrator import cli
 from tests.stores import all_rows
-from tests.sweeps import SMALL
-
-TINY = SMALL.replace("seeds: [0, 1]", "seeds: [0]\nsamples: 100").replace(
-    "steps: 2", "steps: 2, group_size: 50"
-)
-
-
-@pytest.fixture
-def robsweep(tmp_path, monkeypatch, capsys):
-    """Runs a command in a folder of its own: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))  # a job adds the sweep's folder
-    for name in ("STORE", "DATA_DIR", "NETS_DIR"):
-        monkeypatch.delenv(f"ROBSWEEP_{name}", raising=False)
-    monkeypatch.setenv("ROBSWEEP_ADDRESS", "inline")
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["robsweep", *map(str, words)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        out, err = capsys.readouterr()
-        return caught.value.code or 0, out, err
-
-    return call
-
-
-def sweep(text=TINY, name="sweep.yaml"):
-    from pathlib import Path
-
-    Path(name).write_text(text)
-    return name
-
-
-def store_files(tmp_path):
-    return sorted(p for p in tmp_path.rglob("*") if "results" in p.parts and p.is_file())
+from tests.sweeps import TINY, sweep
 
 
 def test_a_sweep_from_plan_to_leaderboard(robsweep, tmp_path):
@@ -73,82 +38,6 @@ def test_a_sweep_from_plan_to_leaderboard(robsweep, tmp_path):
     assert code == 0
     assert robsweep("check")[0] == 0
     assert robsweep("run", "sweep.yaml")[1] == again
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["run", "absent.yaml"], "No such file"),
-        (["run", "sweep.yaml", "--only", "atack"], "did you mean 'attack'"),
-        (["show", "small"], "not a robsweep store"),
-        (["status"], "not a robsweep store"),
-        (["check"], "not a robsweep store"),
-        (["list", "atacks"], "did you mean 'attacks'"),
-        (["explain", "nonsense"], "not a robsweep store"),
-        (["data", "fetch", "mnst"], "mnist"),
-        (["eval", "mlp", "--dataset", "digits"], "--weights"),
-        (["eval", "net.onnx", "--dataset", "digits"], "ONNX"),
-        (["eval", "mlp", "--dataset", "digits", "--weights", "w", "--norm", "l3"], "l2"),
-        (["eval", "mlp", "--dataset", "digits", "--weights", "absent.pt"], "absent.pt"),
-        (["run", "sweep.yaml", "--only", "preflight"], "the sweep has"),
-        (["run", "sweep.yaml", "--store", "/proc/no/store"], "/proc"),
-    ],
-)
-def test_wrong_input_is_one_message_and_exit_2(robsweep, tmp_path, words, message):
-    sweep()
-    code, out, err = robsweep(*words)
-    assert code == 2
-    assert out == ""
-    assert message in err
-    assert "Traceback" not in err
-    assert not (tmp_path / "results").exists()
-
-
-def bad_module(body):
-    from pathlib import Path
-
-    Path("mine.py").write_text("import torch\nfrom torch import nn\n" + body)
-    return sweep(TINY.replace("mlp: {hidden: [16]}", 'net: {arch: "mine:net"}'))
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        ("def net(shape, classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, 7))", "7"),
-        (
-            "class Net(nn.Linear):\n"
-            "    def forward(self, x): return super().forward(x.flatten(1)) / 0\n"
-            "def net(shape, classes): return Net(64, 10)",
-            "finite",
-        ),
-        ("def other(): ...", "net"),
-        ("import nowhere_to_be_found", "nowhere_to_be_found"),
-        ("def net(shape, classes): return 3", "mine:net"),
-    ],
-)
-def test_a_model_that_is_none_ends_before_anything_is_written(robsweep, tmp_path, body, message):
-    code, _, err = robsweep("run", bad_module(body))
-    assert code == 2, err
-    assert message in err
-    assert "Traceback" not in err
-    assert not store_files(tmp_path)
-    sys.modules.pop("mine", None)
-
-
-def test_missing_and_damaged_data_end_before_anything_is_written(robsweep, tmp_path):
-    text = TINY.replace("dataset: digits", "dataset: mnist").replace("photo_patches", "notmnist")
-    code, _, err = robsweep("run", sweep(text))
-    assert code == 2
-    assert "robsweep data fetch" in err
-    folder = tmp_path / "data" / "mnist"
-    folder.mkdir(parents=True)
-    for part in ("t10k", "train"):
-        for what in ("images-idx3", "labels-idx1"):
-            (folder / f"{part}-{what}-ubyte.gz").write_bytes(b"not gzip")
-    code, _, err = robsweep("run", "sweep.yaml")
-    assert code == 2
-    assert "t10k" in err
-    assert not store_files(tmp_path)
 
 
 def imported(**tensors):
@@ -309,29 +198,6 @@ def test_a_limit_leaves_work_and_says_so(robsweep):
     assert code == 1
     assert "still missing" in err
     assert robsweep("run", "sweep.yaml")[0] == 0
-
-
-@pytest.mark.parametrize(
-    ("where", "body", "message"),
-    [
-        ("attack: LinfPGD,", 'attack: "mine:nothing", norm: linf,', "has no function 'nothing'"),
-        ("attack: LinfPGD,", 'attack: "mine:own", norm: linf, depth: 3,', "depth"),
-        ("energy: {", 'own: {scorer: "mine:absent", ', "has no function 'absent'"),
-        ("standard: {", 'own: {training: "mine:own", ', "mine:own"),
-    ],
-)
-def test_a_function_that_does_not_fit_ends_before_anything_is_written(
-    robsweep, tmp_path, where, body, message
-):
-    (tmp_path / "mine.py").write_text("def own(model, images, labels, eps): return images\n")
-    text = TINY.replace(where, body)
-    if "attack:" in where:
-        text = text.replace(", steps: 2", "")
-    code, _, err = robsweep("run", sweep(text))
-    assert code == 2, err
-    assert message in err
-    assert not store_files(tmp_path)
-    sys.modules.pop("mine", None)
 
 
 def test_two_models_on_one_weights_file_are_two_models(robsweep, tmp_path):
