@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from orchestrator.yaml_file import Document, Key, did_you_mean
-from tasks.catalogue import RANGES
+from tasks.catalogue import CHOICES, RANGES, REFUSED
 
 _FRACTION = re.compile(r"\s*([0-9.eE+-]+)\s*/\s*([0-9.eE+-]+)\s*")
 
@@ -93,11 +93,12 @@ def resolve(
         if name not in given:
             if isinstance(default, type):
                 raise document.error(key, f"needs {name!r} (a {default.__name__})")
-            values[name] = list(default) if isinstance(default, tuple | list) else default
+            values[name] = _copied(default)
             continue
         try:
             values[name] = _typed(default, given[name])
             _check_range(name, values[name])
+            _check_words(name, values[name])
         except ValueError as error:
             raise document.error((*key, name), str(error)) from error
     return values
@@ -113,7 +114,24 @@ def _check_range(name: str, value: Any) -> None:
             raise ValueError(f"expected {wanted}, got {item!r}")
 
 
+def _check_words(name: str, value: Any) -> None:
+    if name in CHOICES and value not in CHOICES[name]:
+        known = CHOICES[name]
+        raise ValueError(f"unknown {name} {value!r}{did_you_mean(str(value), known)}")
+    for word in REFUSED.get(name, ()):
+        if word in value:
+            raise ValueError(f"{word!r} cannot be set: {REFUSED[name][word]}")
+
+
+def _copied(default: Any) -> Any:
+    if isinstance(default, Mapping):
+        return dict(default)
+    return list(default) if isinstance(default, tuple | list) else default
+
+
 def _typed(default: Any, value: Any) -> Any:
+    if isinstance(default, Mapping):
+        return _plain_values(value)
     if isinstance(default, tuple | list):
         items = value if isinstance(value, list) else [value]
         return [_typed(default[0], item) if default else item for item in items]
@@ -130,6 +148,20 @@ def _typed(default: Any, value: Any) -> Any:
     if not isinstance(value, kind):
         raise ValueError(f"expected a {kind.__name__}, got {value!r}")  # noqa: TRY004
     return value
+
+
+def _plain_values(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"expected names with values, e.g. {{name: 1}}, got {value!r}")  # noqa: TRY004
+    for name, one in value.items():
+        if not isinstance(name, str) or not isinstance(one, bool | int | float | str):
+            raise ValueError(  # noqa: TRY004
+                f"expected a number, text, true or false for {name!r}, got {one!r}; "
+                "an axis is a list of whole mappings"
+            )
+        if isinstance(one, float):
+            number(one)
+    return dict(value)
 
 
 def _sample(document: Document, key: Key, axis: Mapping[str, Any]) -> list[float]:
@@ -158,6 +190,8 @@ def _short(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, list):
         return "x".join(_short(item) for item in value)
+    if isinstance(value, Mapping):
+        return "+".join(f"{name}={_short(one)}" for name, one in value.items()) or "none"
     return str(value)
 
 

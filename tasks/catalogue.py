@@ -1,7 +1,8 @@
 """Everything that can be named in a sweep, by dotted path. Torch-free; one line adds an entry.
 
 `parameters` maps each parameter to its default. A type in place of a default means "required".
-A list or tuple default means the parameter itself is a list; elsewhere a list is an axis.
+A list or tuple default means the parameter itself is a list; elsewhere a list is an axis. A mapping
+as default means a mapping of plain values, whose names the entry's own function knows.
 """
 
 from collections.abc import Mapping
@@ -80,6 +81,21 @@ RANGES: dict[str, tuple[float, float]] = {
     "temperature": (_TINY, _INF), "candidates": (2, _INF), "overshoot": (0, _INF),
     "initial_gradient_eval_steps": (1, _INF), "max_gradient_eval_steps": (1, _INF),
     "attack_steps": (0, _INF), "attack_restarts": (0, _INF),
+}
+
+# What texts of these names may be, in every family.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "solver": ("scip", "highs", "gurobi"), "tightening": ("none", "lp", "mip"),
+}
+
+# What a parameter that is a mapping must not hold, and why.
+_LIMIT = "the time limit is time_limit_seconds"
+REFUSED: dict[str, dict[str, str]] = {
+    "solver_parameters": {
+        "limits/primal": "SCIP aborts its process when it reaches this limit",
+        "limits/dual": "SCIP aborts its process when it reaches this limit",
+        "limits/time": _LIMIT, "time_limit": _LIMIT, "TimeLimit": _LIMIT,
+    },
 }
 
 KINDS: dict[str, Kind] = {
@@ -253,7 +269,7 @@ VERIFIERS: dict[str, Verifier] = {
         "tasks.verification.solve:solve",
         ("linf",),
         {"attack_steps": 20, "attack_restarts": 2},
-        {"solver": "scip"},
+        {"solver": "scip", "tightening": "none", "solver_parameters": {}},
         "Tjeng et al. 2019",
     ),
 }

@@ -15,6 +15,7 @@ from tasks.load import device_of, labelled_data_for, model_of
 from tasks.models.logits import raw_logits
 from tasks.models.weights import to_bytes
 from tasks.verification.bounds import best_margins, crown, unstable_relus
+from tasks.verification.child import SolverDiedError, SolverLateError
 from tasks.verification.counterexamples import (
     Checked,
     Subject,
@@ -28,28 +29,23 @@ from tasks.verification.intervals import Bounds
 from tasks.verification.layers import is_exact
 from tasks.verification.milp import Milp, encode
 from tasks.verification.properties import Property, margin, untargeted
-from tasks.verification.solver import (
-    Deadline,
-    Race,
-    SolverDiedError,
-    SolverLateError,
-    answers,
-    meaning,
-    solver_named,
-)
+from tasks.verification.solver import Deadline, Race, answers, meaning, solver_named
+from tasks.verification.tightening import PLAIN, Effort, effort_of, tightened
 from tasks.verification.verdicts import BOUNDARY, Row, Verdict, as_table, eps_of
 
 _POLISH_STEPS = 10
+_TIGHTENING = 0.5  # of the time that CROWN leaves
 
 
 def solve(job: Job, inputs: Inputs) -> Output:
     """One `verification` row per sample, by CROWN bounds and then one MILP per surviving class.
 
-    Params: verifier, property, norm, eps, parameters (solver).
+    Params: verifier, property, norm, eps, parameters (solver, tightening, solver_parameters).
     `job.setting.time_limit_seconds` is each sample's, from its first to its last step.
     """
     m = job.measurement
     eps, solver = eps_of(m.params), solver_named(m.params["parameters"]["solver"])
+    effort = effort_of(m.params["parameters"])
     loaded, device = model_of(job, inputs), device_of(job.setting)
     data = labelled_data_for(m.model, m.dataset, m.split, job.setting)
     subject = subject_of(loaded.model, m.model.shape)
@@ -58,7 +54,7 @@ def solve(job: Job, inputs: Inputs) -> Output:
     for sample in range(job.start, job.stop):
         image, label = (part[sample : sample + 1].to(device) for part in data)
         question = Question(subject, image, label, eps)
-        row, found = solve_one(question, solver, job.setting.time_limit_seconds)
+        row, found = solve_one(question, solver, job.setting.time_limit_seconds, effort)
         rows.append(row)
         if found is not None:
             counterexamples[str(sample)] = found
@@ -79,7 +75,9 @@ class Question(NamedTuple):
         return untargeted(self.label, self.subject.network.shapes[-1][0])
 
 
-def solve_one(question: Question, solver: str, limit: float | None) -> tuple[Row, Tensor | None]:
+def solve_one(
+    question: Question, solver: str, limit: float | None, effort: Effort = PLAIN
+) -> tuple[Row, Tensor | None]:
     """Decides one sample, unless its time runs out.
 
     Args:
@@ -96,12 +94,14 @@ def solve_one(question: Question, solver: str, limit: float | None) -> tuple[Row
     if clean <= 0 or deployed <= 0:
         row, found = Row("misclassified", "clean", boundary=at_boundary(clean, deployed)), None
     else:
-        row, found = _bounded(question, solver, Deadline(started, limit))
+        row, found = _bounded(question, solver, Deadline(started, limit), effort)
     upper = clean if row.upper_bound is None else min(clean, row.upper_bound)
     return row._replace(upper_bound=upper, seconds=time.monotonic() - started), found
 
 
-def _bounded(question: Question, solver: str, deadline: Deadline) -> tuple[Row, Tensor | None]:
+def _bounded(
+    question: Question, solver: str, deadline: Deadline, effort: Effort
+) -> tuple[Row, Tensor | None]:
     """CROWN, then the solver for the classes that it leaves."""
     network, unsafe = question.subject.network, question.unsafe()
     bounds = crown(network, Bounds(*box(question.image, question.eps)))
@@ -115,7 +115,15 @@ def _bounded(question: Question, solver: str, deadline: Deadline) -> tuple[Row, 
         return row._replace(decided_by="bounds", solver_status="bounds only"), None
     if deadline.passed():
         return row._replace(verdict="timeout"), None
-    race = Race(solver, unsafe, tuple(others), deadline)
+    if effort.tightening != "none":
+        bounds = tightened(network, bounds, solver, effort, deadline.share(_TIGHTENING))
+        least = torch.tensor(least).maximum(best_margins(network, bounds, unsafe)[0].cpu()).tolist()
+        unstable = int(unstable_relus(network, bounds))
+        row = row._replace(lower_bound=min(least), unstable_relus=unstable)
+        others = [c for c in others if least[c] <= BOUNDARY]
+        if not others:
+            return row._replace(verdict="verified", decided_by=effort.tightening), None
+    race = Race(solver, unsafe, tuple(others), deadline, effort.parameters)
     end = raced(encode(network, bounds), race, partial(_confirmed, question))
     for other in end.proved:
         least[other] = BOUNDARY

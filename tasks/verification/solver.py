@@ -1,31 +1,32 @@
 """Asks a solver in a child process what can be reached, and says what its answers mean."""
 
 import importlib.util
-import io
 import json
 import math
-import os
-import queue
-import subprocess
-import sys
-import tempfile
-import threading
 import time
-from collections.abc import Generator
-from contextlib import suppress
-from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from functools import cache
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
+from scipy import sparse
 
+from tasks.catalogue import REFUSED
 from tasks.errors import InputError
+from tasks.verification.child import SolverDiedError, SolverLateError, replies
 from tasks.verification.milp import Milp, constraint_rows
 from tasks.verification.properties import Property
 from tasks.verification.verdicts import BOUNDARY
 
 COMMAND = ("-P", "-m", "tasks.verification.solver_process")
-SOLVERS = {"scip": "gscip", "highs": "highs"}
+SOLVERS = {"scip": "gscip", "highs": "highs", "gurobi": "gurobi"}
 _LATE = 1.1  # a child is killed at this multiple of its time limit
+_PROBE_SECONDS = 60.0
+
+# A solver's own parameters, sorted by name.
+Parameters = tuple[tuple[str, bool | int | float | str], ...]
 
 
 class Answer(NamedTuple):
@@ -37,14 +38,6 @@ class Answer(NamedTuple):
     nodes: int
     seconds: float
     pixels: list[float] | None  # of a point that reaches it, if one was found
-
-
-class SolverDiedError(RuntimeError):
-    """The child ended before it had answered for every disjunct."""
-
-
-class SolverLateError(RuntimeError):
-    """The child was killed, as it did not keep to its time limit."""
 
 
 def meaning(answer: Answer) -> Literal["proof", "candidate", "timeout", "open"]:
@@ -70,7 +63,50 @@ def solver_named(name: str) -> str:
         raise InputError(f"unknown solver {name!r}; known are {', '.join(SOLVERS)}")
     if importlib.util.find_spec("ortools") is None:
         raise InputError("ortools is not installed: pip install 'robsweep[verification]'")
+    if name == "gurobi":  # the others come with OR-tools
+        missing = "solver gurobi is not available here: it needs Gurobi's library and a licence"
+        _try(SOLVERS[name], (), missing)
     return SOLVERS[name]
+
+
+def checked_parameters(name: str, given: Mapping[str, Any]) -> Parameters:
+    """A solver's own parameters, once it has taken them for a program of one variable.
+
+    Args:
+        name: As `solver_named` takes it.
+
+    Raises:
+        InputError: One that the solver or this verifier refuses.
+    """
+    for parameter in given:
+        if parameter in REFUSED["solver_parameters"]:
+            reason = REFUSED["solver_parameters"][parameter]
+            raise InputError(f"solver parameter {parameter!r}: {reason}")
+    parameters: Parameters = tuple(sorted(given.items()))
+    if parameters:
+        _try(solver_named(name), parameters, f"solver {name} does not take its parameters")
+    return parameters
+
+
+@cache
+def _try(solver: str, parameters: Parameters, complaint: str) -> None:
+    """Asks a child whether one variable can be 0.
+
+    Raises:
+        InputError: The complaint and the child's last words, if it does not answer.
+    """
+    one = np.ones(1)
+    empty = sparse.csr_array((0, 1))
+    none = np.zeros(0)
+    variable = sparse.csr_array(np.ones((1, 1)))
+    tiny = Milp(0 * one, one, one > 0, empty, none, none, variable, 0 * one, 1)
+    unsafe = Property(torch.ones((1, 1, 1, 1)).double(), torch.zeros((1, 1, 1)).double())
+    deadline = Deadline(time.monotonic(), _PROBE_SECONDS)
+    try:
+        with closing(answers(tiny, Race(solver, unsafe, (0,), deadline, parameters))) as found:
+            next(found)
+    except (SolverDiedError, SolverLateError) as error:
+        raise InputError(f"{complaint} ({error})") from None
 
 
 class Deadline(NamedTuple):
@@ -85,6 +121,11 @@ class Deadline(NamedTuple):
     def at(self, stretch: float = 1.0) -> float:
         return math.inf if self.limit is None else self.started + stretch * self.limit
 
+    def share(self, part: float) -> "Deadline":
+        """One for a step that may take a part of what is left."""
+        now = time.monotonic()
+        return Deadline(now, None if self.limit is None else part * max(0.0, self.at() - now))
+
 
 class Race(NamedTuple):
     """Which disjuncts of a sample's unsafe region are asked for, and how."""
@@ -93,6 +134,8 @@ class Race(NamedTuple):
     unsafe: Property  # of this one sample
     disjuncts: tuple[int, ...]  # in the order in which they are tried
     deadline: Deadline  # of all of them together
+    parameters: Parameters = ()
+    patience: float = math.inf  # seconds for each of them
 
 
 def answers(milp: Milp, race: Race) -> Generator[Answer, None, None]:
@@ -103,94 +146,39 @@ def answers(milp: Milp, race: Race) -> Generator[Answer, None, None]:
     Raises:
         SolverDiedError, SolverLateError
     """
-    content = _problem(milp, race)
-    with tempfile.TemporaryFile() as errors:
-        child = subprocess.Popen(
-            [sys.executable, *COMMAND],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env={**os.environ, "PYTHONPATH": _python_path(), "OMP_NUM_THREADS": "1"},
-        )
-        try:
-            lines: queue.Queue[bytes | None] = queue.Queue()
-            talk = threading.Thread(target=_talk, args=(child, content, lines), daemon=True)
-            talk.start()
-            for disjunct in race.disjuncts:
-                line = _next_line(lines, race.deadline.at(_LATE))
-                if line is None:
-                    raise SolverDiedError(f"exit code {_exit_code(child)}: {_tail(errors)}")
-                yield Answer(disjunct, **json.loads(line))
-        finally:
-            child.kill()
-            child.wait()
-            talk.join()
-            for pipe in (child.stdin, child.stdout):
-                with suppress(BrokenPipeError):
-                    pipe.close()  # type: ignore[union-attr]
+    problem, until = _problem(milp, race), race.deadline.at(_LATE)
+    with closing(replies(COMMAND, problem, len(race.disjuncts), until)) as found:
+        for disjunct, reply in zip(race.disjuncts, found, strict=True):
+            yield Answer(disjunct, **reply)
 
 
-def _talk(
-    child: "subprocess.Popen[bytes]", content: bytes, lines: "queue.Queue[bytes | None]"
-) -> None:
-    """Writes the problem, then queues each line of the reply; None ends it."""
-    with suppress(BrokenPipeError):
-        child.stdin.write(content)  # type: ignore[union-attr]
-        child.stdin.flush()  # type: ignore[union-attr]
-    for line in child.stdout:  # type: ignore[union-attr]
-        if line.endswith(b"\n"):  # else it died while writing
-            lines.put(line)
-    lines.put(None)
-
-
-def _next_line(lines: "queue.Queue[bytes | None]", until: float) -> bytes | None:
-    wait = None if math.isinf(until) else max(0.0, until - time.monotonic())
-    try:
-        return lines.get(timeout=wait)
-    except queue.Empty:
-        raise SolverLateError("killed 10 % after its time limit") from None
-
-
-def _exit_code(child: "subprocess.Popen[bytes]") -> int | str:
-    try:
-        return child.wait(timeout=5)
-    except subprocess.TimeoutExpired:
-        return "none, as it does not end"
-
-
-def _problem(milp: Milp, race: Race) -> bytes:
-    rows = milp.rows.tocoo()
+def _problem(milp: Milp, race: Race) -> dict[str, Any]:
     weight, bias = (part[0, list(race.disjuncts)].cpu().numpy() for part in race.unsafe)
     finite = bias > -np.inf  # the other rows hold everywhere
-    counts = finite.sum(1)
     margins, constants = constraint_rows(milp, weight[finite], bias[finite])
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        lower=milp.lower,
-        upper=milp.upper,
-        integer=milp.integer,
-        row=rows.row,
-        column=rows.col,
-        value=rows.data,
-        row_lower=milp.row_lower,
-        row_upper=milp.row_upper,
-        margins=margins,
-        margin_bounds=BOUNDARY - constants,
-        counts=counts,
-        pixels=milp.pixels,
-        solver=race.solver,
-        deadline=race.deadline.at(),
-    )
-    content = buffer.getvalue()
-    return len(content).to_bytes(8, "little") + content
+    return {
+        **program_arrays(milp),
+        "integer": milp.integer,
+        "margins": margins,
+        "margin_bounds": BOUNDARY - constants,
+        "counts": finite.sum(1),
+        "pixels": milp.pixels,
+        "solver": race.solver,
+        "parameters": json.dumps(dict(race.parameters)),
+        "deadline": race.deadline.at(),
+        "patience": race.patience,
+    }
 
 
-def _python_path() -> str:
-    root = str(Path(__file__).resolve().parents[2])
-    return os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-
-
-def _tail(errors: IO[bytes]) -> str:
-    errors.seek(0)
-    return errors.read()[-500:].decode(errors="replace").strip()
+def program_arrays(milp: Milp) -> dict[str, Any]:
+    """Variables and rows, as a child reads them."""
+    rows = milp.rows.tocoo()
+    return {
+        "lower": milp.lower,
+        "upper": milp.upper,
+        "row": rows.row,
+        "column": rows.col,
+        "value": rows.data,
+        "row_lower": milp.row_lower,
+        "row_upper": milp.row_upper,
+    }

@@ -20,13 +20,19 @@ _MARGINS = ("margins", "margin_bounds")
 
 
 def main() -> None:
+    problem, answers = begun()
+    _solve_all(problem, answers)
+
+
+def begun() -> tuple[dict[str, Any], TextIO]:
+    """The problem, and where its answers go."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # a solver that prints must not write between the answers
     size = int.from_bytes(sys.stdin.buffer.read(8), "little")
     with np.load(io.BytesIO(sys.stdin.buffer.read(size))) as arrays:
         problem = dict(arrays)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _solve_all(problem, answers)
+    return problem, answers
 
 
 def _end_with_parent() -> None:
@@ -35,41 +41,27 @@ def _end_with_parent() -> None:
 
 
 def _solve_all(problem: dict[str, Any], answers: TextIO) -> None:
-    from ortools.math_opt import callback_pb2, model_parameters_pb2, parameters_pb2, result_pb2
-    from ortools.math_opt.core.python import solver as mathopt
+    from ortools.math_opt import result_pb2
 
-    kind = {
-        "gscip": parameters_pb2.SOLVER_TYPE_GSCIP,
-        "highs": parameters_pb2.SOLVER_TYPE_HIGHS,
-    }[str(problem["solver"])]
+    solver = str(problem["solver"])
+    settings = _settings(solver, json.loads(str(problem["parameters"])))
+    if solver != "highs":  # which has no such limit
+        settings.solution_limit = 1
+    network = model(problem, problem["integer"])
     first = 0
     for count in problem["counts"]:
         margins, bounds = (problem[key][first : first + count] for key in _MARGINS)
         first += count
         started = time.monotonic()
-        settings = parameters_pb2.SolveParametersProto()
-        if kind == parameters_pb2.SOLVER_TYPE_GSCIP:
-            settings.solution_limit = 1
-        left = float(problem["deadline"]) - started
-        if left < np.inf:
-            settings.time_limit.FromTimedelta(datetime.timedelta(seconds=max(left, 0.001)))
-        result = mathopt.solve(
-            _model(problem, margins, bounds),
-            kind,
-            parameters_pb2.SolverInitializerProto(),
-            settings,
-            model_parameters_pb2.ModelSolveParametersProto(),
-            None,
-            callback_pb2.CallbackRegistrationProto(),
-            None,
-            None,
-        )
+        left = min(float(problem["deadline"]) - started, float(problem["patience"]))
+        limit(settings, left)
+        result = _solved(_with_rows(network, margins, bounds), solver, settings)
         ended = result.termination
         status = result_pb2.TerminationReasonProto.Name(ended.reason)
-        limit = result_pb2.LimitProto.Name(ended.limit)
+        reached = result_pb2.LimitProto.Name(ended.limit)
         answer = {
             "status": status.removeprefix("TERMINATION_REASON_").lower(),
-            "limit": limit.removeprefix("LIMIT_").lower(),
+            "limit": reached.removeprefix("LIMIT_").lower(),
             "nodes": result.solve_stats.node_count,
             "seconds": time.monotonic() - started,
             "pixels": _pixels(result, int(problem["pixels"])),
@@ -77,28 +69,121 @@ def _solve_all(problem: dict[str, Any], answers: TextIO) -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def _model(problem: dict[str, Any], margins: Any, bounds: Any) -> Any:
-    """The encoded network and the rows margins @ v <= bounds."""
+def _solved(program: Any, solver: str, settings: Any) -> Any:
+    from ortools.math_opt import callback_pb2, model_parameters_pb2, parameters_pb2
+    from ortools.math_opt.core.python import solver as mathopt
+
+    return mathopt.solve(
+        program,
+        parameters_pb2.SolverTypeProto.Value(f"SOLVER_TYPE_{solver.upper()}"),
+        parameters_pb2.SolverInitializerProto(),
+        settings,
+        model_parameters_pb2.ModelSolveParametersProto(),
+        None,
+        callback_pb2.CallbackRegistrationProto(),
+        None,
+        None,
+    )
+
+
+# Where MathOpt keeps a solver's own parameters, by the type of the value.
+_PLACES: dict[str, dict[type, tuple[str, ...]]] = {
+    "gscip": {
+        bool: ("bool_params",),
+        int: ("int_params", "long_params", "real_params"),
+        float: ("real_params",),
+        str: ("char_params", "string_params"),
+    },
+    "highs": {
+        bool: ("bool_options",),
+        int: ("int_options", "double_options"),
+        float: ("double_options",),
+        str: ("string_options",),
+    },
+}
+
+
+def _settings(solver: str, parameters: dict[str, Any]) -> Any:
+    """The solver's own parameters, each where the solver takes it.
+
+    Raises:
+        SystemExit: It takes one nowhere; says so on stderr.
+    """
+    from ortools.math_opt import model_pb2, parameters_pb2
+
+    settings = parameters_pb2.SolveParametersProto()
+    if solver == "gurobi":
+        _load_gurobi()
+        for name, value in parameters.items():
+            text = str(int(value) if isinstance(value, bool) else value)
+            settings.gurobi.parameters.add(name=name, value=text)
+        _solved(model_pb2.ModelProto(), solver, settings)
+        return settings
+    for name, value in parameters.items():
+        refusals = []
+        for place in _PLACES[solver][type(value)]:
+            trial = parameters_pb2.SolveParametersProto()
+            try:
+                getattr(getattr(trial, solver), place)[name] = value
+                _solved(model_pb2.ModelProto(), solver, trial)
+            except Exception as error:  # noqa: BLE001 (the binding's own type is not exported)
+                refusals.append(str(error))
+            else:
+                settings.MergeFrom(trial)
+                break
+        else:
+            raise SystemExit(f"{solver} refuses {name} = {value!r}: {refusals[0]}")
+    return settings
+
+
+def _load_gurobi() -> None:
+    from ortools.init.python import init
+
+    if not init.CppBridge.load_gurobi_shared_library("libgurobi.so"):
+        raise SystemExit("no library of Gurobi found: set GUROBI_HOME")
+
+
+def limit(settings: Any, seconds: float) -> None:
+    """Sets the time limit; an infinite one is none."""
+    if seconds < np.inf:
+        settings.time_limit.FromTimedelta(datetime.timedelta(seconds=max(seconds, 0.001)))
+
+
+def model(problem: dict[str, Any], integer: Any) -> Any:
+    """The encoded network."""
     from ortools.math_opt import model_pb2, sparse_containers_pb2
 
-    rows, columns = np.nonzero(margins)
-    size = len(problem["row_lower"])
-    model = model_pb2.ModelProto()
-    model.variables.ids.extend(range(len(problem["lower"])))
-    model.variables.lower_bounds.extend(problem["lower"])
-    model.variables.upper_bounds.extend(problem["upper"])
-    model.variables.integers.extend(problem["integer"])
-    model.linear_constraints.ids.extend(range(size + len(bounds)))
-    model.linear_constraints.lower_bounds.extend([*problem["row_lower"], *[-np.inf] * len(bounds)])
-    model.linear_constraints.upper_bounds.extend([*problem["row_upper"], *bounds])
-    model.linear_constraint_matrix.CopyFrom(
+    built = model_pb2.ModelProto()
+    built.variables.ids.extend(range(len(problem["lower"])))
+    built.variables.lower_bounds.extend(problem["lower"])
+    built.variables.upper_bounds.extend(problem["upper"])
+    built.variables.integers.extend(integer)
+    built.linear_constraints.ids.extend(range(len(problem["row_lower"])))
+    built.linear_constraints.lower_bounds.extend(problem["row_lower"])
+    built.linear_constraints.upper_bounds.extend(problem["row_upper"])
+    built.linear_constraint_matrix.CopyFrom(
         sparse_containers_pb2.SparseDoubleMatrixProto(
-            row_ids=np.append(problem["row"], size + rows),
-            column_ids=np.append(problem["column"], columns),
-            coefficients=np.append(problem["value"], margins[rows, columns]),
+            row_ids=problem["row"], column_ids=problem["column"], coefficients=problem["value"]
         )
     )
-    return model
+    return built
+
+
+def _with_rows(network: Any, margins: Any, bounds: Any) -> Any:
+    """The program and the rows margins @ v <= bounds."""
+    from ortools.math_opt import model_pb2
+
+    rows, columns = np.nonzero(margins)
+    size = len(network.linear_constraints.ids)
+    built = model_pb2.ModelProto()
+    built.CopyFrom(network)
+    built.linear_constraints.ids.extend(range(size, size + len(bounds)))
+    built.linear_constraints.lower_bounds.extend([-np.inf] * len(bounds))
+    built.linear_constraints.upper_bounds.extend(bounds)
+    built.linear_constraint_matrix.row_ids.extend(size + rows)
+    built.linear_constraint_matrix.column_ids.extend(columns)
+    built.linear_constraint_matrix.coefficients.extend(margins[rows, columns])
+    return built
 
 
 def _pixels(result: Any, n: int) -> list[float] | None:

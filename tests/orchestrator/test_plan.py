@@ -35,7 +35,7 @@ PINNED = {
     "predict": "predict-85f60c020ed311d5",
     "score": "score-6fc44ac221236f23",
     "screen": "screen-b0a1543b7a9c71d1",
-    "solve": "solve-099624a10c17a7f7",
+    "solve": "solve-d6966eb188ff6bfe",
     "train": "train-e546bee13197facf",
 }
 
@@ -54,6 +54,7 @@ def test_ids_look_like_kind_and_hash():
         ("eps: 0.02,", "eps: 2/100,"),
         ("steps: 2", "steps: 2, rel_step_size: 0.03333333333333333, random_start: true"),
         ("steps: 2", "steps: 2.0, restarts: 1"),
+        ("eps: 0.02,", "eps: 0.02, tightening: none, solver_parameters: {},"),
         ("  mlp: {hidden: [16]}", "  other_name: {arch: mlp, hidden: [16]}"),
         ("  pgd:", "  another:"),
         ("seeds:", "resources: {attack: {num_cpus: 2, threads: 2, samples_per_job: 500}}\nseeds:"),
@@ -75,6 +76,12 @@ def test_what_is_not_in_the_id(old, new):
         ("eps: 0.02,", "eps: 0.03,", {"screen", "solve"}),
         ("sets: [photo_patches]", "sets: [photo_patches], temperature: 2", {"score"}),
         ("eps: 0.02,", "eps: 0.02, solver: highs,", {"solve"}),
+        ("eps: 0.02,", "eps: 0.02, tightening: lp,", {"solve"}),
+        (
+            "eps: 0.02,",
+            "eps: 0.02, solver_parameters: {randomization/permuteconss: true},",
+            {"solve"},
+        ),
         ("eps: 0.02,", "eps: 0.02, attack_steps: 9,", {"screen"}),
         ("epochs: 1", "epochs: 2", None),
         ("hidden: [16]", "hidden: [17]", None),

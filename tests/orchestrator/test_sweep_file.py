@@ -48,6 +48,21 @@ MISTAKES = {
     "axis values that look alike": (
         "epochs: 1", "epochs: 1, lr: [0.001, 0.0010000001]", 7, "look the same",
     ),
+    "unknown solver": ("milp,", "milp, solver: scp,", 15, "did you mean 'scip'"),
+    "unknown tightening": ("milp,", "milp, tightening: [lp, mps],", 15, "unknown tightening 'mps'"),
+    "no mapping": ("milp,", "milp, solver_parameters: 3,", 15, "expected names with values"),
+    "an axis inside a mapping": (
+        "milp,", "milp, solver_parameters: {separating/maxrounds: [0, 5]},", 15, "whole mappings",
+    ),
+    "a mapping's value not finite": (
+        "milp,", "milp, solver_parameters: {numerics/feastol: .inf},", 15, "finite",
+    ),
+    "a solver's limit that aborts": (
+        "milp,", "milp, solver_parameters: {limits/primal: 0.5},", 15, "SCIP aborts",
+    ),
+    "a solver's own time limit": (
+        "milp,", "milp, solver_parameters: {limits/time: 5},", 15, "time_limit_seconds",
+    ),
     "twice the same key": ("seeds: [0, 1]", "dataset: digits", 3, "duplicate"),
 }
 
@@ -117,6 +132,20 @@ def test_a_list_parameter_is_an_axis_only_as_a_list_of_lists():
     assert list(spec_of(SMALL).models) == ["mlp"]
     spec = spec_of(SMALL.replace("hidden: [16]", "hidden: [[16], [16, 8]]"))
     assert [m.parameters["hidden"] for m in spec.models.values()] == [[16], [16, 8]]
+
+
+def test_a_mapping_is_one_value_and_a_list_of_mappings_an_axis():
+    one = spec_of(
+        SMALL.replace("milp,", "milp, solver_parameters: {a/b: 5, c: true},")
+    ).verification
+    assert one["linf"].parameters["solver_parameters"] == {"a/b": 5, "c": True}
+    assert spec_of(SMALL).verification["linf"].parameters["solver_parameters"] == {}
+    text = SMALL.replace("milp,", "milp, solver_parameters: [{}, {a/b: 5, c: d}],")
+    several = spec_of(text).verification
+    assert {name: one.parameters["solver_parameters"] for name, one in several.items()} == {
+        "linf[solver_parameters=none]": {},
+        "linf[solver_parameters=a/b=5+c=d]": {"a/b": 5, "c": "d"},
+    }
 
 
 def test_a_random_axis_is_seeded():
