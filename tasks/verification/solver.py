@@ -84,7 +84,7 @@ def checked_parameters(name: str, given: Mapping[str, Any]) -> Parameters:
             raise InputError(f"solver parameter {parameter!r}: {reason}")
     parameters: Parameters = tuple(sorted(given.items()))
     if parameters:
-        _try(solver_named(name), parameters, f"solver {name} does not take its parameters")
+        _try(solver_named(name), parameters, "solver_parameters")
     return parameters
 
 
@@ -93,7 +93,7 @@ def _try(solver: str, parameters: Parameters, complaint: str) -> None:
     """Asks a child whether one variable can be 0.
 
     Raises:
-        InputError: The complaint and the child's last words, if it does not answer.
+        InputError: The complaint and the child's last line, if it does not answer.
     """
     one = np.ones(1)
     empty = sparse.csr_array((0, 1))
@@ -106,7 +106,7 @@ def _try(solver: str, parameters: Parameters, complaint: str) -> None:
         with closing(answers(tiny, Race(solver, unsafe, (0,), deadline, parameters))) as found:
             next(found)
     except (SolverDiedError, SolverLateError) as error:
-        raise InputError(f"{complaint} ({error})") from None
+        raise InputError(f"{complaint}: {str(error).splitlines()[-1]}") from None
 
 
 class Deadline(NamedTuple):

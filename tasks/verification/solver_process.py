@@ -103,6 +103,13 @@ _PLACES: dict[str, dict[type, tuple[str, ...]]] = {
 }
 
 
+_SCIP_CODES = {
+    -12: "it has no such parameter",
+    -13: "the parameter is of another type",
+    -14: "the value is not allowed",
+}
+
+
 def _settings(solver: str, parameters: dict[str, Any]) -> Any:
     """The solver's own parameters, each where the solver takes it.
 
@@ -132,8 +139,16 @@ def _settings(solver: str, parameters: dict[str, Any]) -> Any:
                 settings.MergeFrom(trial)
                 break
         else:
-            raise SystemExit(f"{solver} refuses {name} = {value!r}: {refusals[0]}")
+            raise SystemExit(f"{solver} refuses {name} = {value!r}: {_in_words(refusals[0])}")
     return settings
+
+
+def _in_words(refusal: str) -> str:
+    """SCIP names its reasons by number."""
+    for code, words in _SCIP_CODES.items():
+        if f"SCIP error code {code} " in refusal:
+            return words
+    return refusal
 
 
 def _load_gurobi() -> None:
