@@ -189,7 +189,7 @@ def verify(
     onnx: Annotated[str | None, typer.Argument(help="Network (ONNX).")] = None,
     vnnlib: Annotated[str | None, typer.Argument(help="Its property (VNN-LIB).")] = None,
     time_limit: Annotated[float | None, typer.Option(help="Seconds; none without it.")] = None,
-    solver: Annotated[str, typer.Option(help="scip or highs.")] = "scip",
+    solver: Annotated[str, typer.Option(help="scip, highs or gurobi.")] = "scip",
     counterexample: Annotated[
         Path | None, typer.Option(help="Write what was found here, in VNN-COMP's format.")
     ] = None,

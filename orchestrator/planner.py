@@ -66,7 +66,8 @@ class Planner:
     def preflights(self) -> Iterator[Planned]:
         """One per architecture or file of imported weights, and one per further data set.
 
-        The first also checks that a user's own functions are there and take their parameters.
+        The first also checks that a user's own functions are there and take their parameters, and
+        that solvers other than the default one are there and take theirs.
         """
         functions = [
             [kind.family, entry.name, entry.parameters]
@@ -75,22 +76,28 @@ class Planner:
             for entry in getattr(self.spec, section).values()
             if ":" in entry.name
         ]
+        none: dict[str, Any] = {"functions": []}
+        extras: dict[str, Any] = {"functions": functions}
+        for entry in self.spec.verification.values():
+            defaults = VERIFIERS[entry.name].solve_parameters
+            engine = {name: entry.parameters[name] for name in defaults}
+            if engine != defaults:
+                extras.setdefault("engines", []).append(engine)
         seen = set()
         for model in self.models:
             if (name := model.name if model.needs else model.identity) not in seen:
                 seen.add(name)
-                yield self._preflight(model, self.spec.dataset, "test", functions)
-                functions = []
+                yield self._preflight(model, self.spec.dataset, "test", extras)
+                extras = none
         if any(model.needs for model in self.models):
-            yield self._preflight(self.models[0], self.spec.dataset, "train", [])
+            yield self._preflight(self.models[0], self.spec.dataset, "train", none)
         for dataset in self.spec.ood_sets.values():
-            yield self._preflight(self.models[0], dataset, "test", [])
+            yield self._preflight(self.models[0], dataset, "test", none)
 
     def _preflight(
-        self, model: _Model, dataset: DatasetSpec, split: str, functions: list[Any]
+        self, model: _Model, dataset: DatasetSpec, split: str, params: Mapping[str, Any]
     ) -> Planned:
         """Checks a model on a split; a model still to be trained is checked with fresh weights."""
-        params = {"functions": functions}
         return self._planned(
             "preflight",
             model,

@@ -17,15 +17,19 @@ from tasks.rows import table
 def preflight(job: Job, inputs: Inputs) -> Output:
     """Calls the model on two samples of its data set; an imported one gets its `models` row.
 
-    Params: functions, a list of (family, "package.module:function", parameters): a user's own.
+    Params: functions, a list of (family, "package.module:function", parameters): a user's own;
+    engines, the parameters of solves.
 
     Raises:
-        InputError: The model cannot be loaded or called, or gives no finite logits (2, classes).
+        InputError: The model cannot be loaded or called, or gives no finite logits (2, classes);
+            a solver is not there or refuses its parameters.
     """
     m = job.measurement
     add_import_paths(job.setting.import_paths)
     for family, path, parameters in m.params.get("functions", ()):
         _check_function(family, path, parameters)
+    for engine in m.params.get("engines", ()):
+        _check_engine(engine)
     loaded = model_of(job, inputs)
     images = data_for(m.model, m.dataset, m.split, job.setting).images[:2]
     called = f"model {m.model.arch!r}, called on {len(images)} images {tuple(images.shape)}"
@@ -57,6 +61,14 @@ def preflight(job: Job, inputs: Inputs) -> Output:
 
 
 _POSITIONAL = {"training": 3, "attack": 3, "scorer": 2, "corruption": 2, "method": 2}
+
+
+def _check_engine(parameters: dict[str, Any]) -> None:
+    from tasks.verification.solver import solver_named
+    from tasks.verification.tightening import effort_of
+
+    solver_named(parameters["solver"])
+    effort_of(parameters)
 
 
 def _check_function(family: str, path: str, parameters: dict[str, Any]) -> None:

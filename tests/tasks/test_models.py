@@ -172,6 +172,15 @@ def test_preflight_of_a_users_models(tmp_path: Path) -> None:
         run(job_of("predict", {"source": "clean"}, 0, 250, model=replace(MLP, classes=3)), Inputs())
 
 
+def test_preflight_of_a_solvers_parameters() -> None:
+    pytest.importorskip("ortools")
+    engine = {"solver": "scip", "tightening": "lp", "solver_parameters": {"limits/nodes": 5}}
+    assert not run(job_of("preflight", {"engines": [engine]}), Inputs()).tables
+    wrong = {**engine, "solver_parameters": {"limits/nodez": 5}}
+    with pytest.raises(InputError, match="limits/nodez = 5: it has no such parameter"):
+        run(job_of("preflight", {"engines": [engine, wrong]}), Inputs())
+
+
 @pytest.mark.data
 def test_wk17a_misclassifies_8_of_the_first_500(data_dir: Path, nets_dir: Path) -> None:
     ref = replace(ref_of("wk17a"), weights=str(nets_dir / "wk17a_linf0.1.safetensors"))
