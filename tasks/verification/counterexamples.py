@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tasks.attacks.ball import inside, pull_inside
+from tasks.attacks.ball import pull_inside
 from tasks.models.logits import raw_logits
 from tasks.verification.layers import Network
 from tasks.verification.network import read
@@ -105,12 +105,15 @@ def descend(model: nn.Module, region: Region, unsafe: Property, steps: int) -> F
 
 
 def checked(
-    subject: Subject, images: Tensor, adversarials: Tensor, unsafe: Property, eps: float
+    subject: Subject, adversarials: Tensor, unsafe: Property, within: Tensor
 ) -> list[Checked]:
-    """Runs candidates through the network again, in float64 and in float32."""
+    """Runs candidates through the network again, in float64 and in float32.
+
+    Args:
+        within: (N,) bool: which of them lie where the property is asked about.
+    """
     exact = margin(unsafe, raw_logits(subject.exact, adversarials.double()))
     deployed = margin(unsafe, raw_logits(subject.model, adversarials))
-    within = inside(images, adversarials, "linf", eps)
     return [
         Checked(
             _check(bool(i), e, d),

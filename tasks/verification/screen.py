@@ -5,11 +5,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from tasks.attacks.ball import box
 from tasks.groups import groups, seed_everything
 from tasks.job import Inputs, Job, Output
 from tasks.load import device_of, labelled_data_for, model_of
-from tasks.models.logits import raw_logits
 from tasks.models.weights import to_bytes
 from tasks.verification.bounds import (
     best_margins,
@@ -18,18 +16,12 @@ from tasks.verification.bounds import (
     margins,
     unstable_relus,
 )
-from tasks.verification.counterexamples import (
-    Subject,
-    around,
-    at_boundary,
-    checked,
-    search,
-    subject_of,
-)
+from tasks.verification.counterexamples import Subject, search, subject_of
 from tasks.verification.intervals import Bounds, interval
 from tasks.verification.layers import Network
-from tasks.verification.properties import Property, margin, untargeted
-from tasks.verification.verdicts import BOUNDARY, Row, as_table, eps_of
+from tasks.verification.properties import Property
+from tasks.verification.question import Robustness, by_the_image, robustness_of
+from tasks.verification.verdicts import BOUNDARY, Row, as_table
 
 
 class Attack(NamedTuple):
@@ -46,10 +38,10 @@ def screen(job: Job, inputs: Inputs) -> Output:
     """One `verification` row per sample: decided by attack or bounds, or left `unknown`.
 
     Params: verifier, property, norm, eps, group_size, seed, parameters (attack_steps,
-    attack_restarts).
+    attack_restarts); and margin, targets, radius, box where they are not the default.
     """
     m = job.measurement
-    eps, size = eps_of(m.params), m.params["group_size"]
+    asked, size = robustness_of(m, job.setting), m.params["group_size"]
     given = m.params["parameters"]
     attack = Attack(given["attack_steps"], given["attack_restarts"])
     loaded, device = model_of(job, inputs), device_of(job.setting)
@@ -60,7 +52,8 @@ def screen(job: Job, inputs: Inputs) -> Output:
     for group in groups(job.start, job.stop, size, len(data.labels)):
         seed_everything(m.params["seed"], m.kind, group.start // size)
         images, labels = (part[group.start : group.stop].to(device) for part in data)
-        found = screen_group(subject, images, labels, eps, attack)
+        here = asked.part(group.start, group.stop)
+        found = screen_group(subject, images, labels, here, attack)
         rows += found.rows
         counterexamples |= {str(group.start + i): x for i, x in found.counterexamples.items()}
     name = f"counterexamples/{m.measurement_id}-{job.start}-{job.stop}.safetensors"
@@ -69,7 +62,7 @@ def screen(job: Job, inputs: Inputs) -> Output:
 
 
 def screen_group(
-    subject: Subject, images: Tensor, labels: Tensor, eps: float, attack: Attack
+    subject: Subject, images: Tensor, labels: Tensor, asked: Robustness, attack: Attack
 ) -> Screened:
     """Clean prediction, then attack, then intervals, then CROWN, each on what is left.
 
@@ -78,22 +71,16 @@ def screen_group(
         labels: Int64 (N,); a tie with the label counts as misclassified.
     """
     started = time.perf_counter()
-    rows: dict[int, Row] = {}
-    counterexamples: dict[int, Tensor] = {}
-    unsafe = untargeted(labels, subject.network.shapes[-1][0])
-    clean = margin(unsafe, raw_logits(subject.exact, images.double()))
-    deployed = margin(unsafe, raw_logits(subject.model, images))
-    wrong = (clean <= 0) | (deployed <= 0)
-    for i in wrong.nonzero()[:, 0].tolist():
-        near = at_boundary(clean[i].item(), deployed[i].item())
-        rows[i] = Row("misclassified", "clean", upper_bound=clean[i].item(), boundary=near)
-    left = (~wrong).nonzero()[:, 0]
+    posed = asked.of(images, labels, subject.network.shapes[-1][0])
+    clean, rows, counterexamples = by_the_image(subject, posed)
+    left = [i for i in range(len(labels)) if i not in rows]
 
-    found = search(subject.model, around(images[left], eps), unsafe.rows(left), *attack)
-    results = checked(subject, images[left], found.adversarials, unsafe.rows(left), eps)
+    here = posed.rows(left)
+    found = search(subject.model, here.region, here.unsafe, *attack)
+    results = here.checked(subject, found.adversarials)
     attacked: dict[int, Row] = {}
-    for i, adversarial, result in zip(left.tolist(), found.adversarials, results, strict=True):
-        upper = min(clean[i].item(), result.margin)
+    for i, adversarial, result in zip(left, found.adversarials, results, strict=True):
+        upper = min(clean[i], result.margin)
         row = Row("unknown", upper_bound=upper, boundary=result.boundary)
         if result.check == "ok":
             rows[i] = row._replace(
@@ -108,8 +95,8 @@ def screen_group(
         undecided = [i for i in range(len(labels)) if i not in rows]
         if not undecided:
             break
-        ball = Bounds(*box(images[undecided], eps))
-        bounded = stage(subject.network, ball, unsafe.rows(undecided))
+        here = posed.rows(undecided)
+        bounded = stage(subject.network, here.box, here.unsafe)
         for i, lower, count in zip(undecided, *bounded, strict=True):
             row = attacked[i]._replace(lower_bound=lower, unstable_relus=count)
             if lower > BOUNDARY and not row.boundary:

@@ -9,25 +9,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tasks.attacks.ball import box, pull_inside
 from tasks.job import Inputs, Job, Output
 from tasks.load import device_of, labelled_data_for, model_of
-from tasks.models.logits import raw_logits
 from tasks.models.weights import to_bytes
 from tasks.verification.bounds import best_margins, crown, unstable_relus
-from tasks.verification.counterexamples import (
-    Checked,
-    Subject,
-    around,
-    at_boundary,
-    checked,
-    descend,
-    subject_of,
-)
-from tasks.verification.intervals import Bounds
+from tasks.verification.counterexamples import Checked, Subject, descend, subject_of
 from tasks.verification.layers import is_exact
 from tasks.verification.milp import Milp, encode
-from tasks.verification.properties import Property, margin, untargeted
+from tasks.verification.question import Posed, Robustness, by_the_image, robustness_of
 from tasks.verification.solver import (
     Deadline,
     Race,
@@ -37,7 +26,7 @@ from tasks.verification.solver import (
     meaning,
     solver_named,
 )
-from tasks.verification.verdicts import BOUNDARY, Row, Verdict, as_table, eps_of
+from tasks.verification.verdicts import BOUNDARY, Row, Verdict, as_table
 
 _POLISH_STEPS = 10
 
@@ -45,11 +34,12 @@ _POLISH_STEPS = 10
 def solve(job: Job, inputs: Inputs) -> Output:
     """One `verification` row per sample, by CROWN bounds and then one MILP per surviving class.
 
-    Params: verifier, property, norm, eps, parameters (solver).
+    Params: verifier, property, norm, eps, parameters (solver); and margin, targets, radius, box
+    where they are not the default.
     `job.setting.time_limit_seconds` is each sample's, from its first to its last step.
     """
     m = job.measurement
-    eps, solver = eps_of(m.params), solver_named(m.params["parameters"]["solver"])
+    asked, solver = robustness_of(m, job.setting), solver_named(m.params["parameters"]["solver"])
     loaded, device = model_of(job, inputs), device_of(job.setting)
     data = labelled_data_for(m.model, m.dataset, m.split, job.setting)
     subject = subject_of(loaded.model, m.model.shape)
@@ -57,7 +47,7 @@ def solve(job: Job, inputs: Inputs) -> Output:
     counterexamples: dict[str, Tensor] = {}
     for sample in range(job.start, job.stop):
         image, label = (part[sample : sample + 1].to(device) for part in data)
-        question = Question(subject, image, label, eps)
+        question = Question(subject, image, label, asked.part(sample, sample + 1))
         row, found = solve_one(question, solver, job.setting.time_limit_seconds)
         rows.append(row)
         if found is not None:
@@ -68,15 +58,15 @@ def solve(job: Job, inputs: Inputs) -> Output:
 
 
 class Question(NamedTuple):
-    """One sample: whether any image within eps of it is misclassified."""
+    """One sample, and what must hold of it."""
 
     subject: Subject
     image: Tensor  # float32 (1, ...)
     label: Tensor  # int64 (1,)
-    eps: float
+    asked: Robustness
 
-    def unsafe(self) -> Property:
-        return untargeted(self.label, self.subject.network.shapes[-1][0])
+    def posed(self) -> Posed:
+        return self.asked.of(self.image, self.label, self.subject.network.shapes[-1][0])
 
 
 def solve_one(question: Question, solver: str, limit: float | None) -> tuple[Row, Tensor | None]:
@@ -90,21 +80,21 @@ def solve_one(question: Question, solver: str, limit: float | None) -> tuple[Row
         Its row, and its counterexample (...) where it is falsified.
     """
     started = time.monotonic()
-    subject, image, unsafe = question.subject, question.image, question.unsafe()
-    clean = margin(unsafe, raw_logits(subject.exact, image.double())).item()
-    deployed = margin(unsafe, raw_logits(subject.model, image)).item()
-    if clean <= 0 or deployed <= 0:
-        row, found = Row("misclassified", "clean", boundary=at_boundary(clean, deployed)), None
-    else:
-        row, found = _bounded(question, solver, Deadline(started, limit))
+    first = by_the_image(question.subject, question.posed())
+    row, found = first.rows.get(0), first.counterexamples.get(0)
+    if row is not None:
+        return row._replace(seconds=time.monotonic() - started), found
+    row, found = _bounded(question, solver, Deadline(started, limit))
+    clean = first.margins[0]
     upper = clean if row.upper_bound is None else min(clean, row.upper_bound)
     return row._replace(upper_bound=upper, seconds=time.monotonic() - started), found
 
 
 def _bounded(question: Question, solver: str, deadline: Deadline) -> tuple[Row, Tensor | None]:
     """CROWN, then the solver for the classes that it leaves."""
-    network, unsafe = question.subject.network, question.unsafe()
-    bounds = crown(network, Bounds(*box(question.image, question.eps)))
+    network, posed = question.subject.network, question.posed()
+    unsafe = posed.unsafe
+    bounds = crown(network, posed.box)
     least = best_margins(network, bounds, unsafe)[0].tolist()
     unstable = int(unstable_relus(network, bounds))
     row = Row("unknown", lower_bound=min(least), unstable_relus=unstable)
@@ -190,13 +180,12 @@ def _confirmed(question: Question, pixels: list[float]) -> tuple[Tensor, Checked
     Rounding moves it by more than the solver's tolerance allows for, so a few gradient steps are
     tried from it; the better of the two counts.
     """
-    subject, image, _, eps = question
-    unsafe, region = question.unsafe(), around(image, eps)
+    subject, image, posed = question.subject, question.image, question.posed()
     point = torch.tensor(pixels, dtype=torch.float32, device=image.device).reshape(image.shape)
-    point = pull_inside(image, point, "linf", eps)
-    near = region._replace(start=point, reach=region.reach / 10)
-    moved = descend(subject.model, near, unsafe, _POLISH_STEPS).adversarials
+    point = posed.pull_inside(point)
+    near = posed.region._replace(start=point, reach=posed.region.reach / 10)
+    moved = descend(subject.model, near, posed.unsafe, _POLISH_STEPS).adversarials
     both = torch.cat([point, moved])
-    results = checked(subject, image.expand_as(both), both, unsafe.rows([0, 0]), eps)
+    results = posed.checked(subject, both)
     best = min((0, 1), key=lambda i: (results[i].check != "ok", results[i].margin))
     return both[best], results[best]

@@ -8,6 +8,7 @@ from tasks.errors import InputError
 from tasks.job import Inputs
 from tasks.verification import solver
 from tasks.verification.counterexamples import subject_of
+from tasks.verification.question import Robustness
 from tasks.verification.solve import Question, solve, solve_one
 from tests.tasks.digit_jobs import MLP, NO_FILES, job_of
 from tests.tasks.verification.small_nets import convolutional, dense, smallest_margin
@@ -16,7 +17,7 @@ pytest.importorskip("ortools")
 
 
 def _question(net: nn.Module, x: Tensor, eps: float) -> Question:
-    return Question(subject_of(net, tuple(x.shape[1:])), x, net(x).argmax(1), eps)
+    return Question(subject_of(net, tuple(x.shape[1:])), x, net(x).argmax(1), Robustness(eps))
 
 
 @pytest.mark.parametrize("seed", range(6))
