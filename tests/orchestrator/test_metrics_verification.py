@@ -15,6 +15,7 @@ SCHEMA = {
     "eps": pl.Float64,
     "verdict": pl.String,
     "decided_by": pl.String,
+    "lower_bound": pl.Float64,
     "distance_upper": pl.Float64,
 }
 BROKEN = {
@@ -30,7 +31,7 @@ BROKEN = {
 
 def frame(*rows):
     """Rows are (sample, eps, verdict)."""
-    full = [("m", "d", "test", "untargeted", "linf", s, e, v, "it", None) for s, e, v in rows]
+    full = [("m", "d", "test", "untargeted", "linf", s, e, v, "it", None, None) for s, e, v in rows]
     return pl.DataFrame(full, schema=SCHEMA, orient="row")
 
 
