@@ -58,6 +58,7 @@ def test_ids_look_like_kind_and_hash():
         ("  pgd:", "  another:"),
         ("seeds:", "resources: {attack: {num_cpus: 2, threads: 2, samples_per_job: 500}}\nseeds:"),
         ("steps: 2", "steps: 2, keep_adversarials: false"),
+        ("eps: 0.02,", "eps: 0.02, property: untargeted, margin: 0, rerun: always,"),
     ],
 )
 def test_what_is_not_in_the_id(old, new):
@@ -74,6 +75,8 @@ def test_what_is_not_in_the_id(old, new):
         ("eps: [0.05, 0.1]", "eps: [0.05]", {"attack"}),
         ("eps: 0.02,", "eps: 0.03,", {"screen", "solve"}),
         ("sets: [photo_patches]", "sets: [photo_patches], temperature: 2", {"score"}),
+        ("eps: 0.02,", "eps: 0.02, margin: 0.1,", {"screen", "solve"}),
+        ("eps: 0.02,", "eps: 0.02, property: targeted, targets: 3,", {"screen", "solve"}),
         ("eps: 0.02,", "eps: 0.02, solver: highs,", {"solve"}),
         ("eps: 0.02,", "eps: 0.02, attack_steps: 9,", {"screen"}),
         ("epochs: 1", "epochs: 2", None),
