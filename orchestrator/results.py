@@ -169,7 +169,7 @@ class Results:
         return (
             self.rows("verification")
             .filter(of_these)
-            .join(asked, on=key, how="inner")
+            .join(asked, on=key, how="inner", maintain_order="left_right")
             .filter(pl.col("sample") >= pl.col("_start"), pl.col("sample") < pl.col("_stop"))
             .filter(same | carried.fill_null(value=False))
             .with_columns(
