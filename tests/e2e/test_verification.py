@@ -123,7 +123,7 @@ def test_properties_and_regions_side_by_side(robsweep, tmp_path):
     text = plain + "".join(
         f"  {name}: {{{rest}, {words}}}\n"
         for name, words in {
-            "margin": "eps: [0.02, 0.05], margin: 0.5",
+            "margin": "eps: [0.02, 0.05], margin: 3",
             "targeted": "eps: 0.05, property: targeted, targets: [3, 5]",
             "map": "eps: 0.02, radius: map.npz",
             "box": "box: box.npz",
@@ -138,7 +138,7 @@ def test_properties_and_regions_side_by_side(robsweep, tmp_path):
     column = found[0].split(",").index("property")
     names = [line.split(",")[column].strip('"') for line in found[3:]]
     assert len(found) == 3 + 6
-    assert names[:2] == ["untargeted margin=0.5"] * 2
+    assert names[:2] == ["untargeted margin=3.0"] * 2
     assert names[2].startswith("targeted 3")
     assert names[3].startswith("untargeted radius=")
     assert names[4].startswith("untargeted box=")
@@ -161,7 +161,7 @@ def test_properties_and_regions_side_by_side(robsweep, tmp_path):
             at["untargeted", 0.02] == "misclassified"
         )
     clean = [row for row in rows if (row["verdict"], row["decided_by"]) == ("falsified", "clean")]
-    assert {row["property"] for row in clean} == {"untargeted margin=0.5"}
+    assert {row["property"] for row in clean} == {"untargeted margin=3.0"}
     progress = {row["kind"]: row for row in json.loads(robsweep("status", "--json")[1])["small"]}
     for kind in ("screen", "solve"):
         assert progress[kind]["done"] == progress[kind]["wanted"]
