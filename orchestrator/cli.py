@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -64,13 +64,20 @@ def run(
     ] = None,
     limit: Limit = None,
     fail_fast: FailFast = False,
+    rerun: Annotated[
+        str | None,
+        typer.Option(
+            help="Which past solves to do again: never, ambiguous, refine or always "
+            "[what the sweep file says, else ambiguous]."
+        ),
+    ] = None,
 ) -> None:
     """Run what a sweep still misses, then print its leaderboard."""
     from orchestrator import sweep_file
 
     spec = sweep_file.load(file)
     settings = settings_of(store, data_dir, nets_dir, address)
-    _run(spec, settings, only=only or [], limit=limit, fail_fast=fail_fast)
+    _run(spec, settings, only=only or [], limit=limit, fail_fast=fail_fast, rerun=rerun)
 
 
 @app.command("eval")
@@ -139,18 +146,24 @@ def _run(
     limit: int | None = None,
     fail_fast: bool = False,
     again: frozenset[str] = frozenset(),
+    rerun: str | None = None,
 ) -> None:
     from orchestrator import report, session
     from orchestrator.drive import Options
     from orchestrator.errors import ContradictionError, InputError
     from orchestrator.results import Results
+    from orchestrator.spec import Rerun
     from orchestrator.yaml_file import did_you_mean
     from tasks.catalogue import KINDS
 
     for kind in only:
         if kind not in KINDS:
             raise InputError(f"--only {kind!r}{did_you_mean(kind, KINDS)}")
-    options = Options(retry=again, limit=limit, fail_fast=fail_fast)
+    policies = {name: name for name in get_args(Rerun)}
+    if rerun is not None and rerun not in policies:
+        raise InputError(f"--rerun {rerun!r}{did_you_mean(rerun, policies)}")
+    policy = None if rerun is None else policies[rerun]
+    options = Options(retry=again, rerun=policy, limit=limit, fail_fast=fail_fast)
     try:
         summary = session.run(spec, settings, options, frozenset(only))
     except KeyboardInterrupt:  # before the first job, when there is nothing to drain

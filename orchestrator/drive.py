@@ -16,6 +16,7 @@ from orchestrator.open_rows import OpenRows
 from orchestrator.plan import Plan
 from orchestrator.progress import KindProgress, Progress
 from orchestrator.ranges import Ranges, subtract, total, union
+from orchestrator.spec import Rerun
 from orchestrator.work import RUNNER, Outcome, Workplace
 from orchestrator.writer import Finished, Writer
 from tasks.job import Inputs, Job
@@ -36,6 +37,7 @@ class Stop:
 @dataclass(frozen=True)
 class Options:
     retry: frozenset[str] = frozenset()  # of failed, timeout, unknown, error
+    rerun: Rerun | None = None  # in place of what the verification entries say
     limit: int | None = None  # at most so many jobs
     fail_fast: bool = False
     runner: str = RUNNER

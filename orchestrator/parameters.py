@@ -115,9 +115,11 @@ def _check_range(name: str, value: Any) -> None:
 
 
 def _check_words(name: str, value: Any) -> None:
-    if name in CHOICES and value not in CHOICES[name]:
+    if name in CHOICES:
         known = CHOICES[name]
-        raise ValueError(f"unknown {name} {value!r}{did_you_mean(str(value), known)}")
+        for word in value if isinstance(value, list) else [value]:
+            if word not in known:
+                raise ValueError(f"unknown {name} {word!r}{did_you_mean(str(word), known)}")
     for word in REFUSED.get(name, ()):
         if word in value:
             raise ValueError(f"{word!r} cannot be set: {REFUSED[name][word]}")

@@ -1,14 +1,17 @@
 """From a sweep to its measurements: what is wanted, of whom, and what must be there first."""
 
 from dataclasses import replace
+from typing import get_args
 
 from orchestrator.errors import InputError
 from orchestrator.planned import Places, Plan, Planned
 from orchestrator.planner import Planner
 from orchestrator.ranges import union
-from orchestrator.spec import SweepSpec
+from orchestrator.spec import Rerun, SweepSpec
 
-__all__ = ["Places", "Plan", "Planned", "plan"]
+__all__ = ["Places", "Plan", "Planned", "plan", "with_rerun"]
+
+_EAGER = get_args(Rerun)  # from the fewest solves to the most
 
 
 def plan(spec: SweepSpec, places: Places) -> Plan:
@@ -34,6 +37,12 @@ def plan(spec: SweepSpec, places: Places) -> Plan:
     return Plan(spec.name, measurements, tuple(planner.preflights()))
 
 
+def with_rerun(planned: Plan, policy: Rerun) -> Plan:
+    """A plan with one policy for all of its solves, whatever its entries say."""
+    measurements = {key: replace(one, rerun=policy) for key, one in planned.measurements.items()}
+    return replace(planned, measurements=measurements)
+
+
 def _merged(first: Planned, second: Planned) -> Planned:
     """One measurement that satisfies two entries."""
     limits = (first.setting.time_limit_seconds, second.setting.time_limit_seconds)
@@ -42,4 +51,9 @@ def _merged(first: Planned, second: Planned) -> Planned:
         time_limit_seconds=None if None in limits else max(limits),  # type: ignore[type-var]
         keep_adversarials=first.setting.keep_adversarials or second.setting.keep_adversarials,
     )
-    return replace(first, wanted=union([*first.wanted, *second.wanted]), setting=setting)
+    return replace(
+        first,
+        wanted=union([*first.wanted, *second.wanted]),
+        setting=setting,
+        rerun=max(first.rerun, second.rerun, key=_EAGER.index),
+    )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.ranges import Ranges
-from orchestrator.spec import ResourceSpec
+from orchestrator.spec import Rerun, ResourceSpec
 from tasks.job import Measurement, Setting
 
 
@@ -25,6 +25,7 @@ class Planned:
     needs: tuple[str, ...]  # measurements that must be complete first
     setting: Setting
     resources: ResourceSpec
+    rerun: Rerun = "ambiguous"  # of a solve: which past ones to do again
 
 
 @dataclass(frozen=True)

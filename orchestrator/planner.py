@@ -9,6 +9,7 @@ from typing import Any
 from orchestrator.errors import InputError
 from orchestrator.identity import import_identity, measurement_id, source_sha256
 from orchestrator.planned import Places, Planned
+from orchestrator.questions import question_params
 from orchestrator.ranges import union
 from orchestrator.spec import (
     SECTIONS,
@@ -79,7 +80,8 @@ class Planner:
         none: dict[str, Any] = {"functions": []}
         extras: dict[str, Any] = {"functions": functions}
         for entry in self.spec.verification.values():
-            defaults = VERIFIERS[entry.name].solve_parameters
+            defaults = {**VERIFIERS[entry.name].solve_parameters}
+            defaults.pop("stages", None)
             engine = {name: entry.parameters[name] for name in defaults}
             if engine != defaults:
                 extras.setdefault("engines", []).append(engine)
@@ -299,13 +301,11 @@ class Planner:
             if not selected(entry, model.name, model.training):
                 continue
             verifier = VERIFIERS[entry.name]
-            common = {
-                "verifier": entry.name,
-                "property": entry.property,
-                "norm": entry.norm,
-                "eps": entry.eps,
-                "seed": entry.seed,
-            }
+            question = question_params(entry, self.spec.regions)
+            common = {"verifier": entry.name, **question, "seed": entry.seed}
+            file = entry.box or entry.radius
+            region_file = None if file is None else self.spec.regions[file].path
+            setting = replace(self.setting, region_file=region_file)
             own = [
                 {key: value for key, value in entry.parameters.items() if key in parameters}
                 for parameters in (verifier.screen_parameters, verifier.solve_parameters)
@@ -319,9 +319,10 @@ class Planner:
                 entry.name,
                 {**common, "group_size": group, "parameters": own[0]},
                 samples=entry.samples or self.spec.samples,
+                setting=setting,
             )
             yield screen
-            yield self._planned(
+            solve = self._planned(
                 "solve",
                 model,
                 "verification",
@@ -330,8 +331,9 @@ class Planner:
                 {**common, "parameters": own[1]},
                 samples=entry.samples or self.spec.samples,
                 needs=(screen.measurement.measurement_id,),
-                setting=replace(self.setting, time_limit_seconds=entry.time_limit_seconds),
+                setting=replace(setting, time_limit_seconds=entry.time_limit_seconds),
             )
+            yield replace(solve, rerun=entry.rerun)
 
     def _planned(
         self,

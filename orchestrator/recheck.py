@@ -108,9 +108,10 @@ def summary(what: Recheck, found: Sequence[Finding]) -> str:
 def line(what: Recheck, one: Finding) -> str:
     """A finding in one line."""
     claim = one.claim
+    ball = claim.norm if claim.eps is None else f"{claim.norm} {claim.eps:g}"
     return (
         f"{_SAID[one.outcome]}: {claim.verdict}, {what.names[claim.model_id]}, {claim.dataset} "
-        f"{claim.split} {claim.sample}, {claim.norm} {claim.eps:g}: {one.detail}"
+        f"{claim.split} {claim.sample}, {ball}: {one.detail}"
     )
 
 

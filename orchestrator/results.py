@@ -140,14 +140,14 @@ class Results:
         A sample that another sweep has proved is not asked about again. Balls are nested: a proof
         at a larger eps and a counterexample at a smaller one are answers too, at no cost.
         """
-        pieces: dict[tuple[str, str, str, str, str, float], Ranges] = {}
+        pieces: dict[tuple[str, str, str, str, str, float | None], Ranges] = {}
         for screen in screens:
-            for eps in screen.eps:
+            for eps in screen.eps or (None,):  # a box has no eps
                 question = (
                     screen.model_id,
                     screen.dataset,
                     screen.split,
-                    str(screen.params["property"]),
+                    screen.property,
                     str(screen.norm),
                     eps,
                 )
@@ -160,7 +160,7 @@ class Results:
             orient="row",
         )
         of_these = pl.col("model_id").is_in(sorted({screen.model_id for screen in screens}))
-        verdict = pl.col("verdict")
+        verdict, same = pl.col("verdict"), pl.col("eps").eq_missing(pl.col("_eps"))
         carried = (
             ((verdict == "verified") & (pl.col("eps") > pl.col("_eps")))
             | ((verdict == "falsified") & (pl.col("eps") < pl.col("_eps")))
@@ -169,11 +169,11 @@ class Results:
         return (
             self.rows("verification")
             .filter(of_these)
-            .join(asked, on=key, how="inner")
+            .join(asked, on=key, how="inner", maintain_order="left_right")
             .filter(pl.col("sample") >= pl.col("_start"), pl.col("sample") < pl.col("_stop"))
-            .filter((pl.col("eps") == pl.col("_eps")) | carried)
+            .filter(same | carried.fill_null(value=False))
             .with_columns(
-                seconds=pl.when(pl.col("eps") == pl.col("_eps")).then("seconds").otherwise(0.0),
+                seconds=pl.when(same).then("seconds").otherwise(0.0),
                 eps="_eps",
             )
             .drop("_start", "_stop", "_eps")

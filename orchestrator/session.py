@@ -31,7 +31,7 @@ from orchestrator.inputs import InputReader
 from orchestrator.log import Snapshot
 from orchestrator.next_jobs import missing_ranges, next_jobs
 from orchestrator.open_rows import OpenRows
-from orchestrator.plan import Places, Plan, plan
+from orchestrator.plan import Places, Plan, plan, with_rerun
 from orchestrator.plan_table import to_table
 from orchestrator.progress import Progress
 from orchestrator.ranges import total
@@ -70,6 +70,8 @@ def run(
     """
     whole = plan(spec, Places(settings.data_dir, settings.nets_dir))
     todo = _only(whole, only)
+    if options.rerun is not None:
+        todo = with_rerun(todo, options.rerun)
     store = _existing(settings.store)
     snapshot = store.snapshot() if store else Snapshot()
     jobs = past_jobs(store, snapshot) if store else []

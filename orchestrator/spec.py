@@ -68,14 +68,37 @@ def _names(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+def _ball_eps(value: Any) -> float | None:
+    if value is None:
+        return None
+    eps = _eps(value)
+    if eps > 1:
+        raise ValueError(f"pixels lie in [0, 1], so eps is at most 1, got {value!r}: say 8/255")
+    return eps
+
+
+def _margin(value: Any) -> float:
+    margin = number(value)
+    if margin < 0:
+        raise ValueError(f"the margin by which the label must win is 0 or more, got {value!r}")
+    return margin
+
+
+def _targets(value: Any) -> Any:
+    values = value if isinstance(value, list | tuple) else [value]
+    if any(isinstance(item, bool) or not isinstance(item, int) or item < 0 for item in values):
+        raise ValueError(f"expected classes counted from 0, e.g. [3, 5], got {value!r}")
+    return tuple(sorted(set(values)))
+
+
 Norm = Literal["linf", "l2", "l1", "l0"]
-Eps = Annotated[float, BeforeValidator(_eps)]
 EpsList = Annotated[tuple[float, ...] | None, BeforeValidator(_eps_list)]
 Samples = Annotated[tuple[int, int] | None, BeforeValidator(_range)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 Positive = Annotated[float, BeforeValidator(number), Field(gt=0)]
 Natural = Annotated[int, Field(gt=0, strict=True)]
 Seed = Annotated[int, Field(ge=0, strict=True)]
+Rerun = Literal["never", "ambiguous", "refine", "always"]
 
 
 class _Frozen(BaseModel):
@@ -161,10 +184,30 @@ class CalibrationSpec(EntrySpec):
 class VerificationSpec(_Evaluation):
     family = "verifier"
     catalogue = VERIFIERS
+    lists = _Evaluation.lists | {"targets"}
     norm: Norm = "linf"
-    eps: Eps
-    property: Literal["untargeted"] = "untargeted"
+    eps: Annotated[float | None, BeforeValidator(_ball_eps)] = None
+    property: Literal["untargeted", "targeted"] = "untargeted"
+    margin: Annotated[float, BeforeValidator(_margin)] = 0.0  # by which the label must win
+    targets: Annotated[tuple[int, ...], BeforeValidator(_targets)] = ()
+    radius: str | None = None  # file, relative to the sweep file: each pixel's radius, times eps
+    box: str | None = None  # file, likewise: each pixel's bounds, in place of a ball
+    rerun: Rerun = "ambiguous"
     time_limit_seconds: Positive = 60.0
+
+    @model_validator(mode="after")
+    def _question_fits(self) -> Self:
+        if self.box is not None and (self.eps is not None or self.radius is not None):
+            raise ValueError("a box has bounds of its own: leave out `eps:` and `radius:`")
+        if self.box is None and self.eps is None:
+            raise ValueError("needs 'eps', e.g. eps: 8/255, or `box: FILE.npz` in its place")
+        if self.property == "targeted" and not self.targets:
+            raise ValueError("property targeted needs `targets:`, e.g. targets: [3, 5]")
+        if self.property == "targeted" and self.margin:
+            raise ValueError("`margin:` belongs to property untargeted: leave it out")
+        if self.property == "untargeted" and self.targets:
+            raise ValueError("`targets:` belongs to `property: targeted`: add it or leave them out")
+        return self
 
     @model_validator(mode="after")
     def _norm_fits(self) -> Self:
@@ -196,6 +239,13 @@ class DatasetSpec(_Frozen):
     file: str | None = None  # a user's .npz
 
 
+class RegionFile(_Frozen):
+    """A file of a radius map or of boxes."""
+
+    path: str
+    sha256: str
+
+
 def _plain_name(value: str) -> str:
     allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
     if not value or value[0] in ".-" or not set(value) <= allowed:
@@ -218,6 +268,7 @@ class SweepSpec(_Frozen):
     shift: dict[str, ShiftSpec]
     calibration: dict[str, CalibrationSpec]
     verification: dict[str, VerificationSpec]
+    regions: dict[str, RegionFile]  # `radius:` and `box:` of a verification, as named there
     resources: dict[str, ResourceSpec]
     folder: Path  # of the sweep file: a user's own modules and weights lie there
     text: str  # the file as written

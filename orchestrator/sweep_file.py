@@ -9,7 +9,16 @@ from pydantic import BaseModel, ValidationError
 from orchestrator import yaml_file
 from orchestrator.errors import InputError
 from orchestrator.parameters import expand, of_user, resolve, unknown_name
-from orchestrator.spec import SECTIONS, AttackSpec, DatasetSpec, EntrySpec, ResourceSpec, SweepSpec
+from orchestrator.spec import (
+    SECTIONS,
+    AttackSpec,
+    DatasetSpec,
+    EntrySpec,
+    RegionFile,
+    ResourceSpec,
+    SweepSpec,
+    VerificationSpec,
+)
 from orchestrator.yaml_file import Document, Key, did_you_mean
 from tasks.catalogue import DATASETS, KINDS, Verifier
 
@@ -57,6 +66,7 @@ def from_document(document: Document, folder: Path) -> SweepSpec:
         "samples": raw.get("samples"),
         "seeds": seeds,
         **sections,
+        "regions": _regions(document, sections["verification"], dataset, folder),
         "resources": _resources(document, raw.get("resources")),
         "folder": folder,
         "text": document.text,
@@ -172,6 +182,31 @@ def _dataset(document: Document, key: Key, name: Any, folder: Path) -> DatasetSp
     return DatasetSpec(
         name=name, splits=dict(entry.splits), shape=entry.shape, classes=entry.classes
     )
+
+
+def _regions(
+    document: Document, entries: Mapping[str, EntrySpec], dataset: DatasetSpec, folder: Path
+) -> dict[str, RegionFile]:
+    """Reads the files that verifications name, and holds their targets against the classes."""
+    from orchestrator.regions import describe_box, describe_radius
+
+    found: dict[str, RegionFile] = {}
+    for name, entry in entries.items():
+        assert isinstance(entry, VerificationSpec)
+        key: Key = ("verification", _base(name))
+        if beyond := [target for target in entry.targets if target >= dataset.classes]:
+            last = dataset.classes - 1
+            raise document.error(
+                (*key, "targets"), f"{dataset.name} has classes 0 to {last}, no class {beyond[0]}"
+            )
+        for what, describe in (("radius", describe_radius), ("box", describe_box)):
+            file = getattr(entry, what)
+            if file is not None:
+                try:
+                    found[file] = describe(folder / Path(file).expanduser(), dataset)
+                except InputError as error:
+                    raise document.error((*key, what), str(error)) from error
+    return found
 
 
 def _checked(document: Document, key: Key, kind: type[_Model], body: Any) -> _Model:

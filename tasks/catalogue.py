@@ -70,6 +70,9 @@ class Verifier:
     needs: frozenset[str] = field(default_factory=lambda: frozenset({"piecewise linear"}))
 
 
+# Of verification, in their order; each can be left out.
+STAGES = ("attack", "interval", "crown", "alpha", "branching", "milp")
+
 _INF = float("inf")
 _TINY = 1e-12  # "above zero"
 
@@ -81,11 +84,12 @@ RANGES: dict[str, tuple[float, float]] = {
     "temperature": (_TINY, _INF), "candidates": (2, _INF), "overshoot": (0, _INF),
     "initial_gradient_eval_steps": (1, _INF), "max_gradient_eval_steps": (1, _INF),
     "attack_steps": (0, _INF), "attack_restarts": (0, _INF),
+    "again_steps": (0, _INF), "again_restarts": (0, _INF),
 }
 
 # What texts of these names may be, in every family.
 CHOICES: dict[str, tuple[str, ...]] = {
-    "solver": ("scip", "highs", "gurobi"), "tightening": ("none", "lp", "mip"),
+    "stages": STAGES, "solver": ("scip", "highs", "gurobi"), "tightening": ("none", "lp", "mip"),
 }
 
 # What a parameter that is a mapping must not hold, and why.
@@ -105,8 +109,8 @@ KINDS: dict[str, Kind] = {
     "attack": Kind("attacks", group_size=250, slice_groups=2),
     "score": Kind("ood_scores", group_size=250, slice_groups=8),
     "calibrate": Kind("calibration"),
-    "screen": Kind("verification", group_size=50, slice_groups=2),
-    "solve": Kind("verification"),
+    "screen": Kind("verification", version=2, group_size=50, slice_groups=2),
+    "solve": Kind("verification", version=2),
 }
 
 _IDX = ("{}-images-idx3-ubyte.gz", "{}-labels-idx1-ubyte.gz")
@@ -268,8 +272,11 @@ VERIFIERS: dict[str, Verifier] = {
         "tasks.verification.screen:screen",
         "tasks.verification.solve:solve",
         ("linf",),
-        {"attack_steps": 20, "attack_restarts": 2},
-        {"solver": "scip", "tightening": "none", "solver_parameters": {}},
+        {
+            "stages": STAGES, "attack_steps": 20, "attack_restarts": 2,
+            "again_steps": 50, "again_restarts": 10,
+        },
+        {"stages": STAGES, "solver": "scip", "tightening": "none", "solver_parameters": {}},
         "Tjeng et al. 2019",
     ),
 }

@@ -48,6 +48,7 @@ class Setting:
     device: str = "auto"
     time_limit_seconds: float | None = None
     keep_adversarials: bool = True
+    region_file: str | None = None  # of a radius map or box, whose SHA-256 is a parameter
 
 
 @dataclass(frozen=True)

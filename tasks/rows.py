@@ -98,6 +98,9 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "solver": _TEXT,
         "solver_status": _TEXT,
         "nodes": _INT,
+        "attack_steps": _INT,
+        "alpha_bounds": _INT,
+        "branches": _INT,
         "unstable_relus": _INT,
         "expected_seconds": _FLOAT,
         "counterexample_check": _TEXT,  # null without a counterexample; ok, or what failed

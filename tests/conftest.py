@@ -1,6 +1,7 @@
 """Fixtures for all tests: where real data lies, and what a test without it does."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,24 @@ def nets_dir() -> Path:
 def vnncomp_dir() -> Path:
     """Folder with verification instances of known verdicts (instances.csv, *.onnx, *.vnnlib)."""
     return _folder("ROBSWEEP_VNNCOMP_DIR", "verification instances")
+
+
+@pytest.fixture
+def robsweep(tmp_path, monkeypatch, capsys):
+    """Runs a command in this process, in a folder of its own: (exit code, stdout, stderr)."""
+    from orchestrator import cli
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))  # a job adds the sweep's folder
+    for name in ("STORE", "DATA_DIR", "NETS_DIR"):
+        monkeypatch.delenv(f"ROBSWEEP_{name}", raising=False)
+    monkeypatch.setenv("ROBSWEEP_ADDRESS", "inline")
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["robsweep", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out, err = capsys.readouterr()
+        return caught.value.code or 0, out, err
+
+    return call

@@ -19,7 +19,8 @@ TERMS = {
     "ood": "Higher scores mean more OOD. fpr95_ood_pos: share of the model's own data flagged when "
     "95 % of OOD is caught; fpr95_id_pos: share of OOD accepted when 95 % of own data is.",
     "shift": "Accuracy and calibration under corruptions, and their mean error.",
-    "verification": "Samples by final verdict: a proof beats a timeout, that an unknown.",
+    "verification": "Samples by final verdict: a proof beats a timeout, that an unknown. "
+    "Only plain `untargeted` robustness in a ball has a bracket.",
 }
 
 

@@ -45,7 +45,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "mean_corruption_error": _FLOAT,
     },
     "verification": {
-        **_MODEL, "norm": _TEXT, "eps": _FLOAT, **_metric("verified_accuracy"),
+        **_MODEL, "property": _TEXT, "norm": _TEXT, "eps": _FLOAT, **_metric("verified_accuracy"),
         "verified": _INT, "falsified": _INT, "misclassified": _INT, "timeout": _INT,
         "unknown": _INT, "error": _INT, "bracket_low": _FLOAT, "bracket_high": _FLOAT,
         "bracket_n": _INT, "bracket_wanted": _INT, "seconds": _FLOAT,

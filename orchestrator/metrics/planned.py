@@ -10,6 +10,8 @@ import polars as pl
 from orchestrator.ranges import Ranges, intersect, union
 from tasks.catalogue import NORMS
 
+PLAIN = "untargeted"  # the property of the bracket: the label wins in the whole ball
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -28,6 +30,11 @@ class Asked:
     params: Mapping[str, Any]
     wanted: Ranges
     needs: tuple[str, ...]
+
+    @property
+    def property(self) -> str:
+        """Of a screen or solve, as rows name it."""
+        return str(self.params["property"])
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,12 @@ class Model:
         return [a for a in self.asked if a.kind == kind and section in (None, a.section)]
 
     def balls(self) -> list[tuple[str, float]]:
-        """Every (norm, eps) that an attack or a verifier was asked about, in a fixed order."""
-        balls = {(a.norm, eps) for a in self.asked if a.norm is not None for eps in a.eps}
+        """Every (norm, eps) that an attack or a verifier was asked about, in a fixed order.
+
+        Other properties than robustness in a ball, `other_questions`, are not among them.
+        """
+        plain = [a for a in self.asked if a.kind not in {"screen", "solve"} or a.property == PLAIN]
+        balls = {(a.norm, eps) for a in plain if a.norm is not None for eps in a.eps}
         return sorted(balls, key=lambda ball: (NORMS.index(ball[0]), ball[1]))
 
     def attacks_at(self, norm: str, eps: float) -> list[Asked]:
@@ -67,7 +78,18 @@ class Model:
         return [a.measurement_id for a in self.of("attack") if a.norm == norm]
 
     def screens_at(self, norm: str, eps: float) -> list[Asked]:
-        return [a for a in self.of("screen") if a.norm == norm and eps in a.eps]
+        return [
+            a for a in self.of("screen") if a.property == PLAIN and a.norm == norm and eps in a.eps
+        ]
+
+    def other_questions(self) -> dict[tuple[str, str | None, float | None], list[Asked]]:
+        """(property, norm, eps) -> screens, of what is not plain robustness; a box has no eps."""
+        found: dict[tuple[str, str | None, float | None], list[Asked]] = {}
+        for screen in self.of("screen"):
+            if screen.property != PLAIN:
+                for eps in screen.eps or (None,):
+                    found.setdefault((screen.property, screen.norm, eps), []).append(screen)
+        return found
 
 
 def models(plan: pl.DataFrame) -> list[Model]:

@@ -15,7 +15,7 @@ SCHEMA = {
     "done": pl.Int64,
     "failed": pl.Int64,
 }
-BALL = ["model_id", "dataset", "split", "norm", "eps", "sample"]
+BALL = ["model_id", "dataset", "split", "property", "norm", "eps", "sample"]
 
 
 def progress(
@@ -77,8 +77,9 @@ def _solve(model: Model, asked: Asked, undecided: pl.DataFrame) -> tuple[Ranges,
         pl.col("model_id") == model.model_id,
         pl.col("dataset") == asked.dataset,
         pl.col("split") == asked.split,
+        pl.col("property") == asked.property,
         pl.col("norm") == asked.norm,
-        pl.col("eps").is_in(asked.eps),
+        pl.col("eps").is_in(asked.eps) if asked.eps else pl.col("eps").is_null(),
     )
     wanted = intersect(union((s, s + 1) for s in own["sample"]), asked.wanted)
     solved = union((s, s + 1) for s in own.filter("solved")["sample"])

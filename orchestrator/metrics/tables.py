@@ -15,7 +15,7 @@ from orchestrator.metrics import attacks, verification
 from orchestrator.metrics.calibration import Calibration, calibration
 from orchestrator.metrics.columns import SCHEMAS
 from orchestrator.metrics.ood import detection
-from orchestrator.metrics.planned import Asked, Model, all_wanted, any_wanted
+from orchestrator.metrics.planned import PLAIN, Asked, Model, all_wanted, any_wanted
 from orchestrator.metrics.rates import estimate, known, rate
 from orchestrator.ranges import intersect, total
 
@@ -80,7 +80,10 @@ def shift_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
 
 
 def verification_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
-    """One row per norm and eps, with a count of samples for each final verdict."""
+    """One row per property, norm and eps, with a count of samples for each final verdict.
+
+    Plain robustness comes first, and only it has a bracket.
+    """
     rows: list[Row] = []
     for model in models:
         screens = model.of("screen")
@@ -91,20 +94,29 @@ def verification_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
         for norm, eps in model.balls():
             if screens_here := model.screens_at(norm, eps):
                 here = at(final, norm, eps)
-                counts = dict(here["verdict"].value_counts().iter_rows())
-                rows.append(
-                    {
-                        **model.names,
-                        "norm": norm,
-                        "eps": eps,
-                        **verified(here),
-                        "verified_accuracy_wanted": total(any_wanted(screens_here)),
-                        **{verdict: counts.get(verdict, 0) for verdict in verification.RANK},
-                        **bracketed(model, norm, eps, here, standing),
-                        "seconds": here["seconds"].sum(),
-                    }
-                )
+                row = _answered(model, (PLAIN, norm, eps), screens_here, here)
+                rows.append({**row, **bracketed(model, norm, eps, here, standing)})
+        for question, screens_here in model.other_questions().items():
+            here = at(final, *question[1:], property_=question[0])
+            rows.append(_answered(model, question, screens_here, here))
     return frame("verification", rows)
+
+
+def _answered(
+    model: Model,
+    question: tuple[str, str | None, float | None],
+    screens: Sequence[Asked],
+    final: pl.DataFrame,
+) -> Row:
+    counts = dict(final["verdict"].value_counts().iter_rows())
+    return {
+        **model.names,
+        **dict(zip(("property", "norm", "eps"), question, strict=True)),
+        **verified(final),
+        "verified_accuracy_wanted": total(any_wanted(screens)),
+        **{verdict: counts.get(verdict, 0) for verdict in verification.RANK},
+        "seconds": final["seconds"].sum(),
+    }
 
 
 def attack_rows(model: Model, read: Read, *more: str) -> pl.DataFrame:
@@ -113,8 +125,13 @@ def attack_rows(model: Model, read: Read, *more: str) -> pl.DataFrame:
     return read("attacks", model.of("attack")).select(needed).collect()
 
 
-def at(rows: pl.DataFrame, norm: str, eps: float) -> pl.DataFrame:
-    return rows.filter(pl.col("norm") == norm, pl.col("eps") == eps)
+def at(
+    rows: pl.DataFrame, norm: str | None, eps: float | None, *, property_: str = PLAIN
+) -> pl.DataFrame:
+    """The verdicts about one question."""
+    return rows.filter(
+        pl.col("property") == property_, pl.col("norm") == norm, pl.col("eps").eq_missing(eps)
+    )
 
 
 def verified(final: pl.DataFrame) -> Row:

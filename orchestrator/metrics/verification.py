@@ -18,6 +18,7 @@ RANK = {
 }
 BROKEN = ("misclassified", "falsified")
 PROOFS = (*BROKEN, "verified")
+_OF_THE_LABEL = r"^untargeted( margin=\S+)?$"  # properties that any adversarial in the ball breaks
 
 
 class Bracket(NamedTuple):
@@ -31,7 +32,7 @@ class Bracket(NamedTuple):
 def final_verdicts(rows: pl.DataFrame) -> pl.DataFrame:
     """The verdict that counts per model, data, property, norm, eps and sample.
 
-    A proof beats a timeout, that an unknown, that an error.
+    A proof beats a timeout, that an unknown, that an error; of equals, the tightest bound counts.
 
     Returns:
         The deciding rows, whole, sorted by these.
@@ -39,7 +40,14 @@ def final_verdicts(rows: pl.DataFrame) -> pl.DataFrame:
     ball = [*MODEL, "property", "norm", "eps", "sample"]
     return (
         rows.with_columns(_rank=pl.col("verdict").replace_strict(RANK, return_dtype=pl.Int8))
-        .sort(*ball, "_rank", maintain_order=True, nulls_last=True)
+        .sort(
+            *ball,
+            "_rank",
+            "lower_bound",
+            descending=[False] * (len(ball) + 1) + [True],
+            maintain_order=True,
+            nulls_last=True,
+        )
         .unique(ball, keep="first", maintain_order=True)
         .drop("_rank")
     )
@@ -69,15 +77,17 @@ def bracket(final: pl.DataFrame, survivors: pl.DataFrame | None) -> Bracket:
 def contradictions(verification: pl.DataFrame, broken: pl.DataFrame) -> pl.DataFrame:
     """Samples that are proved robust and yet broken inside the proved ball: a soundness alarm.
 
-    Balls of one norm are nested, so a proof at eps speaks of every smaller radius too.
+    Balls of one norm are nested, so a proof at eps speaks of every smaller radius too. A box has no
+    eps: only verdicts about the same one can contradict each other. What an attack has broken
+    contradicts proofs of untargeted robustness in a ball, with any margin.
 
     Args:
         verification: All rows, not only the final ones.
         broken: `attacks.breaks_from` of the same models.
 
     Returns:
-        `model_id, dataset, split, norm, sample, verified_eps, verified_by, broken_radius,
-        broken_by`; one row per way of being broken.
+        `model_id, dataset, split, norm, sample, property, verified_eps, verified_by,
+        broken_radius, broken_by`; one row per way of being broken.
     """
     place = [*MODEL, "norm", "sample"]
     proved = (
@@ -102,11 +112,15 @@ def contradictions(verification: pl.DataFrame, broken: pl.DataFrame) -> pl.DataF
     found = pl.concat(
         [
             proved.join(falsified, on=[*place, "property"], how="inner"),
-            proved.join(broken, on=place, how="inner"),
+            proved.filter(pl.col("property").str.contains(_OF_THE_LABEL)).join(
+                broken, on=place, how="inner"
+            ),
         ]
     )
+    inside = (pl.col("radius") <= pl.col("verified_eps")) | pl.col("verified_eps").is_null()
     return (
-        found.filter(pl.col("radius") <= pl.col("verified_eps"))
-        .select(*place, "verified_eps", "verified_by", broken_radius="radius", broken_by="by")
+        found.filter(inside)
+        .rename({"radius": "broken_radius", "by": "broken_by"})
+        .select(*place, "property", "verified_eps", "verified_by", "broken_radius", "broken_by")
         .sort(*place, "broken_radius")
     )

@@ -24,7 +24,7 @@ class Claim:
     sample: int
     property: str
     norm: str
-    eps: float
+    eps: float | None  # of a ball; a box has none
     verdict: str
 
 

@@ -41,22 +41,25 @@ def recheck(
         shown: Shown | None
         if claim.weights_sha256 not in (None, loaded.weights_sha256):
             shown = Shown("open", "the model's weights are not those that the verdict is about")
-        elif claim.norm != "linf" or claim.property != "untargeted":
-            shown = Shown("open", f"{claim.property} in norm {claim.norm} cannot be rechecked")
+        elif claim.norm != "linf" or claim.property != "untargeted" or claim.eps is None:
+            what = f"property {claim.property!r} in norm {claim.norm}"
+            shown = Shown("open", f"another property: {what} cannot be rechecked")
         else:
             data = labelled_data_for(ref, claim.dataset, claim.split, setting)
-            shown = _shown(subject, data, question, budget)
+            shown = _shown(subject, data, question, claim.eps, budget)
         if shown is not None:
             yield finding(claim, *shown, time.monotonic() - started)
 
 
-def _shown(subject: Subject, data: Labelled, question: Question, budget: Budget) -> Shown | None:
+def _shown(
+    subject: Subject, data: Labelled, question: Question, eps: float, budget: Budget
+) -> Shown | None:
     """What the store's counterexamples show, then what can be derived; None: nothing to do."""
     claim = question.claim
     image, label = data.images[claim.sample].numpy(), int(data.labels[claim.sample])
     if claim.verdict == "misclassified":
         return not_the_label(subject, image, label)
-    eps, kept = claim.eps, (*question.own, *question.others)
+    kept = (*question.own, *question.others)
     if claim.verdict == "verified":
         if any(refutes(subject, image, label, eps, point) for point in kept):
             return Shown("wrong", "the store holds a counterexample that is one")

@@ -5,6 +5,9 @@ Results are lowered by `SAFETY` times the largest bound up to the value that the
 times what rounding adds up to: what is left holds in real arithmetic, so `lower > 0` is a proof.
 """
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,11 +30,32 @@ from tasks.verification.layers import (
     ungathered,
     windows,
 )
+from tasks.verification.patches import Patches, dense, seen, single_units, through_conv
 from tasks.verification.smooth import lines
 
 SAFETY = 1e-9
 # numbers in one tensor of backward rows: on a CPU they stay in its cache (2.7 times faster)
 _CHUNK = {"cpu": 2**17, "cuda": 2**25}
+
+
+class Choice(NamedTuple):
+    """What the relaxation leaves open, by ReLU layer: every choice gives bounds that hold.
+
+    Source: Xu et al. 2021 (alpha-CROWN), section 3; Wang et al. 2021 (beta-CROWN), section 3.1.
+    """
+
+    slopes: Mapping[int, Tensor]  # (R, *shape) in [0, 1]: of the line below an undecided unit
+    pushes: Mapping[int, Tensor]  # (R, *shape): <= 0 where z >= 0 is given, >= 0 where z <= 0 is
+
+
+PLAIN = Choice({}, {})
+
+
+class Carried(NamedTuple):
+    """R forms, carried back."""
+
+    lower: Tensor  # (R,)
+    forms: dict[int, Tensor]  # on the image, and on what each ReLU layer k returns (at k + 1)
 
 
 def lower_bounds(
@@ -53,7 +77,16 @@ def lower_bounds(
     chunks = zip(torch.split(rows, size), torch.split(owner, size), strict=True)
     last = len(bounds) - 1
     parts = [_carried(network, bounds, {last: some}, own, back_to) for some, own in chunks]
-    return torch.cat(parts) - _safety(bounds)[owner]
+    return torch.cat(parts) - safety(bounds)[owner]
+
+
+def chosen_bounds(
+    network: Network, bounds: list[Bounds], rows: Tensor, owner: Tensor, choice: Choice
+) -> Carried:
+    """As `lower_bounds`, in one piece, differentiable in the choice and before `safety`."""
+    forms: dict[int, Tensor | Patches] = {len(bounds) - 1: rows}
+    kept: dict[int, Tensor] = {}
+    return Carried(_carried(network, bounds, forms, owner, 0, choice, kept), kept)
 
 
 def unit_bounds(network: Network, bounds: list[Bounds], owner: Tensor, unit: Tensor) -> Bounds:
@@ -66,22 +99,32 @@ def unit_bounds(network: Network, bounds: list[Bounds], owner: Tensor, unit: Ten
     Returns:
         Bounds, each (R,).
     """
-    shape, size = bounds[-1].lower.shape[1:], _chunk(network, bounds)
+    shape, last = bounds[-1].lower.shape[1:], len(bounds) - 1
+    local = last > 0 and isinstance(network.layers[last - 1], Conv)
+    size = _chunk(network, bounds) * (_LOCAL if local else 1)
     lower, upper = [], []
     for own, one in zip(torch.split(owner, size), torch.split(unit, size), strict=True):
-        rows = F.one_hot(one, shape.numel()).double().reshape(-1, *shape)
+        rows: Tensor | Patches
+        if local:
+            rows = single_units(one, shape)
+        else:
+            rows = F.one_hot(one, shape.numel()).double().reshape(-1, *shape)
         # both directions are the same until the first relaxation
-        forms, constant = {len(bounds) - 1: rows}, rows.new_zeros(len(rows))
+        forms, constant = {last: rows}, bounds[0].lower.new_zeros(len(one))
         while (k := max(forms)) and not isinstance(network.layers[k - 1], BENT):
             constant = constant + _step(network, bounds, forms, own)
-        lower.append(constant + _carried(network, bounds, dict(forms), own, 0))
-        minus = {value: -form for value, form in forms.items()}
-        upper.append(constant - _carried(network, bounds, minus, own, 0))
-    safety = _safety(bounds)[owner]
-    return Bounds(torch.cat(lower) - safety, torch.cat(upper) + safety)
+        lower.append(constant + _carried(network, bounds, dict(forms), own))
+        minus = {value: _times(-1.0, form) for value, form in forms.items()}
+        upper.append(constant - _carried(network, bounds, minus, own))
+    margin = safety(bounds)[owner]
+    return Bounds(torch.cat(lower) - margin, torch.cat(upper) + margin)
 
 
-def _safety(bounds: list[Bounds]) -> Tensor:
+_LOCAL = 8  # how many windows of units take about the room of one dense row
+
+
+def safety(bounds: list[Bounds]) -> Tensor:
+    """What rounding cannot exceed, (N,)."""
     largest = [torch.maximum(-lower, upper).flatten(1).amax(1) for lower, upper in bounds]
     return SAFETY * torch.stack(largest).amax(0)
 
@@ -93,70 +136,109 @@ def _chunk(network: Network, bounds: list[Bounds]) -> int:
 
 
 def _carried(
-    network: Network, bounds: list[Bounds], forms: dict[int, Tensor], owner: Tensor, back_to: int
+    network: Network,
+    bounds: list[Bounds],
+    forms: dict[int, Tensor | Patches],
+    owner: Tensor,
+    back_to: int = 0,
+    choice: Choice = PLAIN,
+    kept: dict[int, Tensor] | None = None,
 ) -> Tensor:
     """As `lower_bounds`, in one piece and without the safety margin.
 
     Args:
         forms: By value; what is bounded is their sum. Used up.
+        kept: Is given the forms of `Carried`.
     """
-    constant = owner.new_zeros(len(owner), dtype=torch.float64)
+    constant = bounds[0].lower.new_zeros(len(owner))
     if bool((owner == owner[0]).all()):
         owner = owner[:1]  # broadcasts, instead of being copied for each row
-    while max(forms) > back_to:
-        constant = constant + _step(network, bounds, forms, owner)
+    while (k := max(forms)) > back_to:
+        if kept is not None and isinstance(network.layers[k - 1], Relu):
+            kept[k] = _whole(forms[k], network.shapes[k]).detach()
+        constant = constant + _step(network, bounds, forms, owner, choice)
     for value, rows in forms.items():
-        lower, upper = bounds[value].rows(owner)
-        least = torch.where(rows > 0, lower, upper).mul_(rows)
+        if kept is not None and value == 0:
+            kept[0] = _whole(rows, network.shapes[0]).detach()
+        z = _seen(rows, bounds[value], owner)
+        weight = rows.rows if isinstance(rows, Patches) else rows
+        least = torch.where(weight > 0, *z) * weight
         constant = constant + least.flatten(1).sum(1)
     return constant
 
 
 def _step(
-    network: Network, bounds: list[Bounds], forms: dict[int, Tensor], owner: Tensor
+    network: Network,
+    bounds: list[Bounds],
+    forms: dict[int, Tensor | Patches],
+    owner: Tensor,
+    choice: Choice = PLAIN,
 ) -> Tensor:
     """Replaces the form on the last value by forms on what its layer reads, plus constants (R,)."""
     k = max(forms) - 1
-    passed, constant = _through(network, bounds, forms.pop(k + 1), owner, k)
+    passed, constant = _through(network, bounds, forms.pop(k + 1), owner, k, choice)
     for value, rows in zip(network.inputs[k], passed, strict=True):
-        forms[value] = forms[value] + rows if value in forms else rows
+        if value in forms:
+            shape = network.shapes[value]
+            forms[value] = _whole(forms[value], shape) + _whole(rows, shape)
+        else:
+            forms[value] = rows
     return constant
 
 
 def _through(
-    network: Network, bounds: list[Bounds], rows: Tensor, owner: Tensor, k: int
-) -> tuple[list[Tensor], Tensor]:
+    network: Network,
+    bounds: list[Bounds],
+    form: Tensor | Patches,
+    owner: Tensor,
+    k: int,
+    choice: Choice,
+) -> tuple[list[Tensor | Patches], Tensor]:
     """Forms on what layer `k` reads and constants (R,) that bound those on its output."""
     layer, first = network.layers[k], network.inputs[k][0]
-    shape = network.shapes[first]
+    shape, none = network.shapes[first], bounds[0].lower.new_zeros(1)
+    match layer, form:
+        case Conv(), Patches():
+            passed = through_conv(layer, form, shape)
+            wide = passed.rows[0, 0].numel() >= shape[1] * shape[2]
+            return [dense(passed, shape) if wide else passed], bias_of(layer, form.rows)
+        case Relu(), _:
+            rows = form.rows if isinstance(form, Patches) else form
+            z = _seen(form, bounds[first], owner)
+            rows, constant = _through_relu(rows, z, choice.slopes.get(k))
+            if k in choice.pushes:
+                rows = rows + choice.pushes[k]
+            return [form._replace(rows=rows) if isinstance(form, Patches) else rows], constant
+        case Sum(), _:
+            return [_times(factor, form) for factor in layer.factors], none
+    rows = _whole(form, network.shapes[k + 1])
     match layer:
         case Linear() | Conv() | Scale():
             return [transposed(layer, rows, shape)], bias_of(layer, rows)
-        case Relu():
-            form, constant = _through_relu(layer, rows, bounds[first].rows(owner))
         case MaxPool():
-            form, constant = _through_max_pool(layer, rows, bounds[first].rows(owner))
+            rows, constant = _through_max_pool(layer, rows, bounds[first].rows(owner))
         case Smooth():
             slope, below, above = (line[owner] for line in lines(layer.curve, *bounds[first]))
-            form, constant = rows * slope, torch.where(rows > 0, below, above).mul_(rows)
-            constant = constant.flatten(1).sum(1)
+            constant = (torch.where(rows > 0, below, above) * rows).flatten(1).sum(1)
+            rows = rows * slope
         case Gather():
-            form, constant = ungathered(layer, rows, shape)
+            rows, constant = ungathered(layer, rows, shape)
         case Reshape():
-            form, constant = rows.reshape(-1, *shape), rows.new_zeros(len(rows))
-        case Sum():
-            return [factor * rows for factor in layer.factors], rows.new_zeros(len(rows))
-    return [form], constant
+            rows, constant = rows.reshape(-1, *shape), none
+    return [rows], constant
 
 
-def _through_relu(layer: Relu, rows: Tensor, z: Bounds) -> tuple[Tensor, Tensor]:
-    """Below: 0 or z, by default what leaves less area; above: the line from (l, 0) to (u, u)."""
+def _through_relu(rows: Tensor, z: Bounds, slopes: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Below: a line through 0, by default what leaves less area; above: from (l, 0) to (u, u)."""
     lower, upper = z.lower.clamp(max=0), z.upper.clamp(min=0)
-    slope = upper / (upper - lower).clamp(min=torch.finfo(torch.float64).tiny)
+    slope = upper / (upper - lower).clamp(min=torch.finfo(rows.dtype).tiny)
     negative = rows.clamp(max=0)
     constant = -(negative * slope * lower).flatten(1).sum(1)
-    below = (layer.lean * upper > -lower).double()
-    return torch.where(rows > 0, below, slope).mul_(rows), constant
+    if slopes is None:
+        below = (upper > -lower).to(rows.dtype)
+    else:
+        below = torch.where(lower == 0, slope, slopes * (upper > 0))
+    return torch.where(rows > 0, below, slope) * rows, constant
 
 
 def _through_max_pool(layer: MaxPool, rows: Tensor, z: Bounds) -> tuple[Tensor, Tensor]:
@@ -177,5 +259,17 @@ def _through_max_pool(layer: MaxPool, rows: Tensor, z: Bounds) -> tuple[Tensor, 
     constant = ((rows - kept) * most).flatten(1).sum(1)
     index = index.expand_as(kept)
     spread = rows.new_zeros(*kept.shape[:2], places.numel())
-    spread.scatter_add_(2, index.flatten(2), kept.flatten(2))
+    spread = spread.scatter_add(2, index.flatten(2), kept.flatten(2))
     return spread.reshape(-1, *z.lower.shape[1:]), constant
+
+
+def _whole(form: Tensor | Patches, shape: tuple[int, ...]) -> Tensor:
+    return dense(form, shape) if isinstance(form, Patches) else form
+
+
+def _times(factor: float, form: Tensor | Patches) -> Tensor | Patches:
+    return form._replace(rows=factor * form.rows) if isinstance(form, Patches) else factor * form
+
+
+def _seen(form: Tensor | Patches, value: Bounds, owner: Tensor) -> Bounds:
+    return seen(form, value, owner) if isinstance(form, Patches) else value.rows(owner)

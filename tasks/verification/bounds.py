@@ -1,17 +1,14 @@
 """CROWN: bounds on every value and on the margins, tightened by backward linear relaxation."""
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from tasks.verification.backward import lower_bounds, unit_bounds
-from tasks.verification.intervals import Bounds, interval_step
+from tasks.verification.intervals import Bounds, interval, interval_step
 from tasks.verification.layers import BENT, Layer, MaxPool, Network, Relu, Smooth
 from tasks.verification.properties import Property
-
-_LEANS = (1e-6, 0.5, 2.0, 1e6)
 
 
 def crown(network: Network, box: Bounds, *, within: list[Bounds] | None = None) -> list[Bounds]:
@@ -22,7 +19,7 @@ def crown(network: Network, box: Bounds, *, within: list[Bounds] | None = None) 
     Args:
         within: Bounds that hold already, to be intersected with.
     """
-    readers = _readers(network)
+    readers = _read_by(network)
     bounds = [box]
     for k, (layer, read) in enumerate(zip(network.layers, network.inputs, strict=True)):
         bounds.append(interval_step(layer, *(bounds[v] for v in read)))
@@ -31,44 +28,44 @@ def crown(network: Network, box: Bounds, *, within: list[Bounds] | None = None) 
         relaxed = any(isinstance(one, BENT) for one in network.layers[:k])
         if relaxed and not isinstance(layer, BENT):
             lower, upper = bounds[-1]
-            if any(isinstance(reader, MaxPool | Smooth) for reader in readers[k + 1]):
+            if readers[k + 1] & {MaxPool, Smooth}:
                 bounds[-1] = _tightened(network, bounds, lower < upper)
-            elif any(isinstance(reader, Relu) for reader in readers[k + 1]):
+            elif Relu in readers[k + 1]:
                 bounds[-1] = _tightened(network, bounds, (lower < 0) & (upper > 0))
     return bounds
 
 
-class Crowned(NamedTuple):
+class Bounded(NamedTuple):
     """Bounds on each value, and margins as `margins` gives them."""
 
     bounds: list[Bounds]
     margins: Tensor
 
+    def rows(self, index: list[int]) -> "Bounded":
+        where = torch.tensor(index, dtype=torch.int64, device=self.margins.device)
+        return Bounded([b.rows(where) for b in self.bounds], self.margins[where])
 
-def crown_of_many_slopes(network: Network, box: Bounds, unsafe: Property) -> Crowned:
-    """CROWN's bounds from several choices of lower slopes, intersected: each of them holds."""
+
+def by_intervals(network: Network, box: Bounds, unsafe: Property) -> Bounded:
+    bounds = interval(network, box)
+    return Bounded(bounds, margins(network, bounds, unsafe, back_to=last_affine(network)))
+
+
+def by_crown(network: Network, box: Bounds, unsafe: Property) -> Bounded:
     bounds = crown(network, box)
-    best = best_margins(network, bounds, unsafe)
-    for lean in _LEANS:
-        layers = (
-            replace(one, lean=lean) if isinstance(one, Relu) else one for one in network.layers
-        )
-        leaning = network._replace(layers=tuple(layers))
-        bounds = crown(leaning, box, within=bounds)
-        best = torch.maximum(best, margins(leaning, bounds, unsafe))
-    return Crowned(bounds, torch.maximum(best, best_margins(network, bounds, unsafe)))
+    return Bounded(bounds, best_margins(network, bounds, unsafe))
 
 
 def _intersected(one: Bounds, other: Bounds) -> Bounds:
     return Bounds(torch.maximum(one.lower, other.lower), torch.minimum(one.upper, other.upper))
 
 
-def _readers(network: Network) -> list[list[Layer]]:
-    """Which layers read each value."""
-    readers: list[list[Layer]] = [[] for _ in network.shapes]
+def _read_by(network: Network) -> list[set[type[Layer]]]:
+    """Which types of layers read each value."""
+    readers: list[set[type[Layer]]] = [set() for _ in network.shapes]
     for layer, read in zip(network.layers, network.inputs, strict=True):
         for value in read:
-            readers[value].append(layer)
+            readers[value].add(type(layer))
     return readers
 
 

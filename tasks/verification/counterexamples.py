@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tasks.attacks.ball import inside, pull_inside
+from tasks.attacks.ball import pull_inside
 from tasks.models.logits import raw_logits
 from tasks.verification.layers import Network
 from tasks.verification.network import read
@@ -39,6 +39,7 @@ class Found(NamedTuple):
 
     adversarials: Tensor
     margins: Tensor
+    steps: list[int]  # of each sample
 
 
 class Checked(NamedTuple):
@@ -61,14 +62,19 @@ def around(images: Tensor, eps: float) -> Region:
     return Region(images, low, high, torch.full_like(images, eps))
 
 
-def search(model: nn.Module, region: Region, unsafe: Property, steps: int, restarts: int) -> Found:
-    """Minimises the margin over a region; the first restart begins at its start.
+def search(
+    model: nn.Module, region: Region, unsafe: Property, first: Tensor, steps: int, restarts: int
+) -> Found:
+    """Minimises the margin over a region.
 
     Samples are left alone once their margin is <= 0. Source: Madry et al. 2018, section 2.1, with
     a step that falls linearly from the reach to its `steps`-th part.
+
+    Args:
+        first: (N, ...), where the first restart begins; the others begin at random.
     """
     start = region.start
-    best = Found(start.clone(), margin(unsafe, raw_logits(model, start)))
+    best = Found(start.clone(), margin(unsafe, raw_logits(model, start)), [0] * len(start))
     for restart in range(restarts):
         left = (best.margins > 0).nonzero()[:, 0]
         if not len(left):
@@ -77,17 +83,22 @@ def search(model: nn.Module, region: Region, unsafe: Property, steps: int, resta
         if restart:
             noise = torch.rand_like(some.start) * 2 - 1
             some = some._replace(start=some.start + some.reach * noise)
+        else:
+            some = some._replace(start=first[left])
         found = descend(model, some, unsafe.rows(left), steps)
         chosen = found.margins < best.margins[left]
         best.adversarials[left[chosen]] = found.adversarials[chosen]
         best.margins[left[chosen]] = found.margins[chosen]
+        for i in left.tolist():
+            best.steps[i] += steps
     return best
 
 
 def descend(model: nn.Module, region: Region, unsafe: Property, steps: int) -> Found:
     """Signed gradient steps on the margin from the region's start, of at most its reach."""
     x = region.start.clamp(region.low, region.high)
-    best = Found(x, torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device))
+    count = [steps] * len(x)
+    best = Found(x, torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device), count)
     for i in range(steps + 1):
         x = x.detach().requires_grad_()
         with torch.enable_grad():
@@ -98,6 +109,7 @@ def descend(model: nn.Module, region: Region, unsafe: Property, steps: int) -> F
         best = Found(
             torch.where(better.reshape(shape), x.detach(), best.adversarials),
             torch.where(better, margins.detach(), best.margins),
+            count,
         )
         size = region.reach * (1 - i / (steps + 1))
         x = (x.detach() - size * gradient.sign()).clamp(region.low, region.high)
@@ -105,12 +117,15 @@ def descend(model: nn.Module, region: Region, unsafe: Property, steps: int) -> F
 
 
 def checked(
-    subject: Subject, images: Tensor, adversarials: Tensor, unsafe: Property, eps: float
+    subject: Subject, adversarials: Tensor, unsafe: Property, within: Tensor
 ) -> list[Checked]:
-    """Runs candidates through the network again, in float64 and in float32."""
+    """Runs candidates through the network again, in float64 and in float32.
+
+    Args:
+        within: (N,) bool: which of them lie where the property is asked about.
+    """
     exact = margin(unsafe, raw_logits(subject.exact, adversarials.double()))
     deployed = margin(unsafe, raw_logits(subject.model, adversarials))
-    within = inside(images, adversarials, "linf", eps)
     return [
         Checked(
             _check(bool(i), e, d),

@@ -10,23 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tasks.errors import InputError
-from tasks.verification.bounds import (
-    Crowned,
-    best_margins,
-    crown,
-    crown_of_many_slopes,
-    last_affine,
-    margins,
-)
+from tasks.verification.bounds import by_intervals
+from tasks.verification.cascade import Cascade, Method, Problem
 from tasks.verification.counterexamples import Checked, Region, at_boundary, descend
-from tasks.verification.intervals import Bounds, interval
-from tasks.verification.layers import Network, evaluate, is_exact
-from tasks.verification.milp import encode
+from tasks.verification.intervals import Bounds
+from tasks.verification.layers import Network, evaluate
 from tasks.verification.onnx_model import OnnxModel, load
 from tasks.verification.onnx_network import read_onnx
-from tasks.verification.properties import Property, margin
-from tasks.verification.solve import raced
-from tasks.verification.solver import Deadline, Race, solver_named
+from tasks.verification.properties import margin
+from tasks.verification.solver import Deadline, solver_named
 from tasks.verification.verdicts import BOUNDARY
 from tasks.verification.vnnlib_file import Case, read_vnnlib
 
@@ -68,7 +60,7 @@ class _Question(NamedTuple):
 
 
 def verify(onnx: str, vnnlib: str, limit: float | None = None, solver: str = "scip") -> Outcome:
-    """Decides by attack, intervals, CROWN, more attack, and one MILP for each disjunct left.
+    """Decides by attack, bounds, more attack, branching, and one MILP for each disjunct left.
 
     Args:
         limit: Seconds for everything together.
@@ -80,7 +72,7 @@ def verify(onnx: str, vnnlib: str, limit: float | None = None, solver: str = "sc
     started = time.monotonic()
     if limit is not None and limit <= 0:
         raise InputError(f"time limit {limit}: must be above 0")
-    engine = solver_named(solver)
+    method = Method(solver=solver_named(solver))
     deadline = Deadline(started, limit)
     model = load(onnx)
     network = read_onnx(model)
@@ -88,7 +80,7 @@ def verify(onnx: str, vnnlib: str, limit: float | None = None, solver: str = "sc
     outcome = Outcome("unsat", "")
     for case in read_vnnlib(vnnlib, inputs, outputs):
         question = _Question(model, network, case, _region(case, network.shapes[0]))
-        found = _decided(question, engine, deadline)
+        found = _decided(question, method, deadline)
         if found.answer == "sat" or outcome.answer == "unsat":
             outcome = found
         elif found.answer == "timeout":
@@ -103,49 +95,31 @@ def _region(case: Case, shape: tuple[int, ...]) -> Region:
     return Region((low + high) / 2, low, high, (high - low) / 2)
 
 
-def _decided(question: _Question, engine: str, deadline: Deadline) -> Outcome:
-    network, unsafe, region = question.network, question.case.unsafe, question.region
-    if (found := _attacked(question, _QUICK)) is not None:
+def _decided(question: _Question, method: Method, deadline: Deadline) -> Outcome:
+    region, stages = question.region, method.stages
+    problem = Problem(question.network, Bounds(region.low, region.high), question.case.unsafe)
+    if "attack" in stages and (found := _attacked(question, _QUICK)) is not None:
         return Outcome("sat", "attack", counterexample=found)
-    box = Bounds(region.low, region.high)
-    least: list[float] = []
-    for name, stage in _BOUNDS:
-        if deadline.passed():
-            return Outcome("timeout", name)
-        bounds, found_margins = stage(network, box, unsafe)
-        least = found_margins[0].tolist()
-        if min(least) > BOUNDARY:
-            return Outcome("unsat", name)
     if deadline.passed():
-        return Outcome("timeout", "slopes")
-    if (found := _attacked(question, _LONG)) is not None:
+        return Outcome("timeout", "attack")
+    if "interval" in stages and bool((by_intervals(*problem).margins > BOUNDARY).all()):
+        return Outcome("unsat", "interval")
+    cascade = Cascade(problem, method, deadline, partial(_confirmed, question))
+    cascade.bound()
+    attacks = "attack" in stages and cascade.row.verdict == "unknown" and not deadline.passed()
+    if attacks and (found := _attacked(question, _LONG)) is not None:
         return Outcome("sat", "attack", counterexample=found)
-    if not is_exact(network):
-        return Outcome("unknown", "bounds")
-    left = sorted((d for d, low in enumerate(least) if low <= BOUNDARY), key=least.__getitem__)
-    confirm = partial(_confirmed, question)
-    end = raced(encode(network, bounds), Race(engine, unsafe, tuple(left), deadline), confirm)
-    match end.verdict:
+    cascade.complete()
+    row = cascade.row
+    match row.verdict:
         case "verified":
-            return Outcome("unsat", "milp")
-        case "falsified" if end.adversarial is not None:
-            return Outcome("sat", "milp", counterexample=_counterexample(question, end.adversarial))
+            return Outcome("unsat", str(row.decided_by))
+        case "falsified" if cascade.found is not None:
+            example = _counterexample(question, cascade.found)
+            return Outcome("sat", str(row.decided_by), counterexample=example)
         case "timeout":
-            return Outcome("timeout", "milp")
-    return Outcome("unknown", f"milp: {end.status}")
-
-
-def _interval(network: Network, box: Bounds, unsafe: Property) -> Crowned:
-    bounds = interval(network, box)
-    return Crowned(bounds, margins(network, bounds, unsafe, back_to=last_affine(network)))
-
-
-def _crown(network: Network, box: Bounds, unsafe: Property) -> Crowned:
-    bounds = crown(network, box)
-    return Crowned(bounds, best_margins(network, bounds, unsafe))
-
-
-_BOUNDS = (("interval", _interval), ("crown", _crown), ("slopes", crown_of_many_slopes))
+            return Outcome("timeout", row.solver_status or "time limit")
+    return Outcome("unknown", row.solver_status or "bounds")
 
 
 class _Layers(nn.Module):
@@ -202,10 +176,9 @@ def _checked(question: _Question, point: Tensor) -> Checked:
     return Checked("ok" if deployed <= 0 else "float32 margin > 0", exact, near)
 
 
-def _confirmed(question: _Question, pixels: list[float]) -> tuple[Tensor, Checked]:
-    """A solver's point, or one a few gradient steps away, run through the network again."""
+def _confirmed(question: _Question, point: Tensor) -> tuple[Tensor, Checked]:
+    """A point (1, *shape), or one a few gradient steps away, run through the network again."""
     region = question.region
-    point = torch.tensor(pixels, dtype=torch.float64).reshape(region.low.shape)
     near = region._replace(start=point, reach=region.reach / 10)
     moved = descend(_Layers(question.network), near, question.case.unsafe, _POLISH_STEPS)
     both = [_rounded(question, one[0]) for one in (point, moved.adversarials)]

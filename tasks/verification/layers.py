@@ -1,6 +1,6 @@
 """The layers that can be verified, and the linear maps behind them. Everything is in float64."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -40,7 +40,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Relu:
-    lean: float = 1.0  # CROWN's line below rises where lean * upper exceeds -lower
+    pass
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,17 @@ def evaluate(network: Network, x: Tensor) -> list[Tensor]:
     for layer, read in zip(network.layers, network.inputs, strict=True):
         values.append(apply(layer, *(values[v] for v in read)))
     return values
+
+
+def in_float32(network: Network) -> Network:
+    """The same network, rounded: for searching, not for proving."""
+    layers = (
+        replace(one, weight=one.weight.float(), bias=one.bias.float())
+        if isinstance(one, Affine)
+        else one
+        for one in network.layers
+    )
+    return network._replace(layers=tuple(layers))
 
 
 def is_exact(network: Network) -> bool:

@@ -33,7 +33,7 @@ def untargeted(labels: Tensor, classes: int, least: float = 0.0) -> Property:
     """
     eye = torch.eye(classes, dtype=torch.float64, device=labels.device)
     own = eye[labels]
-    bias = torch.where(own.bool(), torch.inf, -least)
+    bias = torch.full_like(own, -least).masked_fill(own.bool(), torch.inf)
     return Property((own[:, None] - eye)[:, :, None], bias[:, :, None])
 
 
@@ -41,7 +41,8 @@ def targeted(targets: list[int], classes: int, device: torch.device | None = Non
     """One of the target classes is predicted, or ties with what is: a region for one sample."""
     eye = torch.eye(classes, dtype=torch.float64, device=device)
     weight = eye[None, :] - eye[targets][:, None]
-    bias = torch.where(eye[targets].bool(), -torch.inf, 0.0)  # its own row always holds
+    own = eye[targets].bool()  # whose row always holds
+    bias = torch.zeros_like(eye[targets]).masked_fill(own, -torch.inf)
     return Property(weight[None], bias[None])
 
 

@@ -1,40 +1,31 @@
 """The screen: everything that decides many samples cheaply, before any solver runs."""
 
+import math
 import time
 from typing import NamedTuple
 
 from torch import Tensor
 
-from tasks.attacks.ball import box
+from tasks.catalogue import STAGES
 from tasks.groups import groups, seed_everything
 from tasks.job import Inputs, Job, Output
 from tasks.load import device_of, labelled_data_for, model_of
-from tasks.models.logits import raw_logits
 from tasks.models.weights import to_bytes
-from tasks.verification.bounds import (
-    best_margins,
-    crown,
-    last_affine,
-    margins,
-    unstable_relus,
-)
-from tasks.verification.counterexamples import (
-    Subject,
-    around,
-    at_boundary,
-    checked,
-    search,
-    subject_of,
-)
-from tasks.verification.intervals import Bounds, interval
-from tasks.verification.layers import Network
-from tasks.verification.properties import Property, margin, untargeted
-from tasks.verification.verdicts import BOUNDARY, Row, as_table, eps_of
+from tasks.verification.alpha import Relaxed, optimised_margins
+from tasks.verification.bounds import by_crown, by_intervals, unstable_relus
+from tasks.verification.cascade import ASCENT
+from tasks.verification.counterexamples import Subject, search, subject_of
+from tasks.verification.question import Posed, Robustness, by_the_image, robustness_of
+from tasks.verification.verdicts import BOUNDARY, Row, as_table
 
 
 class Attack(NamedTuple):
-    steps: int
-    restarts: int
+    """How the margin is searched: at first, and once more for what the bounds leave."""
+
+    steps: int = 20
+    restarts: int = 2
+    again_steps: int = 50
+    again_restarts: int = 10
 
 
 class Screened(NamedTuple):
@@ -45,13 +36,20 @@ class Screened(NamedTuple):
 def screen(job: Job, inputs: Inputs) -> Output:
     """One `verification` row per sample: decided by attack or bounds, or left `unknown`.
 
-    Params: verifier, property, norm, eps, group_size, seed, parameters (attack_steps,
-    attack_restarts).
+    Params: verifier, property, norm, eps, group_size, seed, parameters (stages, attack_steps,
+    attack_restarts, again_steps, again_restarts); and margin, targets, radius, box where they are
+    not the default.
     """
     m = job.measurement
-    eps, size = eps_of(m.params), m.params["group_size"]
+    asked, size = robustness_of(m, job.setting), m.params["group_size"]
     given = m.params["parameters"]
-    attack = Attack(given["attack_steps"], given["attack_restarts"])
+    attack = Attack(
+        given["attack_steps"],
+        given["attack_restarts"],
+        given["again_steps"],
+        given["again_restarts"],
+    )
+    stages = frozenset(given["stages"])
     loaded, device = model_of(job, inputs), device_of(job.setting)
     data = labelled_data_for(m.model, m.dataset, m.split, job.setting)
     subject = subject_of(loaded.model, m.model.shape)
@@ -60,7 +58,8 @@ def screen(job: Job, inputs: Inputs) -> Output:
     for group in groups(job.start, job.stop, size, len(data.labels)):
         seed_everything(m.params["seed"], m.kind, group.start // size)
         images, labels = (part[group.start : group.stop].to(device) for part in data)
-        found = screen_group(subject, images, labels, eps, attack)
+        here = asked.part(group.start, group.stop)
+        found = screen_group(subject, images, labels, here, attack, stages)
         rows += found.rows
         counterexamples |= {str(group.start + i): x for i, x in found.counterexamples.items()}
     name = f"counterexamples/{m.measurement_id}-{job.start}-{job.stop}.safetensors"
@@ -69,78 +68,103 @@ def screen(job: Job, inputs: Inputs) -> Output:
 
 
 def screen_group(
-    subject: Subject, images: Tensor, labels: Tensor, eps: float, attack: Attack
+    subject: Subject,
+    images: Tensor,
+    labels: Tensor,
+    asked: Robustness,
+    attack: Attack,
+    stages: frozenset[str] = frozenset(STAGES),
 ) -> Screened:
-    """Clean prediction, then attack, then intervals, then CROWN, each on what is left.
+    """Clean prediction, then attack, intervals, CROWN, alpha-CROWN, and a longer attack.
+
+    Each stage is for those samples that the stages before it leave.
 
     Args:
         images: Float32 (N, ...) in [0, 1].
         labels: Int64 (N,); a tie with the label counts as misclassified.
     """
     started = time.perf_counter()
-    rows: dict[int, Row] = {}
-    counterexamples: dict[int, Tensor] = {}
-    unsafe = untargeted(labels, subject.network.shapes[-1][0])
-    clean = margin(unsafe, raw_logits(subject.exact, images.double()))
-    deployed = margin(unsafe, raw_logits(subject.model, images))
-    wrong = (clean <= 0) | (deployed <= 0)
-    for i in wrong.nonzero()[:, 0].tolist():
-        near = at_boundary(clean[i].item(), deployed[i].item())
-        rows[i] = Row("misclassified", "clean", upper_bound=clean[i].item(), boundary=near)
-    left = (~wrong).nonzero()[:, 0]
-
-    found = search(subject.model, around(images[left], eps), unsafe.rows(left), *attack)
-    results = checked(subject, images[left], found.adversarials, unsafe.rows(left), eps)
-    attacked: dict[int, Row] = {}
-    for i, adversarial, result in zip(left.tolist(), found.adversarials, results, strict=True):
-        upper = min(clean[i].item(), result.margin)
-        row = Row("unknown", upper_bound=upper, boundary=result.boundary)
-        if result.check == "ok":
-            rows[i] = row._replace(
-                verdict="falsified", decided_by="attack", counterexample_check="ok"
-            )
-            counterexamples[i] = adversarial
-        else:
-            # so near 0, the two precisions may disagree: neither proof nor counterexample
-            attacked[i] = row._replace(counterexample_check=result.check if row.boundary else None)
-
-    for name, stage in (("interval", _interval), ("crown", _crown)):
-        undecided = [i for i in range(len(labels)) if i not in rows]
-        if not undecided:
-            break
-        ball = Bounds(*box(images[undecided], eps))
-        bounded = stage(subject.network, ball, unsafe.rows(undecided))
-        for i, lower, count in zip(undecided, *bounded, strict=True):
-            row = attacked[i]._replace(lower_bound=lower, unstable_relus=count)
-            if lower > BOUNDARY and not row.boundary:
-                rows[i] = row._replace(verdict="verified", decided_by=name)
-            elif name == "crown":
-                rows[i] = row._replace(expected_seconds=expected_seconds(count, max(0, -lower)))
+    network = subject.network
+    posed = asked.of(images, labels, network.shapes[-1][0])
+    group = _Group(subject, posed)
+    if "attack" in stages:
+        group.attack(posed.region.start, attack.steps, attack.restarts)
+    corners, bounded = posed.region.start.clone(), None
+    for name, stage in (("interval", by_intervals), ("crown", by_crown)):
+        if name in stages and (left := group.left()):
+            here = posed.rows(left)
+            bounded = stage(network, here.box, here.unsafe)
+            group.bounded(name, left, bounded.margins, unstable_relus(network, bounded.bounds))
+            bounded = bounded.rows([k for k, i in enumerate(left) if i in group.left()])
+    if "alpha" in stages and bounded is not None and (left := group.left()):
+        relaxed = Relaxed.of(network, bounded.bounds)
+        found = optimised_margins(relaxed, posed.unsafe.rows(left), bounded.margins, ASCENT)
+        corners[left] = found.corners.float()
+        group.bounded("alpha", left, found.lower, unstable_relus(network, bounded.bounds))
+        for i, count in zip(left, found.asked.tolist(), strict=True):
+            group.rows[i] = group.rows[i]._replace(alpha_bounds=count)
+    if "attack" in stages:
+        group.attack(corners, attack.again_steps, attack.again_restarts)
+    for i in group.left():
+        guess = expected_seconds(group.rows[i])
+        group.rows[i] = group.rows[i]._replace(expected_seconds=guess)
     share = (time.perf_counter() - started) / len(labels)
-    return Screened([rows[i]._replace(seconds=share) for i in range(len(labels))], counterexamples)
+    return Screened([row._replace(seconds=share) for row in group.rows], group.counterexamples)
 
 
-class _Bounded(NamedTuple):
-    lower: list[float]  # on each sample's smallest margin
-    unstable_relus: list[int]
+class _Group:
+    """Samples that are screened together, and what is known of each."""
+
+    def __init__(self, subject: Subject, posed: Posed) -> None:
+        self.subject, self.posed = subject, posed
+        clean = by_the_image(subject, posed)
+        self.counterexamples = clean.counterexamples
+        self.rows = [
+            clean.rows.get(i, Row("unknown", upper_bound=upper))
+            for i, upper in enumerate(clean.margins)
+        ]
+
+    def left(self) -> list[int]:
+        return [i for i, row in enumerate(self.rows) if row.verdict == "unknown"]
+
+    def attack(self, starts: Tensor, steps: int, restarts: int) -> None:
+        """Searches for counterexamples, at first from the given starts (N, ...) of all samples."""
+        left = self.left()
+        if not left:
+            return
+        here = self.posed.rows(left)
+        found = search(self.subject.model, here.region, here.unsafe, starts[left], steps, restarts)
+        results = here.checked(self.subject, found.adversarials)
+        for k, (i, result) in enumerate(zip(left, results, strict=True)):
+            row = self.rows[i]
+            row = row._replace(
+                upper_bound=min(result.margin, math.inf if (u := row.upper_bound) is None else u),
+                attack_steps=(row.attack_steps or 0) + found.steps[k],
+            )
+            if result.check == "ok":
+                self.counterexamples[i] = found.adversarials[k]
+                row = row._replace(
+                    verdict="falsified",
+                    decided_by="attack",
+                    boundary=result.boundary,
+                    counterexample_check="ok",
+                )
+            elif result.boundary:
+                # so near 0, the two precisions may disagree: neither proof nor counterexample
+                row = row._replace(boundary=True, counterexample_check=result.check)
+            self.rows[i] = row
+
+    def bounded(self, name: str, which: list[int], margins: Tensor, unstable: Tensor) -> None:
+        """Notes lower bounds (N, D) on the margins of some samples, and what they decide."""
+        lowest = margins.amin(1).tolist()
+        for i, lower, count in zip(which, lowest, unstable.tolist(), strict=True):
+            row = self.rows[i]._replace(lower_bound=lower, unstable_relus=count)
+            if lower > BOUNDARY and not row.boundary:
+                row = row._replace(verdict="verified", decided_by=name)
+            self.rows[i] = row
 
 
-def _interval(network: Network, ball: Bounds, unsafe: Property) -> _Bounded:
-    bounds = interval(network, ball)
-    least = margins(network, bounds, unsafe, back_to=last_affine(network))
-    return _Bounded(least.amin(1).tolist(), unstable_relus(network, bounds).tolist())
-
-
-def _crown(network: Network, ball: Bounds, unsafe: Property) -> _Bounded:
-    bounds = crown(network, ball)
-    least = best_margins(network, bounds, unsafe)
-    return _Bounded(least.amin(1).tolist(), unstable_relus(network, bounds).tolist())
-
-
-def expected_seconds(unstable: int, gap: float) -> float:
-    """A rough guess at a solve's time, for the order of solves: it grows with both arguments.
-
-    Args:
-        gap: How far the lower bound on the margin is below 0.
-    """
-    return 1 + unstable * (1 + gap) / 100
+def expected_seconds(row: Row) -> float:
+    """A rough guess at the time of a sample's solve, for the order of solves."""
+    gap = 0.0 if row.lower_bound is None else max(0.0, -row.lower_bound)
+    return 1 + (row.unstable_relus or 0) * (1 + gap) / 100

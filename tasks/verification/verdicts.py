@@ -1,11 +1,10 @@
 """Rows of the verification table, one sample each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
-from tasks.errors import InputError
 from tasks.job import Job
 from tasks.rows import table
 
@@ -30,21 +29,10 @@ class Row(NamedTuple):
     seconds: float | None = None
     solver: str | None = None
     solver_status: str | None = None
-    nodes: int | None = None
-
-
-def eps_of(params: Mapping[str, Any]) -> float:
-    """The radius of the property to verify.
-
-    Raises:
-        InputError: A property or norm that these functions do not verify.
-    """
-    if params["property"] != "untargeted" or params["norm"] != "linf":
-        raise InputError(
-            f"verifier {params['verifier']!r} verifies property 'untargeted' in norm 'linf', "
-            f"not {params['property']!r} in {params['norm']!r}"
-        )
-    return float(params["eps"])
+    nodes: int | None = None  # of the solver's own search
+    attack_steps: int | None = None  # gradient steps, all restarts together
+    alpha_bounds: int | None = None  # bounds whose slopes were optimised
+    branches: int | None = None  # subproblems of branch and bound
 
 
 def as_table(job: Job, weights_sha256: str, rows: Sequence[Row]) -> pa.Table:
@@ -56,7 +44,7 @@ def as_table(job: Job, weights_sha256: str, rows: Sequence[Row]) -> pa.Table:
     columns |= {
         "property": params["property"],
         "norm": params["norm"],
-        "eps": float(params["eps"]),
+        "eps": params["eps"],  # null for a box
         "time_limit_seconds": job.setting.time_limit_seconds,
     }
     samples = range(job.start, job.stop)

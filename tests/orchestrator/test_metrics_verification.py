@@ -15,6 +15,7 @@ SCHEMA = {
     "eps": pl.Float64,
     "verdict": pl.String,
     "decided_by": pl.String,
+    "lower_bound": pl.Float64,
     "distance_upper": pl.Float64,
 }
 BROKEN = {
@@ -30,7 +31,7 @@ BROKEN = {
 
 def frame(*rows):
     """Rows are (sample, eps, verdict)."""
-    full = [("m", "d", "test", "untargeted", "linf", s, e, v, "it", None) for s, e, v in rows]
+    full = [("m", "d", "test", "untargeted", "linf", s, e, v, "it", None, None) for s, e, v in rows]
     return pl.DataFrame(full, schema=SCHEMA, orient="row")
 
 
@@ -85,3 +86,48 @@ def test_bracket_counts_only_samples_with_both_sides():
 def test_contradictions(rows, attacked, alarm):
     found = contradictions(frame(*rows), broken(*attacked))
     assert found["sample"].to_list() == ([0] if alarm else [])
+
+
+def about(property_, *rows):
+    """As `frame`, about another property; a box has no eps."""
+    return frame(*rows).with_columns(property=pl.lit(property_))
+
+
+@pytest.mark.parametrize(
+    ("property_", "rows", "attacked", "alarm"),
+    [
+        ("untargeted box=1a2b3c4d", [(0, None, "verified"), (0, None, "falsified")], [], True),
+        ("untargeted box=1a2b3c4d", [(0, None, "verified"), (1, None, "falsified")], [], False),
+        ("untargeted box=1a2b3c4d", [(0, None, "verified")], [(0, 0.01, "linf")], False),
+        ("untargeted radius=1a2b3c4d", [(0, 0.2, "verified"), (0, 0.1, "falsified")], [], True),
+        ("untargeted radius=1a2b3c4d", [(0, 0.2, "verified")], [(0, 0.1, "linf")], False),
+        ("targeted 3", [(0, 0.2, "verified"), (0, 0.2, "falsified")], [], True),
+        ("targeted 3", [(0, 0.2, "verified")], [(0, 0.1, "linf")], False),
+        ("untargeted margin=0.1", [(0, 0.2, "verified")], [(0, 0.1, "linf")], True),
+        ("untargeted margin=0.1 box=1a2b3c4d", [(0, None, "verified")], [(0, 0, "linf")], False),
+    ],
+)
+def test_contradictions_of_other_properties(property_, rows, attacked, alarm):
+    found = contradictions(about(property_, *rows), broken(*attacked))
+    assert found["sample"].to_list() == ([0] if alarm else [])
+    assert set(found["property"]) <= {property_}
+
+
+def test_other_properties_contradict_only_themselves():
+    rows = pl.concat(
+        [
+            frame((0, 0.1, "verified")),
+            about("untargeted margin=0.5", (0, 0.1, "falsified")),
+            about("targeted 3", (0, 0.2, "verified")),
+            about("untargeted box=1a2b3c4d", (0, None, "falsified")),
+        ]
+    )
+    assert contradictions(rows, broken()).is_empty()
+    assert final_verdicts(rows)["verdict"].len() == 4
+
+
+def test_of_two_that_are_open_the_tighter_bound_counts():
+    rows = frame((0, 0.1, "timeout"), (0, 0.1, "timeout"), (0, 0.1, "timeout"))
+    rows = rows.with_columns(lower_bound=pl.Series([-2.0, -1.0, None]))
+    for order in itertools.permutations(range(3)):
+        assert final_verdicts(rows[list(order)])["lower_bound"].to_list() == [-1.0]

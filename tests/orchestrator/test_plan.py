@@ -34,8 +34,8 @@ PINNED = {
     "calibrate": "calibrate-00dfb475c48d41a1",
     "predict": "predict-85f60c020ed311d5",
     "score": "score-6fc44ac221236f23",
-    "screen": "screen-b0a1543b7a9c71d1",
-    "solve": "solve-d6966eb188ff6bfe",
+    "screen": "screen-ea88c57f2a52927e",
+    "solve": "solve-69f2b128642dcb54",
     "train": "train-e546bee13197facf",
 }
 
@@ -59,6 +59,7 @@ def test_ids_look_like_kind_and_hash():
         ("  pgd:", "  another:"),
         ("seeds:", "resources: {attack: {num_cpus: 2, threads: 2, samples_per_job: 500}}\nseeds:"),
         ("steps: 2", "steps: 2, keep_adversarials: false"),
+        ("eps: 0.02,", "eps: 0.02, property: untargeted, margin: 0, rerun: always,"),
     ],
 )
 def test_what_is_not_in_the_id(old, new):
@@ -75,6 +76,8 @@ def test_what_is_not_in_the_id(old, new):
         ("eps: [0.05, 0.1]", "eps: [0.05]", {"attack"}),
         ("eps: 0.02,", "eps: 0.03,", {"screen", "solve"}),
         ("sets: [photo_patches]", "sets: [photo_patches], temperature: 2", {"score"}),
+        ("eps: 0.02,", "eps: 0.02, margin: 0.1,", {"screen", "solve"}),
+        ("eps: 0.02,", "eps: 0.02, property: targeted, targets: 3,", {"screen", "solve"}),
         ("eps: 0.02,", "eps: 0.02, solver: highs,", {"solve"}),
         ("eps: 0.02,", "eps: 0.02, tightening: lp,", {"solve"}),
         (

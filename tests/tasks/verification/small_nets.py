@@ -8,7 +8,10 @@ from scipy.optimize import linprog
 from torch import Tensor, nn
 
 from tasks.attacks.ball import box
+from tasks.verification.cascade import Method
 from tasks.verification.intervals import Bounds
+
+MILP = Method(frozenset({"crown", "milp"}))  # no other stage takes the solver's work away
 
 
 def dense(seed: int, *widths: int) -> nn.Sequential:

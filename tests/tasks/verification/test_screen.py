@@ -4,13 +4,16 @@ from safetensors.torch import load
 from torch import nn
 
 from tasks.attacks.ball import inside
+from tasks.catalogue import STAGES
 from tasks.data.load import load as load_data
 from tasks.errors import InputError
 from tasks.job import Inputs
 from tasks.models.load import load as load_model
-from tasks.verification.counterexamples import around, checked, search, subject_of
+from tasks.verification.counterexamples import around, search, subject_of
 from tasks.verification.properties import untargeted
+from tasks.verification.question import Robustness
 from tasks.verification.screen import Attack, expected_seconds, screen, screen_group
+from tasks.verification.verdicts import Row
 from tests.tasks.digit_jobs import job_of
 from tests.tasks.verification.small_nets import dense, smallest_margin
 
@@ -19,7 +22,13 @@ PARAMS = {
     "property": "untargeted",
     "norm": "linf",
     "eps": 0.05,
-    "parameters": {"attack_steps": 10, "attack_restarts": 2},
+    "parameters": {
+        "stages": STAGES,
+        "attack_steps": 10,
+        "attack_restarts": 2,
+        "again_steps": 20,
+        "again_restarts": 2,
+    },
 }
 
 
@@ -31,7 +40,7 @@ def test_rows_agree_with_brute_force() -> None:
     subject = subject_of(net, (2,))
     decided = set()
     for eps in (0.02, 0.2, 0.5):
-        rows = screen_group(subject, x, labels, eps, Attack(10, 2)).rows
+        rows = screen_group(subject, x, labels, Robustness(eps), Attack(10, 2)).rows
         assert rows[0].verdict == "misclassified"
         assert rows[0].decided_by == "clean"
         for i, row in enumerate(rows[1:], start=1):
@@ -49,7 +58,8 @@ def test_a_tie_counts_as_misclassified() -> None:
     net = nn.Linear(2, 2, bias=False).requires_grad_(False)
     net.weight[:] = torch.eye(2)
     x = torch.tensor([[0.5, 0.5], [0.6, 0.5]])
-    rows = screen_group(subject_of(net, (2,)), x, torch.tensor([0, 0]), 0.01, Attack(2, 1)).rows
+    subject = subject_of(net, (2,))
+    rows = screen_group(subject, x, torch.tensor([0, 0]), Robustness(0.01), Attack(2, 1)).rows
     assert [row.verdict for row in rows] == ["misclassified", "verified"]
     assert rows[0].upper_bound == 0
     assert rows[1].lower_bound == pytest.approx(0.08, abs=1e-7)
@@ -61,11 +71,10 @@ def test_margins_near_zero_are_neither_verified_nor_falsified() -> None:
     net.bias[:] = torch.tensor([0.0, 0.25])
     x = torch.tensor([[0.5]])
     unsafe = untargeted(torch.tensor([0]), 2)
-    box_end = search(net, around(x, 0.25 - 1e-8), unsafe, 5, 1)
+    box_end = search(net, around(x, 0.25 - 1e-8), unsafe, x, 5, 1)
     assert 0 <= box_end.margins.item() < 1e-6
-    row = screen_group(subject_of(net, (1,)), x, torch.tensor([0]), 0.25 - 1e-8, Attack(5, 1)).rows[
-        0
-    ]
+    asked = Robustness(0.25 - 1e-8)
+    (row,) = screen_group(subject_of(net, (1,)), x, torch.tensor([0]), asked, Attack(5, 1)).rows
     assert row.boundary
     assert row.verdict == "unknown"
 
@@ -74,8 +83,8 @@ def test_the_check_names_what_failed() -> None:
     net = nn.Linear(1, 2).requires_grad_(False)
     net.weight[:] = torch.tensor([[1.0], [0.0]])
     net.bias[:] = torch.tensor([0.0, 0.25])
-    x, unsafe = torch.tensor([[0.5]] * 3), untargeted(torch.tensor([0, 0, 0]), 2)
-    results = checked(subject_of(net, (1,)), x, torch.tensor([[0.1], [0.45], [0.2]]), unsafe, 0.3)
+    posed = Robustness(0.3).of(torch.tensor([[0.5]] * 3), torch.tensor([0, 0, 0]), 2)
+    results = posed.checked(subject_of(net, (1,)), torch.tensor([[0.1], [0.45], [0.2]]))
     assert [r.check for r in results] == ["outside the ball", "float64 margin > 0", "ok"]
     assert [r.boundary for r in results] == [False, False, False]
 
@@ -114,5 +123,10 @@ def test_other_norms_are_wrong_input(weights: Inputs) -> None:
         screen(job_of("screen", PARAMS | {"norm": "l2"}, 0, 50), weights)
 
 
-def test_expected_seconds_grow_with_both_arguments() -> None:
-    assert expected_seconds(10, 0.1) < expected_seconds(20, 0.1) < expected_seconds(20, 0.2)
+def test_expected_seconds_grow_with_the_work_that_is_left() -> None:
+    rows = [
+        Row("unknown", lower_bound=-gap, unstable_relus=count)
+        for count, gap in ((10, 0.1), (20, 0.1), (20, 0.2))
+    ]
+    assert sorted(rows, key=expected_seconds) == rows
+    assert expected_seconds(rows[0]) < expected_seconds(rows[2])

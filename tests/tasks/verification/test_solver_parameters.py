@@ -5,7 +5,7 @@ from tasks.errors import InputError
 from tasks.verification.solve import solve_one
 from tasks.verification.solver import checked_parameters, solver_named
 from tasks.verification.tightening import Effort
-from tests.tasks.verification.small_nets import dense
+from tests.tasks.verification.small_nets import MILP, dense
 from tests.tasks.verification.test_tightening import _question
 
 pytest.importorskip("ortools")
@@ -60,7 +60,9 @@ def test_limits_that_would_harm_are_refused(parameter: str) -> None:
 def _hard(parameters: dict[str, object]) -> tuple[str, str]:
     net = dense(2, 2, 5, 4, 3)
     effort = Effort("none", tuple(parameters.items()))  # type: ignore[arg-type]
-    row, _ = solve_one(_question(net, torch.rand(1, 2), 0.3), "gscip", 60.0, effort)
+    row, _ = solve_one(
+        _question(net, torch.rand(1, 2), 0.3), MILP._replace(tightening=effort), 60.0
+    )
     assert row.decided_by in (None, "milp")
     return row.verdict, str(row.solver_status)
 

@@ -16,10 +16,12 @@ from tasks.verification.intervals import Bounds
 from tasks.verification.layers import Network, evaluate
 from tasks.verification.milp import encode
 from tasks.verification.network import read
+from tasks.verification.question import Robustness
 from tasks.verification.solve import Question, solve_one
 from tasks.verification.solver import Deadline
 from tasks.verification.tightening import Effort, effort_of, tightened
 from tests.tasks.verification.small_nets import (
+    MILP,
     ball,
     convolutional,
     dense,
@@ -125,7 +127,7 @@ def test_curves_are_left_alone() -> None:
 
 
 def _question(net: nn.Module, x: Tensor, eps: float) -> Question:
-    return Question(subject_of(net, tuple(x.shape[1:])), x, net(x).argmax(1), eps)
+    return Question(subject_of(net, tuple(x.shape[1:])), x, net(x).argmax(1), Robustness(eps))
 
 
 @pytest.mark.parametrize("method", ["lp", "mip"])
@@ -135,7 +137,7 @@ def test_verdict_is_that_of_brute_force(seed: int, method: str) -> None:
     x, eps = torch.rand(1, 2), 0.02 + 0.1 * (seed % 3)
     question = _question(net, x, eps)
     exact = smallest_margin(net, x[0], int(question.label), eps)
-    row, _ = solve_one(question, "gscip", 60.0, Effort(method))
+    row, _ = solve_one(question, MILP._replace(tightening=Effort(method)), 60.0)
     assert row.verdict == ("verified" if exact > 0 else "falsified")
     assert row.lower_bound is not None
     assert row.lower_bound <= exact + 1e-9
@@ -180,7 +182,7 @@ def test_a_child_that_fails_leaves_the_verdict_to_the_milp(
     question = _question(net, x, eps)
     exact = smallest_margin(net, x[0], int(question.label), eps)
     monkeypatch.setattr(tightening, "LP_COMMAND", ("-c", program))
-    row, _ = solve_one(question, "gscip", 6.0, Effort("lp"))
+    row, _ = solve_one(question, MILP._replace(tightening=Effort("lp")), 6.0)
     assert row.decided_by == "milp"
     assert row.verdict == ("verified" if exact > 0 else "falsified")
 

@@ -8,7 +8,9 @@ import torch
 from tasks.data.load import Labelled, load
 from tasks.job import ModelRef
 from tasks.models.load import load as load_model
+from tasks.verification.cascade import Method
 from tasks.verification.counterexamples import Subject, subject_of
+from tasks.verification.question import Robustness
 from tasks.verification.screen import Attack, screen_group
 from tasks.verification.solve import Question, solve_one
 
@@ -32,14 +34,16 @@ def subject(nets_dir: Path) -> Subject:
 
 def _verdict(subject: Subject, data: Labelled, sample: int, eps: float) -> str:
     one = slice(sample, sample + 1)
-    return solve_one(Question(subject, data.images[one], data.labels[one], eps), "gscip", 60.0)[
-        0
-    ].verdict
+    return solve_one(
+        Question(subject, data.images[one], data.labels[one], Robustness(eps)), Method(), 60.0
+    )[0].verdict
 
 
 def test_the_first_thirty_at_a_tenth(subject: Subject, images: Labelled) -> None:
     torch.manual_seed(0)
-    found = screen_group(subject, images.images[:30], images.labels[:30], 0.1, Attack(20, 2))
+    found = screen_group(
+        subject, images.images[:30], images.labels[:30], Robustness(0.1), Attack(20, 2)
+    )
     verdicts = [row.verdict for row in found.rows]
     left = [i for i, verdict in enumerate(verdicts) if verdict == "unknown"]
     assert len(left) <= 2

@@ -1,0 +1,188 @@
+"""Complete verification of one sample: bounds, branching, then a MILP for each disjunct left."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tasks.catalogue import STAGES
+from tasks.verification.alpha import Ascent, Relaxed, optimised_margins
+from tasks.verification.bounds import best_margins, by_crown, by_intervals, unstable_relus
+from tasks.verification.branching import Limit, branch
+from tasks.verification.counterexamples import Checked
+from tasks.verification.intervals import Bounds
+from tasks.verification.layers import Network, is_exact
+from tasks.verification.milp import encode
+from tasks.verification.properties import Property
+from tasks.verification.race import raced
+from tasks.verification.solver import Deadline, Race
+from tasks.verification.tightening import PLAIN, Effort, tightened
+from tasks.verification.verdicts import BOUNDARY, Row
+
+ASCENT = Ascent(20, 0.3)
+_TIGHTENING = 0.5  # of the time that is left then
+_BRANCHING = 0.8  # likewise, if a MILP can follow
+_BRANCHES = 20_000  # likewise, without a time limit
+
+
+class Problem(NamedTuple):
+    """Whether a sample's unsafe region is reached from its box."""
+
+    network: Network
+    box: Bounds  # (1, *shape)
+    unsafe: Property
+
+
+class Method(NamedTuple):
+    """How it is to be found out."""
+
+    stages: frozenset[str] = frozenset(STAGES)
+    solver: str = "gscip"  # MathOpt's name
+    tightening: Effort = PLAIN
+
+
+# Takes a point (1, *shape) and looks near it, in the box, for a counterexample: the best (*shape).
+Confirm = Callable[[Tensor], tuple[Tensor, Checked]]
+
+
+class Cascade:
+    """The stages in their order; what each finds out is there for the next."""
+
+    def __init__(
+        self, problem: Problem, method: Method, deadline: Deadline, confirm: Confirm
+    ) -> None:
+        self.problem, self.method = problem, method
+        self.deadline, self.confirm = deadline, confirm
+        self.row = Row("unknown")
+        self.found: Tensor | None = None  # the counterexample, (*shape)
+        self.bounds: list[Bounds] = []
+        self.least: list[float] = []  # lower bounds on the margin of each disjunct
+        self.relaxed: Relaxed | None = None
+
+    def run(self) -> tuple[Row, Tensor | None]:
+        """The row, and the counterexample of a falsified sample."""
+        self.bound()
+        self.complete()
+        return self.row, self.found
+
+    def bound(self) -> None:
+        """Intervals, CROWN and alpha-CROWN."""
+        name = "crown" if "crown" in self.method.stages else "interval"
+        bounded = (by_crown if name == "crown" else by_intervals)(*self.problem)
+        self.bounds, self.least = bounded.bounds, bounded.margins[0].tolist()
+        self._noted(name)
+        if self._goes_on("alpha"):
+            self._alpha()
+            self._noted("alpha")
+
+    def complete(self) -> None:
+        """What may take the rest of the time."""
+        if self._goes_on("branching"):
+            self._branching()
+            self._noted("branching")
+        if not self._goes_on("milp"):
+            return
+        if not is_exact(self.problem.network):
+            self.row = self.row._replace(decided_by="bounds", solver_status="bounds only")
+            return
+        if self.method.tightening.tightening != "none":
+            self._tightening()
+            self._noted(self.method.tightening.tightening)
+        if self._goes_on("milp"):
+            self._milp()
+
+    def _goes_on(self, stage: str) -> bool:
+        """Whether the sample is still open, there is time, and the stage is wanted."""
+        if self.row.verdict == "unknown" and stage in self.method.stages and self.deadline.passed():
+            self.row = self.row._replace(verdict="timeout")
+        return self.row.verdict == "unknown" and stage in self.method.stages
+
+    def _noted(self, stage: str) -> None:
+        """Puts the bounds into the row, and the verdict if they decide."""
+        unstable = int(unstable_relus(self.problem.network, self.bounds))
+        self.row = self.row._replace(lower_bound=min(self.least), unstable_relus=unstable)
+        if self.row.verdict == "unknown" and min(self.least) > BOUNDARY:
+            self.row = self.row._replace(verdict="verified", decided_by=stage)
+
+    def _left(self) -> list[int]:
+        """The disjuncts that may be reached, the likeliest first."""
+        some = (d for d, low in enumerate(self.least) if low <= BOUNDARY)
+        return sorted(some, key=self.least.__getitem__)
+
+    def _judged(self, stage: str, point: Tensor) -> bool:
+        """Whether there is a counterexample near a point."""
+        adversarial, checked = self.confirm(point)
+        if checked.check != "ok":
+            return False
+        self.found = adversarial
+        self.row = self.row._replace(
+            verdict="falsified",
+            decided_by=stage,
+            upper_bound=checked.margin,
+            counterexample_check="ok",
+            boundary=checked.boundary,
+        )
+        return True
+
+    def _alpha(self) -> None:
+        self.relaxed = Relaxed.of(self.problem.network, self.bounds)
+        known = torch.tensor([self.least], dtype=torch.float64, device=self.bounds[0].lower.device)
+        margins = optimised_margins(self.relaxed, self.problem.unsafe, known, ASCENT)
+        self.least = margins.lower[0].tolist()
+        self.row = self.row._replace(alpha_bounds=int(margins.asked))
+        if min(self.least) <= BOUNDARY:
+            self._judged("alpha", margins.corners)
+
+    def _branching(self) -> None:
+        last = "milp" not in self.method.stages or not is_exact(self.problem.network)
+        until = self.deadline.at() if last else self.deadline.share(_BRANCHING).at()
+        limit = Limit(until, math.inf if last or until < math.inf else _BRANCHES)
+        relaxed = self.relaxed or Relaxed.of(self.problem.network, self.bounds)
+        known = {d: self.least[d] for d in self._left()}
+        end = branch(
+            relaxed,
+            self.problem.unsafe,
+            known,
+            limit,
+            lambda point: self._judged("branching", point),
+        )
+        for d, lower in end.lower.items():
+            self.least[d] = lower
+        self.row = self.row._replace(branches=end.branches)
+
+    def _tightening(self) -> None:
+        network, unsafe = self.problem.network, self.problem.unsafe
+        effort, deadline = self.method.tightening, self.deadline.share(_TIGHTENING)
+        self.bounds = tightened(network, self.bounds, self.method.solver, effort, deadline)
+        margins = best_margins(network, self.bounds, unsafe)[0].tolist()
+        self.least = list(map(max, self.least, margins))
+
+    def _milp(self) -> None:
+        method, unsafe = self.method, self.problem.unsafe
+        left = tuple(self._left())
+        race = Race(method.solver, unsafe, left, self.deadline, method.tightening.parameters)
+        shape = self.problem.box.lower.shape
+
+        def confirm(pixels: list[float]) -> tuple[Tensor, Checked]:
+            return self.confirm(torch.tensor(pixels, dtype=torch.float64).reshape(shape))
+
+        end = raced(encode(self.problem.network, self.bounds), race, confirm)
+        for disjunct in end.proved:
+            self.least[disjunct] = BOUNDARY
+        self.row = self.row._replace(
+            verdict=end.verdict,
+            decided_by="milp" if end.verdict in ("verified", "falsified") else None,
+            lower_bound=min(self.least),
+            solver=method.solver,
+            solver_status=end.status,
+            nodes=end.nodes,
+        )
+        if end.checked is not None:
+            self.row = self.row._replace(
+                upper_bound=end.checked.margin,
+                counterexample_check=end.checked.check,
+                boundary=end.checked.boundary,
+            )
+        self.found = end.adversarial if end.verdict == "falsified" else None
