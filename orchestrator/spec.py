@@ -73,7 +73,7 @@ def _ball_eps(value: Any) -> float | None:
         return None
     eps = _eps(value)
     if eps > 1:
-        raise ValueError(f"pixels lie in [0, 1], so eps is at most 1, got {value!r}: say 8/255")
+        raise ValueError(f"eps {eps:g} in norm linf: pixels are 0 to 1, write e.g. 8/255")
     return eps
 
 

@@ -81,7 +81,7 @@ def test_a_list_of_lists_of_targets_and_lists_of_margins_are_axes():
 
 
 MISTAKES = {
-    "eps above the range": ("eps: 8, ", "eps is at most 1, got 8: say 8/255"),
+    "eps above the range": ("eps: 8, ", "eps 8 in norm linf: pixels are 0 to 1"),
     "negative margin": (EPS + "margin: -0.1, ", "0 or more, got -0.1"),
     "margin that is none": (EPS + "margin: .nan, ", "finite"),
     "no such property": (EPS + "property: smooth, ", "'untargeted' or 'targeted', got 'smooth'"),
