@@ -1,7 +1,7 @@
 """Bounds linear forms over a linear program, in a process of its own: GLOP, certified by duals.
 
 `python -m tasks.verification.lp_process` reads a problem as `solver_process` does and writes one
-line for each form: [lower, upper]. Each starts from the basis of the one before.
+line for each form: [lower, upper]. The program is built once; only its cost changes.
 """
 
 import json

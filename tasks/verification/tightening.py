@@ -63,7 +63,8 @@ def tightened(
     """One sample's bounds on all values, or tighter ones.
 
     Undecided inputs of each layer are bounded over the layers before it; the later layers' bounds
-    are derived again from what that gives. Ends early at the deadline or when a solver fails.
+    are derived again from what that gives. Ends at the deadline; where a solver fails, what it had
+    found until then counts.
 
     Args:
         bounds: On each value, each (1, *shape).
