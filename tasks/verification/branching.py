@@ -26,7 +26,7 @@ from tasks.verification.properties import Property
 from tasks.verification.verdicts import BOUNDARY
 
 _ASCENT = Ascent(5, 0.1)
-_AT_ONCE = {"cpu": 64, "cuda": 4096}  # subproblems in one batch
+_AT_ONCE = {"cpu": 128, "cuda": 4096}  # subproblems in one batch
 _ROOM = 2**26  # numbers in the open subproblems, before the search goes deeper first
 
 
