@@ -142,6 +142,7 @@ MODELS: dict[str, Entry] = {
         "LeCun-style net of the PyTorch MNIST example; 21,840 parameters on 28x28",
     ),
     "wk17a": Entry("tasks.models.imported:wk17a", {}, "Wong & Kolter 2018, MNIST, Linf 0.1"),
+    "rsl18a": Entry("tasks.models.imported:rsl18a", {}, "Raghunathan et al. 2018, MNIST, Linf 0.1"),
 }
 
 _FIT: Parameters = {
