@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from orchestrator.yaml_file import Document, Key, did_you_mean
-from tasks.catalogue import RANGES
+from tasks.catalogue import CHOICES, RANGES
 
 _FRACTION = re.compile(r"\s*([0-9.eE+-]+)\s*/\s*([0-9.eE+-]+)\s*")
 
@@ -104,6 +104,8 @@ def resolve(
 
 
 def _check_range(name: str, value: Any) -> None:
+    if name in CHOICES and value not in CHOICES[name]:
+        raise ValueError(f"unknown {name} {value!r}{did_you_mean(value, CHOICES[name])}")
     if name not in RANGES:
         return
     low, high = RANGES[name]

@@ -66,7 +66,8 @@ class Planner:
     def preflights(self) -> Iterator[Planned]:
         """One per architecture or file of imported weights, and one per further data set.
 
-        The first also checks that a user's own functions are there and take their parameters.
+        The first also checks that a user's own functions are there and take their parameters. A
+        model that is to be verified is read as a network.
         """
         functions = [
             [kind.family, entry.name, entry.parameters]
@@ -79,18 +80,29 @@ class Planner:
         for model in self.models:
             if (name := model.name if model.needs else model.identity) not in seen:
                 seen.add(name)
-                yield self._preflight(model, self.spec.dataset, "test", functions)
+                params = {"functions": functions, "solvers": self._solvers(model.name)}
+                yield self._preflight(model, self.spec.dataset, "test", params)
                 functions = []
         if any(model.needs for model in self.models):
-            yield self._preflight(self.models[0], self.spec.dataset, "train", [])
+            yield self._preflight(self.models[0], self.spec.dataset, "train", {})
         for dataset in self.spec.ood_sets.values():
-            yield self._preflight(self.models[0], dataset, "test", [])
+            yield self._preflight(self.models[0], dataset, "test", {})
+
+    def _solvers(self, name: str) -> list[str]:
+        """Those of the verification entries that apply to a model, in whatever training."""
+        trainings = [model.training for model in self.models if model.name == name]
+        return sorted(
+            {
+                str(entry.parameters["solver"])
+                for entry in self.spec.verification.values()
+                if any(selected(entry, name, training) for training in trainings)
+            }
+        )
 
     def _preflight(
-        self, model: _Model, dataset: DatasetSpec, split: str, functions: list[Any]
+        self, model: _Model, dataset: DatasetSpec, split: str, params: Mapping[str, Any]
     ) -> Planned:
         """Checks a model on a split; a model still to be trained is checked with fresh weights."""
-        params = {"functions": functions}
         return self._planned(
             "preflight",
             model,

@@ -82,6 +82,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "attack_steps": (0, _INF), "attack_restarts": (0, _INF),
 }
 
+CHOICES: dict[str, tuple[str, ...]] = {"solver": ("scip", "highs")}
+
 KINDS: dict[str, Kind] = {
     "preflight": Kind("jobs"),
     "train": Kind("models"),

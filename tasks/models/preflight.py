@@ -2,12 +2,14 @@
 
 import inspect
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from tasks.errors import InputError
-from tasks.job import Inputs, Job, Output
+from tasks.job import Inputs, Job, ModelRef, Output
 from tasks.load import data_for, device_of, model_of
 from tasks.models.load import add_import_paths
 from tasks.resolve import resolve
@@ -17,10 +19,12 @@ from tasks.rows import table
 def preflight(job: Job, inputs: Inputs) -> Output:
     """Calls the model on two samples of its data set; an imported one gets its `models` row.
 
-    Params: functions, a list of (family, "package.module:function", parameters): a user's own.
+    Params: functions, a list of (family, "package.module:function", parameters): a user's own;
+    solvers, those that are to verify the model: none, and it is not read as a network.
 
     Raises:
-        InputError: The model cannot be loaded or called, or gives no finite logits (2, classes).
+        InputError: The model cannot be loaded or called, gives no finite logits (2, classes), or
+            is to be verified and cannot be.
     """
     m = job.measurement
     add_import_paths(job.setting.import_paths)
@@ -43,6 +47,8 @@ def preflight(job: Job, inputs: Inputs) -> Output:
         raise InputError(f"{called}, gave {logits.dtype}, not torch.float32")
     if not torch.isfinite(logits).all():
         raise InputError(f"{called}, gave logits that are not finite")
+    if solvers := m.params.get("solvers"):
+        _check_verifiable(loaded.model, m.model, solvers)
     if not m.model.model_id.startswith("import-"):
         return Output({})
     described = {
@@ -54,6 +60,22 @@ def preflight(job: Job, inputs: Inputs) -> Output:
     }
     keys = job.keys(loaded.weights_sha256)
     return Output({"models": table("models", keys, None, described, n=1)})
+
+
+def _check_verifiable(model: nn.Module, ref: ModelRef, solvers: Sequence[str]) -> None:
+    """Whether the solvers are there, and the model is made of what they can verify."""
+    from tasks.verification.network import read
+    from tasks.verification.solver import solver_named
+
+    for solver in solvers:
+        solver_named(solver)
+    try:
+        read(model, ref.shape)
+    except InputError as error:
+        raise InputError(
+            f"model {ref.name or ref.arch!r} is to be verified and cannot be: {error}; leave it "
+            "out of `verification:` with `exclude:`"
+        ) from error
 
 
 _POSITIONAL = {"training": 3, "attack": 3, "scorer": 2, "corruption": 2, "method": 2}

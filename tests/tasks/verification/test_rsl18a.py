@@ -17,7 +17,7 @@ pytestmark = pytest.mark.data
 SHAPE = (1, 28, 28)
 
 
-def test_the_screen_stays_within_what_is_published(data_dir: Path, nets_dir: Path) -> None:
+def test_the_screen_of_the_first_500_at_a_tenth(data_dir: Path, nets_dir: Path) -> None:
     file = nets_dir / "rsl18a_linf0.1.safetensors"
     ref = ModelRef("rsl18a", "rsl18a", {}, SHAPE, 10, weights=str(file))
     subject = subject_of(load_model(ref, None, torch.device("cpu")).model, SHAPE)
@@ -26,6 +26,5 @@ def test_the_screen_stays_within_what_is_published(data_dir: Path, nets_dir: Pat
     rows = screen_group(subject, data.images[:500], data.labels[:500], 0.1, Attack(20, 2)).rows
     verdicts = Counter(row.verdict for row in rows)
     assert verdicts["misclassified"] == 20
-    assert verdicts["falsified"] >= 65  # 14.36 % are known to be adversarial or misclassified
+    assert verdicts["falsified"] >= 70
     assert verdicts["verified"] >= 152  # by plain CROWN
-    assert verdicts["verified"] <= 500 * (1 - 0.1436)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tasks.catalogue import CHOICES
 from tasks.errors import InputError
 from tasks.job import Inputs
 from tasks.verification import solver
@@ -179,6 +180,10 @@ def test_only_infeasible_is_a_proof(
     status: str, limit: str, pixels: list[float] | None, expected: str
 ) -> None:
     assert solver.meaning(solver.Answer(0, status, limit, 0, 0.0, pixels)) == expected
+
+
+def test_the_catalogue_knows_the_solvers() -> None:
+    assert CHOICES["solver"] == tuple(solver.SOLVERS)
 
 
 def test_solvers_that_are_unknown_or_missing_are_wrong_input(
