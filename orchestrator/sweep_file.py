@@ -9,7 +9,15 @@ from pydantic import BaseModel, ValidationError
 from orchestrator import yaml_file
 from orchestrator.errors import InputError
 from orchestrator.parameters import expand, of_user, resolve, unknown_name
-from orchestrator.spec import SECTIONS, AttackSpec, DatasetSpec, EntrySpec, ResourceSpec, SweepSpec
+from orchestrator.spec import (
+    SECTIONS,
+    AttackSpec,
+    DatasetSpec,
+    EntrySpec,
+    ModelSpec,
+    ResourceSpec,
+    SweepSpec,
+)
 from orchestrator.yaml_file import Document, Key, did_you_mean
 from tasks.catalogue import DATASETS, KINDS, Verifier
 
@@ -95,6 +103,8 @@ def _list_parameters(kind: type[EntrySpec], called: Any) -> set[str]:
 
 
 def _entry(document: Document, key: Key, kind: type[EntrySpec], body: dict[str, Any]) -> EntrySpec:
+    if kind is ModelSpec and str(body.get("weights", "")).endswith(".onnx"):
+        body.setdefault("arch", "onnx")
     called = body.pop(kind.family, key[-1])
     own = isinstance(called, str) and ":" in called and kind.family != "verifier"
     if not isinstance(called, str) or not (called in kind.catalogue or own):

@@ -154,6 +154,8 @@ def _made(step: Step, shapes: list[Shape]) -> _Made:
             return _Made(Relu(), shape)
         case nn.Flatten() if does.start_dim == 1 and does.end_dim in (-1, len(shape)):
             return _Made(None, (size,))
+        case nn.Unflatten() if does.dim == 1 and len(shape) == 1:
+            return _Made(None, tuple(does.unflattened_size))
         case nn.Linear() if len(shape) == 1:
             weight = _array(does.weight)
             bias = np.zeros(len(weight)) if does.bias is None else _array(does.bias)

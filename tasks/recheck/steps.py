@@ -11,7 +11,7 @@ from tasks.errors import InputError
 
 SUPPORTED = (
     "Sequential, Linear, Conv2d, BatchNorm1d, BatchNorm2d, ReLU, MaxPool2d, AvgPool2d, Flatten, "
-    "Dropout, Identity, sums, arithmetic with constants"
+    "Unflatten, Dropout, Identity, sums, arithmetic with constants"
 )
 _NOTHING = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, nn.Identity)
 _LAYERS = (
@@ -23,6 +23,7 @@ _LAYERS = (
     nn.MaxPool2d,
     nn.AvgPool2d,
     nn.Flatten,
+    nn.Unflatten,
 )
 
 
