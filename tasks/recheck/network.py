@@ -44,7 +44,15 @@ def read(module: nn.Module, shape: Shape) -> list[Layer]:
     last = {0: 0} | {v: k for k, step in enumerate(steps, start=1) for v in step.reads}
     last[output] = len(steps) + 1
     chain = _Chain(tuple(shape))
+    memory = {0: 0}  # what a value lies in: reshaping makes none
     for k, step in enumerate(steps, start=1):
+        memory[k] = k
+        if isinstance(step.does, nn.Flatten | nn.Unflatten):
+            memory[k] = memory[step.reads[0]]
+        if isinstance(step.does, nn.ReLU) and step.does.inplace:
+            memory[k] = memory[step.reads[0]]
+            if any(memory[v] == memory[k] and last.get(v, 0) > k for v in range(k)):
+                raise unknown(step.where, "ReLU in place on what is used again")
         chain.append(k, step, keep={v for v in chain.places if last.get(v, 0) > k})
     end = chain.only(output)
     if len(end.shape) != 1:

@@ -189,3 +189,29 @@ def test_a_hook_that_changes_a_layer_is_noticed() -> None:
     net[0].register_forward_hook(lambda _, __, out: out + 1)
     with pytest.raises(InputError, match="do not compute"):
         read(net, (3,))
+
+
+@pytest.mark.parametrize("view", [True, False])
+def test_overwriting_what_is_read_again_is_refused(view: bool) -> None:
+    relu = nn.ReLU(inplace=True)
+
+    def twice(net, x):
+        x = net.fc(x)
+        return x + relu_of(net, net.flat(x) if view else x)
+
+    def once(net, x):
+        return x + relu_of(net, net.flat(net.fc(x)))
+
+    def relu_of(net, x):
+        return net.pool(x)
+
+    for does, refused in ((twice, True), (once, False)):
+        net = _Own(does).eval().requires_grad_(False)
+        net.pool = relu
+        with torch.no_grad():  # above 0 where a reading is tried
+            net.fc.bias += 10
+        if refused:
+            with pytest.raises(InputError, match="in place on what is used again"):
+                read(net, (3,))
+        else:
+            read(net, (3,))
