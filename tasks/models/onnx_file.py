@@ -4,7 +4,7 @@ import operator
 from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
-from torch import Size, fx, nn
+from torch import Size, Tensor, fx, nn
 
 from tasks.errors import InputError
 
@@ -60,6 +60,10 @@ class _Building:
         self.root, self.graph = nn.Module(), fx.Graph()
         self.count = 0
 
+    def held(self, name: str, constant: Tensor) -> fx.Node:
+        self.root.register_buffer(name, constant)
+        return self.graph.get_attr(name)
+
     def called(self, module: nn.Module, value: fx.Node) -> fx.Node:
         self.count += 1
         name = f"{type(module).__name__.lower()}{self.count}"
@@ -100,11 +104,11 @@ class _Building:
                 window = (layer.stride, layer.padding, layer.dilation, layer.groups)
                 return self._weighted(nn.Conv2d(inputs, outputs, kernel, *window), layer, x)
             case Scale():
-                for sign, constant in ((operator.mul, layer.weight), (operator.add, layer.bias)):
-                    self.root.register_buffer(f"{name}_{sign.__name__}", constant)
-                    held = self.graph.get_attr(f"{name}_{sign.__name__}")
-                    x = self.graph.call_function(sign, (x, held))
-                return x
+                scaled = self.graph.call_function(
+                    operator.mul, (x, self.held(f"{name}_weight", layer.weight))
+                )
+                bias = self.held(f"{name}_bias", layer.bias)
+                return self.graph.call_function(operator.add, (scaled, bias))
             case Relu():
                 return self.called(nn.ReLU(), x)
             case Smooth():
@@ -115,12 +119,15 @@ class _Building:
             case Reshape():
                 return self.reshaped(x, shape, layer.shape)
             case Gather():
-                self.root.register_buffer(f"{name}_index", layer.index)
-                index = self.graph.get_attr(f"{name}_index")
-                flat = self.called(nn.Flatten(), x)
-                if (layer.index < 0).any():  # index -1 is the last one
-                    flat = self.graph.call_function(F.pad, (flat, (0, 1)), {"value": layer.fill})
-                return self.graph.call_function(operator.getitem, (flat, (slice(None), index)))
+                index, flat = self.held(f"{name}_index", layer.index), self.called(nn.Flatten(), x)
+                padded = layer.index < 0
+                if padded.any():  # index -1 is the last one
+                    flat = self.graph.call_function(F.pad, (flat, (0, 1)))
+                taken = self.graph.call_function(operator.getitem, (flat, (slice(None), index)))
+                if not (padded.any() and layer.fill):
+                    return taken
+                fill = self.held(f"{name}_fill", layer.fill * padded.double())
+                return self.graph.call_function(operator.add, (taken, fill))
             case Sum():
                 sign = operator.add if layer.factors[1] > 0 else operator.sub
                 return self.graph.call_function(sign, tuple(values))

@@ -89,7 +89,7 @@ def test_verifier_and_recheck_read_it(tmp_path: Path) -> None:
 
 def test_what_only_moves_values_can_be_verified_too(tmp_path: Path) -> None:
     nodes = [
-        helper.make_node("Pad", ["x", "sides"], ["padded"]),
+        helper.make_node("Pad", ["x", "sides", "filled"], ["padded"]),
         helper.make_node("Transpose", ["padded"], ["turned"], perm=[0, 3, 1, 2]),
         helper.make_node("Slice", ["turned", "start", "stop"], ["cut"]),
         helper.make_node("Mul", ["cut", "factor"], ["more"]),
@@ -100,6 +100,7 @@ def test_what_only_moves_values_can_be_verified_too(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     constants = {
         "sides": np.array([0, 0, 1, 0, 0, 0, 0, 1]),
+        "filled": np.float32(3.0),
         "start": np.array([0, 0, 0, 0]),
         "stop": np.array([1, 5, 1, 2]),
         "factor": random.normal(size=(5, 1, 2)),
