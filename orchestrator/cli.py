@@ -82,7 +82,9 @@ def run(
 
 @app.command("eval")
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Catalogue name or package.module:function.")],
+    model: Annotated[
+        str, typer.Argument(help="Catalogue name, package.module:function or FILE.onnx.")
+    ],
     dataset: Annotated[str, typer.Option(help="Data set, or npz:FILE.")],
     weights: Annotated[str | None, typer.Option(help="FILE.safetensors or FILE.pt.")] = None,
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
@@ -105,7 +107,7 @@ def evaluate(
     """
     from orchestrator.one_model import spec_for
 
-    if weights is None:
+    if weights is None and not model.endswith(".onnx"):
         print("no --weights: the model is measured as its function returns it", file=sys.stderr)
     spec = spec_for(model, dataset, weights, norm, eps or ["0.1"], samples, verify, time_limit)
     print(f"sweep {spec.name}: robsweep show {spec.name} --table attacks", file=sys.stderr)

@@ -151,7 +151,10 @@ def compact(
 def recheck(
     name: Annotated[str, typer.Argument(help="Sweep.")],
     sample: Annotated[
-        int, typer.Option(min=0, help="So many proofs, drawn at random, are derived again.")
+        int,
+        typer.Option(
+            min=0, help="So many proofs, drawn at random, MILPs' first, are derived again."
+        ),
     ] = 20,
     seed: Annotated[int, typer.Option(help="Of that draw.")] = 0,
     time_limit: Annotated[float, typer.Option(help="Solver seconds per proof.")] = 60.0,

@@ -43,10 +43,9 @@ def spec_for(
     if verify and norm != "linf":
         raise InputError(f"--verify needs --norm linf, got {norm}")
     if model.endswith(".onnx"):
-        raise InputError(
-            f"{model}: ONNX files cannot be read yet; name a function that builds the model, "
-            "package.module:function, and give its --weights"
-        )
+        if weights is not None:
+            raise InputError(f"{model} has its weights in it: leave --weights out")
+        model, weights = "onnx", model
     if model in MODELS and weights is None:
         raise InputError(f"{model} needs --weights FILE: it is an architecture without weights")
     stem = re.sub(r"[^A-Za-z0-9_]+", "-", Path(weights).stem if weights else model).strip("-")

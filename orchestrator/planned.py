@@ -6,7 +6,19 @@ from pathlib import Path
 
 from orchestrator.ranges import Ranges
 from orchestrator.spec import Rerun, ResourceSpec
-from tasks.job import Measurement, Setting
+from tasks.job import Measurement, ModelRef, Setting
+
+
+@dataclass(frozen=True)
+class PlannedModel:
+    """A trained or imported model of the sweep."""
+
+    ref: ModelRef
+    identity: str
+    name: str
+    training: str | None
+    seed: int | None
+    needs: tuple[str, ...]
 
 
 @dataclass(frozen=True)

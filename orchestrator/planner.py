@@ -2,17 +2,17 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import InputError
 from orchestrator.identity import import_identity, measurement_id, source_sha256
-from orchestrator.planned import Places, Planned
+from orchestrator.planned import Places, Planned, PlannedModel
+from orchestrator.preflights import preflight_checks
 from orchestrator.questions import question_params
 from orchestrator.ranges import union
 from orchestrator.spec import (
-    SECTIONS,
     DatasetSpec,
     EntrySpec,
     ModelSpec,
@@ -22,18 +22,6 @@ from orchestrator.spec import (
 from orchestrator.sweep_file import selected
 from tasks.catalogue import KINDS, VERIFIERS
 from tasks.job import Measurement, ModelRef, Setting
-
-
-@dataclass(frozen=True)
-class _Model:
-    """A trained or imported model of the sweep."""
-
-    ref: ModelRef
-    identity: str
-    name: str
-    training: str | None
-    seed: int | None
-    needs: tuple[str, ...]
 
 
 class Planner:
@@ -50,7 +38,7 @@ class Planner:
             import_paths=self.paths,
         )
         self._code: dict[str, str] = {}
-        self.models: list[_Model] = []
+        self.models: list[PlannedModel] = []
 
     def measurements(self) -> Iterator[Planned]:
         for name, model in self.spec.models.items():
@@ -65,51 +53,19 @@ class Planner:
             yield from self._evaluations(trained)
 
     def preflights(self) -> Iterator[Planned]:
-        """One per architecture or file of imported weights, and one per further data set.
-
-        The first also checks that a user's own functions are there and take their parameters, and
-        that solvers other than the default one are there and take theirs.
-        """
-        functions = [
-            [kind.family, entry.name, entry.parameters]
-            for section, kind in SECTIONS.items()
-            if section != "models"
-            for entry in getattr(self.spec, section).values()
-            if ":" in entry.name
-        ]
-        none: dict[str, Any] = {"functions": []}
-        extras: dict[str, Any] = {"functions": functions}
-        for entry in self.spec.verification.values():
-            defaults = {**VERIFIERS[entry.name].solve_parameters}
-            defaults.pop("stages", None)
-            engine = {name: entry.parameters[name] for name in defaults}
-            if engine != defaults:
-                extras.setdefault("engines", []).append(engine)
-        seen = set()
-        for model in self.models:
-            if (name := model.name if model.needs else model.identity) not in seen:
-                seen.add(name)
-                yield self._preflight(model, self.spec.dataset, "test", extras)
-                extras = none
-        if any(model.needs for model in self.models):
-            yield self._preflight(self.models[0], self.spec.dataset, "train", none)
-        for dataset in self.spec.ood_sets.values():
-            yield self._preflight(self.models[0], dataset, "test", none)
-
-    def _preflight(
-        self, model: _Model, dataset: DatasetSpec, split: str, params: Mapping[str, Any]
-    ) -> Planned:
-        """Checks a model on a split; a model still to be trained is checked with fresh weights."""
-        return self._planned(
-            "preflight",
-            model,
-            "models",
-            model.name,
-            model.name,
-            params,
-            dataset=dataset,
-            split=split,
-        )
+        """One per architecture or file of imported weights, and one per further data set."""
+        for check in preflight_checks(self.spec, self.models):
+            name = check.model.name
+            yield self._planned(
+                "preflight",
+                check.model,
+                "models",
+                name,
+                name,
+                check.params,
+                dataset=check.dataset,
+                split=check.split,
+            )
 
     def _train(
         self, name: str, model: ModelSpec, training_name: str, training: EntrySpec, seed: int
@@ -133,13 +89,13 @@ class Planner:
             self._sources(model.name, training.name),
         )
         ref = ModelRef(key, model.name, model.parameters, dataset.shape, dataset.classes, name=name)
-        trained = _Model(ref, key, name, training_name, seed, (key,))
+        trained = PlannedModel(ref, key, name, training_name, seed, (key,))
         self.models.append(trained)
         return self._planned(
             "train", trained, "models", name, training.name, params, split="train", key=key
         )
 
-    def _imported(self, name: str, model: ModelSpec) -> _Model:
+    def _imported(self, name: str, model: ModelSpec) -> PlannedModel:
         file, digest = None, None
         if model.weights is not None:
             file = self._weights(name, model.weights)
@@ -159,7 +115,7 @@ class Planner:
             digest,
             name,
         )
-        return _Model(ref, identity, name, None, None, ())
+        return PlannedModel(ref, identity, name, None, None, ())
 
     def _weights(self, name: str, weights: str) -> Path:
         folders = [self.spec.folder, *([self.places.nets_dir] if self.places.nets_dir else [])]
@@ -172,7 +128,7 @@ class Planner:
             "set ROBSWEEP_NETS_DIR or --nets-dir to the folder that holds them"
         )
 
-    def _evaluations(self, model: _Model) -> Iterator[Planned]:
+    def _evaluations(self, model: PlannedModel) -> Iterator[Planned]:
         spec = self.spec
         clean: dict[str, Any] = {
             "source": "clean",
@@ -262,7 +218,7 @@ class Planner:
         yield from self._calibrations(model, clean)
         yield from self._verifications(model)
 
-    def _calibrations(self, model: _Model, clean: Mapping[str, Any]) -> Iterator[Planned]:
+    def _calibrations(self, model: PlannedModel, clean: Mapping[str, Any]) -> Iterator[Planned]:
         chosen = {
             name: entry
             for name, entry in self.spec.calibration.items()
@@ -296,7 +252,7 @@ class Planner:
                 needs=(*model.needs, fitted_on.measurement.measurement_id),
             )
 
-    def _verifications(self, model: _Model) -> Iterator[Planned]:
+    def _verifications(self, model: PlannedModel) -> Iterator[Planned]:
         for name, entry in self.spec.verification.items():
             if not selected(entry, model.name, model.training):
                 continue
@@ -338,7 +294,7 @@ class Planner:
     def _planned(
         self,
         kind: str,
-        model: _Model,
+        model: PlannedModel,
         section: str,
         entry: str,
         name: str,

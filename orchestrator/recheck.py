@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import polars as pl
 
@@ -27,6 +28,7 @@ _PLURALS = {
     "proof": "proofs",
 }
 _SAID = {"ok": "ok", "wrong": "wrong", "open": "not rechecked"}
+_CHEAP = ("interval", "crown")  # stages of closed formulas, without a search
 _ALWAYS = ("falsified", "misclassified")
 
 
@@ -45,18 +47,23 @@ def prepare(results: Results, sweep: str, budget: Budget) -> Recheck:
     Raises:
         InputError: The sweep is not there, or has no verdicts.
     """
-    rows = results.verdicts(sweep).select(_CLAIM).unique().sort(_CLAIM)
+    rows = results.verdicts(sweep).select(*_CLAIM, "decided_by").unique()
+    rows = rows.sort(*_CLAIM, "decided_by")
     if rows.is_empty():
         raise InputError(f"sweep {sweep!r} has no verdicts yet: there is nothing to recheck")
     verified = pl.col("verdict") == "verified"
-    proofs = rows.filter(verified).unique(_PLACE, keep="first", maintain_order=True)
-    count = min(budget.proofs, len(proofs))
-    chosen = set(random.Random(budget.seed).sample(range(len(proofs)), count))
+    hard = ~pl.col("decided_by").is_in(_CHEAP)  # a stage without a name counts as hard
+    proofs = rows.filter(verified).sort(
+        hard.fill_null(value=True), descending=True, maintain_order=True
+    )
+    proofs = proofs.unique(_PLACE, keep="first", maintain_order=True)
+    chosen = _drawn(proofs["decided_by"].to_list(), budget)
     kept = Kept(results.store, results.rows("verification"))
-    questions = [kept.question(Claim(**row)) for row in rows.filter(~verified).to_dicts()]
+    others = rows.filter(~verified).select(_CLAIM).unique(maintain_order=True)
+    questions = [kept.question(Claim(**row)) for row in others.to_dicts()]
     questions += [
         replace(kept.question(Claim(**row)), derive=i in chosen)
-        for i, row in enumerate(proofs.to_dicts())
+        for i, row in enumerate(proofs.select(_CLAIM).to_dicts())
     ]
     names = results.plan(sweep).select("model_id", "model", "training", "seed").unique()
     return Recheck(
@@ -64,6 +71,23 @@ def prepare(results: Results, sweep: str, budget: Budget) -> Recheck:
         len(proofs),
         {row["model_id"]: _name(row) for row in names.to_dicts()},
     )
+
+
+def _drawn(stages: Sequence[str | None], budget: Budget) -> set[int]:
+    """Which proofs are derived again: those of the later stages first, as more can go wrong there.
+
+    Each of the later stages gives in turn, as long as it has any; the cheap ones fill up.
+    """
+    generator = random.Random(budget.seed)
+    strata: dict[str, list[int]] = {}
+    for i, stage in enumerate(stages):
+        strata.setdefault("" if stage in _CHEAP else str(stage), []).append(i)
+    for members in strata.values():
+        generator.shuffle(members)
+    cheap = strata.pop("", [])
+    rounds = zip_longest(*(strata[stage] for stage in sorted(strata)))
+    order = [i for turn in rounds for i in turn if i is not None]
+    return set([*order, *cheap][: budget.proofs])
 
 
 def findings(

@@ -34,6 +34,11 @@ def _eps_list(value: Any) -> Any:
     return tuple(sorted({_eps(item) for item in values}))
 
 
+def _check_pixels(norm: str, eps: float) -> None:
+    if norm == "linf" and eps > 1:
+        raise ValueError(f"eps {eps:g} in norm linf: pixels are 0 to 1, write e.g. 8/255")
+
+
 def _range(value: Any) -> Any:
     if value is None:
         return None
@@ -152,6 +157,8 @@ class AttackSpec(_Evaluation):
 
     @model_validator(mode="after")
     def _eps_fits(self) -> Self:
+        for eps in self.eps or ():
+            _check_pixels(self.norm, eps)
         if self.gives == "fixed_eps" and self.eps is None:
             raise ValueError(f"{self.name} needs eps, e.g. eps: [0.1, 8/255]")
         if self.gives == "min_norm" and self.eps is not None:

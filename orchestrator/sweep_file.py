@@ -14,6 +14,7 @@ from orchestrator.spec import (
     AttackSpec,
     DatasetSpec,
     EntrySpec,
+    ModelSpec,
     RegionFile,
     ResourceSpec,
     SweepSpec,
@@ -105,6 +106,8 @@ def _list_parameters(kind: type[EntrySpec], called: Any) -> set[str]:
 
 
 def _entry(document: Document, key: Key, kind: type[EntrySpec], body: dict[str, Any]) -> EntrySpec:
+    if kind is ModelSpec and str(body.get("weights", "")).endswith(".onnx"):
+        body.setdefault("arch", "onnx")
     called = body.pop(kind.family, key[-1])
     own = isinstance(called, str) and ":" in called and kind.family != "verifier"
     if not isinstance(called, str) or not (called in kind.catalogue or own):

@@ -102,6 +102,7 @@ REFUSED: dict[str, dict[str, str]] = {
     },
 }
 
+
 KINDS: dict[str, Kind] = {
     "preflight": Kind("jobs"),
     "train": Kind("models"),
@@ -162,6 +163,8 @@ MODELS: dict[str, Entry] = {
         "LeCun-style net of the PyTorch MNIST example; 21,840 parameters on 28x28",
     ),
     "wk17a": Entry("tasks.models.imported:wk17a", {}, "Wong & Kolter 2018, MNIST, Linf 0.1"),
+    "rsl18a": Entry("tasks.models.imported:rsl18a", {}, "Raghunathan et al. 2018, MNIST, Linf 0.1"),
+    "onnx": Entry("tasks.models.onnx_file:onnx", {}, "an ONNX file, given as `weights:`"),
 }
 
 _FIT: Parameters = {

@@ -59,7 +59,7 @@ def load(
     """Builds a model and gives it its weights.
 
     Args:
-        weights: The weights file's bytes (safetensors, or a torch state dict); None: read
+        weights: The weights file's bytes (safetensors, a torch state dict, or ONNX); None: read
             `ref.weights`, or, where there is none either, the model brings its own.
 
     Raises:
@@ -77,9 +77,14 @@ def load(
     if key not in _cache:
         # a model that draws its own weights draws the same ones everywhere
         seed_everything(0, "model", 0)
-        model = build(ref)
-        if weights is not None:
-            weights_of.put(model, weights, where)
+        if ref.arch == "onnx" and weights is not None:
+            from tasks.models.onnx_file import module_of_file
+
+            model = module_of_file(weights, where, tuple(ref.shape))
+        else:
+            model = build(ref)
+            if weights is not None:
+                weights_of.put(model, weights, where)
         if digest is None:
             digest = weights_of.sha256(weights_of.to_bytes(model.state_dict()))
         parameters = sum(parameter.numel() for parameter in model.parameters())

@@ -5,9 +5,10 @@ import json
 from typing import Any
 
 import torch
+from torch import nn
 
 from tasks.errors import InputError
-from tasks.job import Inputs, Job, Output
+from tasks.job import Inputs, Job, ModelRef, Output
 from tasks.load import data_for, device_of, model_of
 from tasks.models.load import add_import_paths
 from tasks.resolve import resolve
@@ -18,17 +19,19 @@ def preflight(job: Job, inputs: Inputs) -> Output:
     """Calls the model on two samples of its data set; an imported one gets its `models` row.
 
     Params: functions, a list of (family, "package.module:function", parameters): a user's own;
-    engines, the parameters of solves.
+    engines, the parameters of those solves that are to verify the model: without any, it is not
+    read as a network.
 
     Raises:
-        InputError: The model cannot be loaded or called, or gives no finite logits (2, classes);
-            a solver is not there or refuses its parameters.
+        InputError: The model cannot be loaded or called, gives no finite logits (2, classes), or
+            is to be verified and cannot be; a solver is not there or refuses its parameters.
     """
     m = job.measurement
     add_import_paths(job.setting.import_paths)
     for family, path, parameters in m.params.get("functions", ()):
         _check_function(family, path, parameters)
-    for engine in m.params.get("engines", ()):
+    engines = m.params.get("engines", ())
+    for engine in engines:
         _check_engine(engine)
     loaded = model_of(job, inputs)
     images = data_for(m.model, m.dataset, m.split, job.setting).images[:2]
@@ -47,6 +50,8 @@ def preflight(job: Job, inputs: Inputs) -> Output:
         raise InputError(f"{called}, gave {logits.dtype}, not torch.float32")
     if not torch.isfinite(logits).all():
         raise InputError(f"{called}, gave logits that are not finite")
+    if engines:
+        _check_verifiable(loaded.model, m.model)
     if not m.model.model_id.startswith("import-"):
         return Output({})
     described = {
@@ -58,6 +63,19 @@ def preflight(job: Job, inputs: Inputs) -> Output:
     }
     keys = job.keys(loaded.weights_sha256)
     return Output({"models": table("models", keys, None, described, n=1)})
+
+
+def _check_verifiable(model: nn.Module, ref: ModelRef) -> None:
+    """Whether a model is made of layers that can be verified."""
+    from tasks.verification.network import read
+
+    try:
+        read(model, ref.shape)
+    except InputError as error:
+        raise InputError(
+            f"model {ref.name or ref.arch!r} is to be verified and cannot be: {error}; leave it "
+            "out of `verification:` with `exclude:`"
+        ) from error
 
 
 _POSITIONAL = {"training": 3, "attack": 3, "scorer": 2, "corruption": 2, "method": 2}

@@ -46,10 +46,12 @@ def relaxed(layers: list[Layer], box: Box) -> list[Box]:
     for k, layer in enumerate(layers):
         here = _step(layer, found)
         if k and isinstance(layer, Affine):
-            if k + 1 < len(layers) and isinstance(layers[k + 1], Relu):
-                units = np.flatnonzero((here.lower < 0) & (here.upper > 0))
-            else:
-                units = np.flatnonzero(here.lower < here.upper)
+            following = layers[k + 1] if k + 1 < len(layers) else None
+            open_ones = here.lower < here.upper
+            if isinstance(following, Relu):
+                bent = following.on(len(open_ones))
+                open_ones &= ~bent | ((here.lower < 0) & (here.upper > 0))
+            units = np.flatnonzero(open_ones)
             here = _tightened(layers[: k + 1], found, here, units)
         found.append(here)
     return found
@@ -90,7 +92,7 @@ def _smallest(
                 constant = constant + rows @ bias
                 rows = rows @ matrix
             case Relu():
-                rows, added = _below_relu(rows, box)
+                rows, added = _below_relu(rows, box, layer.on(len(box.lower)))
                 constant = constant + added
             case Max(windows):
                 rows, added = _below_max(rows, box, windows)
@@ -99,14 +101,14 @@ def _smallest(
     return constant + (rows * corners).sum(axis=1), corners
 
 
-def _below_relu(rows: np.ndarray, box: Box) -> tuple[np.ndarray, np.ndarray]:
+def _below_relu(rows: np.ndarray, box: Box, bent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A positive weight takes 0 or x from below, a negative one the chord from above."""
     lower, upper = box.lower, box.upper
-    unsure = (lower < 0) & (upper > 0)
+    unsure = bent & (lower < 0) & (upper > 0)
     width = np.where(unsure, upper - lower, 1.0)
-    chord = np.where(unsure, upper / width, np.where(upper > 0, 1.0, 0.0))
+    chord = np.where(unsure, upper / width, np.where(~bent | (upper > 0), 1.0, 0.0))
     offset = np.where(unsure, -upper * lower / width, 0.0)
-    floor = np.where(upper > -lower, 1.0, 0.0)
+    floor = np.where(~bent | (upper > -lower), 1.0, 0.0)
     negative = np.minimum(rows, 0.0)
     return np.maximum(rows, 0.0) * floor + negative * chord, negative @ offset
 
@@ -133,7 +135,9 @@ def _step(layer: Layer, found: list[Box]) -> Box:
             slack = _slack([*found, Box(middle - radius, middle + radius)])
             return Box(middle - radius - slack, middle + radius + slack)
         case Relu():
-            return Box(np.maximum(lower, 0.0), np.maximum(upper, 0.0))
+            on = layer.on(len(lower))
+            least, most = np.maximum(lower, 0.0), np.maximum(upper, 0.0)
+            return Box(np.where(on, least, lower), np.where(on, most, upper))
         case Max(windows):
             return Box(lower[windows].max(axis=1), upper[windows].max(axis=1))
 

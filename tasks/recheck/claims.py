@@ -59,6 +59,6 @@ def finding(claim: Claim, outcome: Outcome, detail: str, seconds: float = 0.0) -
 class Budget:
     """How much is rechecked."""
 
-    proofs: int = 20  # drawn at random from all
+    proofs: int = 20  # drawn at random, those of the later stages first
     seed: int = 0
     time_limit_seconds: float = 60.0  # of the solver, per proof

@@ -15,9 +15,18 @@ class Affine:
     bias: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Relu:
-    """`max(x, 0)`."""
+    """`max(x, 0)`, of all values or of some; the others pass as they are."""
+
+    units: np.ndarray | None = None
+
+    def on(self, n: int) -> np.ndarray:
+        """Which of n values it is applied to."""
+        chosen = np.full(n, self.units is None)
+        if self.units is not None:
+            chosen[self.units] = True
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,7 @@ def forward(layers: list[Layer], x: np.ndarray) -> np.ndarray:
             case Affine(matrix, bias):
                 x = (matrix @ x.T).T + bias
             case Relu():
-                x = np.maximum(x, 0.0)
+                x = np.where(layer.on(x.shape[1]), np.maximum(x, 0.0), x)
             case Max(windows):
                 x = x[:, windows].max(axis=2)
     return x

@@ -129,7 +129,7 @@ def encoded(layers: list[Layer], found: list[Box]) -> Program:
             case Affine(matrix, bias):
                 columns = _affine(rows, columns, sparse.coo_array(matrix), bias, after, zero)
             case Relu():
-                columns = _relu(rows, columns, box, zero)
+                columns = _relu(rows, columns, box, layer.on(len(columns)), zero)
             case Max(windows):
                 columns = _max(rows, columns, box, windows)
     block = [np.concatenate(part) for part in zip(*rows.blocks, strict=True)]
@@ -163,9 +163,11 @@ def _affine(
     return z
 
 
-def _relu(rows: _Rows, columns: np.ndarray, box: Box, zero: np.ndarray) -> np.ndarray:
-    result = np.where(box.upper > 0, columns, zero)
-    units = np.flatnonzero((box.lower < 0) & (box.upper > 0))
+def _relu(
+    rows: _Rows, columns: np.ndarray, box: Box, bent: np.ndarray, zero: np.ndarray
+) -> np.ndarray:
+    result = np.where(~bent | (box.upper > 0), columns, zero)
+    units = np.flatnonzero(bent & (box.lower < 0) & (box.upper > 0))
     if not len(units):
         return result
     lower, upper, n = box.lower[units], box.upper[units], len(units)
@@ -181,6 +183,14 @@ def _relu(rows: _Rows, columns: np.ndarray, box: Box, zero: np.ndarray) -> np.nd
 
 
 def _max(rows: _Rows, columns: np.ndarray, box: Box, windows: np.ndarray) -> np.ndarray:
+    single = (windows == windows[:, :1]).all(axis=1)
+    result: np.ndarray = columns[windows[:, 0]]
+    if not single.all():
+        result[~single] = _largest(rows, columns, box, windows[~single])
+    return result
+
+
+def _largest(rows: _Rows, columns: np.ndarray, box: Box, windows: np.ndarray) -> np.ndarray:
     n, taps = windows.shape
     most = box.upper[windows].max(axis=1)
     y = rows.add(box.lower[windows].max(axis=1), most)

@@ -23,9 +23,9 @@ from tasks.verification.alpha import (
 from tasks.verification.intervals import Bounds
 from tasks.verification.layers import evaluate
 from tasks.verification.properties import Property
-from tasks.verification.verdicts import BOUNDARY
+from tasks.verification.verdicts import BOUNDARY, PROVED
 
-_ASCENT = Ascent(5, 0.1)
+_ASCENT = Ascent(5, 0.3)
 _AT_ONCE = {"cpu": 128, "cuda": 4096}  # subproblems in one batch
 _ROOM = 2**26  # numbers in the open subproblems, before the search goes deeper first
 
@@ -33,6 +33,7 @@ _ROOM = 2**26  # numbers in the open subproblems, before the search goes deeper 
 class Limit(NamedTuple):
     until: float  # on the monotonic clock
     branches: float
+    stuck: float  # subproblems without any undecided ReLU that their bounds leave open
 
 
 class Branched(NamedTuple):
@@ -70,6 +71,7 @@ class _Search(NamedTuple):
     units: Mapping[int, Tensor]
     weight: Tensor  # (D, K): of one row of each disjunct
     bias: Tensor  # (D,)
+    scale: Tensor  # (U,): of the multipliers, so that they are of the order of 1
 
     def by_layer(self, part: Tensor) -> dict[int, Tensor]:
         widths = [len(units) for units in self.units.values()]
@@ -90,7 +92,7 @@ def branch(
         known: The disjuncts to prove, with lower bounds on their margins.
         is_counterexample: Judges points (1, *shape) whose margin is <= 0 here.
     """
-    search = _search(relaxed, unsafe)
+    search = _search(relaxed, unsafe, known)
     fresh, count = _roots(search, known), 0
     if not fresh.signs.shape[1]:
         return Branched(dict(known), 0)
@@ -109,24 +111,31 @@ def branch(
                 stuck.append(_Place(lower, count, fresh, i))
             elif lower <= BOUNDARY:
                 heapq.heappush(pool, _Place(lower, count, fresh, i))
-        if not pool or count >= limit.branches or time.monotonic() >= limit.until:
+        late = time.monotonic() >= limit.until
+        if not pool or count >= limit.branches or len(stuck) >= limit.stuck or late:
             break
         # the end of a heap holds high bounds: taking those closes subproblems, which saves room
         take: Callable[[list[_Place]], _Place] = heapq.heappop if len(pool) < room else list.pop
         fresh = _halves([take(pool) for _ in range(min(len(pool), most // 2))])
-    best = dict.fromkeys(known, BOUNDARY + 1e-9)
+    best = dict.fromkeys(known, PROVED)
     for place in (*pool, *stuck):
         disjunct = int(place.batch.disjunct[place.row])
         best[disjunct] = min(best[disjunct], place.lower)
     return Branched({d: max(lower, known[d]) for d, lower in best.items()}, count)
 
 
-def _search(relaxed: Relaxed, unsafe: Property) -> _Search:
+def _search(relaxed: Relaxed, unsafe: Property, known: Mapping[int, float]) -> _Search:
     """With the first row of each disjunct that is not always true."""
     index = unsafe.bias[0].isfinite().double().argmax(1)
     each = torch.arange(len(index), device=index.device)
     units = undecided_units(relaxed.exact, relaxed.bounds)
-    return _Search(relaxed, units, unsafe.weight[0, each, index], unsafe.bias[0, each, index])
+    weight, bias = unsafe.weight[0, each, index], unsafe.bias[0, each, index]
+    rows = weight[list(known)]
+    owner = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
+    forms = ascended(relaxed, rows, owner, {}, Settings({}, {}), {}, Ascent(0, 0.0)).forms
+    parts = [forms[k + 1].flatten(1)[:, some].abs().amax(0) for k, some in units.items()]
+    scale = torch.cat([*parts, bias.new_zeros(0)]).clamp(min=1e-12)
+    return _Search(relaxed, units, weight, bias, scale)
 
 
 def _roots(search: _Search, known: Mapping[int, float]) -> _Batch:
@@ -161,7 +170,8 @@ def _bounded(search: _Search, some: _Batch) -> tuple[_Batch, Tensor, float]:
     owner = torch.arange(len(some.lower), device=some.lower.device)
     relaxed = search.relaxed._replace(bounds=bounds)
     weight, bias = search.weight[some.disjunct], search.bias[some.disjunct]
-    found = ascended(relaxed, weight, owner, search.units, settings, signs, _ASCENT)
+    scaled = search.by_layer(some.signs * search.scale.float())
+    found = ascended(relaxed, weight, owner, search.units, settings, scaled, _ASCENT)
     after = some._replace(
         lower=torch.maximum(some.lower, found.lower + bias),
         slopes=torch.cat([*found.settings.slopes.values()], 1),

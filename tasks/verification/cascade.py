@@ -19,12 +19,16 @@ from tasks.verification.properties import Property
 from tasks.verification.race import raced
 from tasks.verification.solver import Deadline, Race
 from tasks.verification.tightening import PLAIN, Effort, tightened
-from tasks.verification.verdicts import BOUNDARY, Row
+from tasks.verification.verdicts import BOUNDARY, PROVED, Row
 
 ASCENT = Ascent(20, 0.3)
 _TIGHTENING = 0.5  # of the time that is left then
-_BRANCHING = 0.8  # likewise, if a MILP can follow
-_BRANCHES = 20_000  # likewise, without a time limit
+# Of the time that is left then, for branching and for the MILP: what one of them cannot decide at
+# all is often easy for the other.
+_ROUNDS = ((0.1, 0.1), (0.8, 1.0))
+_BRANCHES = 20_000  # if a MILP can follow, and there is no time limit
+_STUCK = 64  # if a MILP can follow: what is left of such a subproblem is a linear program
+_FURTHER = 1e-3  # on the margin's scale
 
 
 class Problem(NamedTuple):
@@ -78,20 +82,20 @@ class Cascade:
             self._noted("alpha")
 
     def complete(self) -> None:
-        """What may take the rest of the time."""
-        if self._goes_on("branching"):
-            self._branching()
-            self._noted("branching")
-        if not self._goes_on("milp"):
-            return
-        if not is_exact(self.problem.network):
-            self.row = self.row._replace(decided_by="bounds", solver_status="bounds only")
-            return
-        if self.method.tightening.tightening != "none":
+        """What may take the rest of the time: a short try of each search, then a long one."""
+        exact = is_exact(self.problem.network)
+        tightening = self.method.tightening.tightening
+        if exact and tightening != "none" and self._goes_on("milp"):
             self._tightening()
-            self._noted(self.method.tightening.tightening)
-        if self._goes_on("milp"):
-            self._milp()
+        both = exact and {"branching", "milp"} <= self.method.stages
+        rounds = _ROUNDS if both and self.deadline.limit is not None else ((1.0, 1.0),)
+        for branching, milp in rounds:
+            if self._goes_on("branching"):
+                self._branching(self.deadline.share(branching), alone=not both)
+            if exact and self._goes_on("milp"):
+                self._milp(self.deadline.share(milp), last=(branching, milp) == rounds[-1])
+        if not exact and self._goes_on("milp"):
+            self.row = self.row._replace(decided_by="bounds", solver_status="bounds only")
 
     def _goes_on(self, stage: str) -> bool:
         """Whether the sample is still open, there is time, and the stage is wanted."""
@@ -135,10 +139,11 @@ class Cascade:
         if min(self.least) <= BOUNDARY:
             self._judged("alpha", margins.corners)
 
-    def _branching(self) -> None:
-        last = "milp" not in self.method.stages or not is_exact(self.problem.network)
-        until = self.deadline.at() if last else self.deadline.share(_BRANCHING).at()
-        limit = Limit(until, math.inf if last or until < math.inf else _BRANCHES)
+    def _branching(self, deadline: Deadline, *, alone: bool) -> None:
+        unlimited = alone or deadline.limit is not None
+        limit = Limit(
+            deadline.at(), math.inf if unlimited else _BRANCHES, math.inf if alone else _STUCK
+        )
         relaxed = self.relaxed or Relaxed.of(self.problem.network, self.bounds)
         known = {d: self.least[d] for d in self._left()}
         end = branch(
@@ -150,7 +155,8 @@ class Cascade:
         )
         for d, lower in end.lower.items():
             self.least[d] = lower
-        self.row = self.row._replace(branches=end.branches)
+        self.row = self.row._replace(branches=(self.row.branches or 0) + end.branches)
+        self._noted("branching")
 
     def _tightening(self) -> None:
         network, unsafe = self.problem.network, self.problem.unsafe
@@ -158,26 +164,37 @@ class Cascade:
         self.bounds = tightened(network, self.bounds, self.method.solver, effort, deadline)
         margins = best_margins(network, self.bounds, unsafe)[0].tolist()
         self.least = list(map(max, self.least, margins))
+        self.relaxed = None
+        self._noted(effort.tightening)
 
-    def _milp(self) -> None:
+    def _milp(self, deadline: Deadline, *, last: bool) -> None:
         method, unsafe = self.method, self.problem.unsafe
         left = tuple(self._left())
-        race = Race(method.solver, unsafe, left, self.deadline, method.tightening.parameters)
+        race = Race(method.solver, unsafe, left, deadline, method.tightening.parameters)
         shape = self.problem.box.lower.shape
 
         def confirm(pixels: list[float]) -> tuple[Tensor, Checked]:
             return self.confirm(torch.tensor(pixels, dtype=torch.float64).reshape(shape))
 
-        end = raced(encode(self.problem.network, self.bounds), race, confirm)
+        milp = encode(self.problem.network, self.bounds)
+        end = raced(milp, race, confirm)
+        if end.verdict == "unknown" and end.checked is not None:
+            # a point on the border of the region, which rounding took out of it: ask further in
+            further = unsafe._replace(bias=unsafe.bias + _FURTHER)
+            open_ones = tuple(d for d in left if d not in end.proved)
+            again = raced(milp, race._replace(unsafe=further, disjuncts=open_ones), confirm)
+            if again.verdict == "falsified":
+                end = again._replace(nodes=end.nodes + again.nodes, proved=end.proved)
         for disjunct in end.proved:
-            self.least[disjunct] = BOUNDARY
+            self.least[disjunct] = PROVED
+        decided = end.verdict in ("verified", "falsified")
         self.row = self.row._replace(
-            verdict=end.verdict,
-            decided_by="milp" if end.verdict in ("verified", "falsified") else None,
+            verdict=end.verdict if decided or last else "unknown",
+            decided_by="milp" if decided else None,
             lower_bound=min(self.least),
             solver=method.solver,
             solver_status=end.status,
-            nodes=end.nodes,
+            nodes=(self.row.nodes or 0) + end.nodes,
         )
         if end.checked is not None:
             self.row = self.row._replace(

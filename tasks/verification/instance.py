@@ -70,7 +70,7 @@ def verify(onnx: str, vnnlib: str, limit: float | None = None, solver: str = "sc
         InputError: Anything wrong with the files or options, before any solve.
     """
     started = time.monotonic()
-    if limit is not None and limit <= 0:
+    if limit is not None and not limit > 0:
         raise InputError(f"time limit {limit}: must be above 0")
     method = Method(solver=solver_named(solver))
     deadline = Deadline(started, limit)
@@ -179,12 +179,14 @@ def _checked(question: _Question, point: Tensor) -> Checked:
 def _confirmed(question: _Question, point: Tensor) -> tuple[Tensor, Checked]:
     """A point (1, *shape), or one a few gradient steps away, run through the network again."""
     region = question.region
-    near = region._replace(start=point, reach=region.reach / 10)
-    moved = descend(_Layers(question.network), near, question.case.unsafe, _POLISH_STEPS)
-    both = [_rounded(question, one[0]) for one in (point, moved.adversarials)]
-    results = [_checked(question, one) for one in both]
-    best = min((0, 1), key=lambda i: (results[i].check != "ok", results[i].margin))
-    return both[best], results[best]
+    points = [_rounded(question, point[0])]
+    for part in (10, 1):
+        near = region._replace(start=point, reach=region.reach / part)
+        moved = descend(_Layers(question.network), near, question.case.unsafe, _POLISH_STEPS)
+        points.append(_rounded(question, moved.adversarials[0]))
+    results = [_checked(question, one) for one in points]
+    best = min(range(3), key=lambda i: (results[i].check != "ok", results[i].margin))
+    return points[best], results[best]
 
 
 def _counterexample(question: _Question, point: Tensor) -> Counterexample:

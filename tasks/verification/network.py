@@ -120,8 +120,12 @@ class _Reader:
                 case "call_module":
                     layer = traced.get_submodule(str(node.target))
                     where = f"model {self.name}: layer {type(layer).__name__} ({node.target})"
+                    if getattr(layer, "inplace", False):
+                        _check_in_place(node, args[0], known, where)
                     known[node] = self._layer(layer, args[0], where)
                 case _:
+                    if kwargs.get("inplace"):
+                        _check_in_place(node, args[0], known, where)
                     known[node] = self._operation(node, args, kwargs, where)
         raise InputError(f"model {self.name}: returns more than logits")
 
@@ -260,6 +264,19 @@ class _Reader:
             value, padding = self.graph.rearranged(value, moved), (0, 0)
         rest = (_pair(layer.stride), _pair(padding), _pair(layer.dilation), layer.groups)
         return self.graph.add(Conv(layer.weight.detach(), _bias(layer), *rest), value)
+
+
+def _check_in_place(node: fx.Node, x: _Traced, known: dict[fx.Node, Any], where: str) -> None:
+    """An operation that overwrites its input must be the last to see that memory.
+
+    Raises:
+        InputError: Something else reads it later, and would see other values than in the graph.
+    """
+    memory = x.probe.untyped_storage().data_ptr()
+    for other, traced in known.items():
+        shared = isinstance(traced, _Traced) and traced.probe.untyped_storage().data_ptr() == memory
+        if shared and any(user not in known and user is not node for user in other.users):
+            raise InputError(f"{where} works in place on what is used again; set inplace=False")
 
 
 def batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, dim: int) -> tuple[Tensor, Tensor]:

@@ -27,16 +27,43 @@ class OnnxModel(NamedTuple):
 
 def load(file: str) -> OnnxModel:
     """Raises: InputError: No ONNX file, several inputs or outputs, or weights not finite."""
-    if importlib.util.find_spec("onnx") is None:
-        raise InputError("onnx is not installed: pip install 'robsweep[verification]'")
-    import onnx
-
+    onnx = _library()
     try:
         model = onnx.load(file)
     except FileNotFoundError:
         raise InputError(f"{file}: no such file") from None
     except Exception as error:  # whatever protobuf says about a file that is none
         raise InputError(f"{file}: not an ONNX file: {error}") from error
+    return _checked(model, file)
+
+
+def parsed(content: bytes, file: str) -> OnnxModel:
+    """As `load`, from the file's bytes; its weights must be inside.
+
+    Args:
+        file: Its name, for messages.
+    """
+    onnx = _library()
+    try:
+        model = onnx.load_model_from_string(content)
+        for one in model.graph.initializer:
+            onnx.numpy_helper.to_array(one)
+    except Exception as error:
+        raise InputError(f"{file}: not an ONNX file with its weights in it: {error}") from error
+    return _checked(model, file)
+
+
+def _library() -> Any:
+    if importlib.util.find_spec("onnx") is None:
+        raise InputError("onnx is not installed: pip install 'robsweep[verification]'")
+    import onnx
+
+    return onnx
+
+
+def _checked(model: Any, file: str) -> OnnxModel:
+    import onnx
+
     single = onnx.ModelProto()
     single.CopyFrom(model)
     _to_double(model.graph)

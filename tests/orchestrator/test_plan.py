@@ -135,14 +135,13 @@ def test_needs_lead_from_calibration_over_predictions_to_training():
         assert kinds == expected.get(planned.measurement.kind, ["train"])
 
 
-def test_the_preflight_tries_solvers_that_are_not_the_default():
-    params = [p.measurement.params for p in plan_of(SMALL).preflights]
-    assert all(one == {"functions": []} for one in params)
+def test_the_preflight_tries_the_solvers_of_a_model():
     text = SMALL.replace("milp,", "milp, solver_parameters: [{}, {a: 1}],")
     first, *others = [p.measurement.params for p in plan_of(text).preflights]
-    engine = {"solver": "scip", "tightening": "none", "solver_parameters": {"a": 1}}
-    assert first == {"functions": [], "engines": [engine]}
-    assert all(one == {"functions": []} for one in others)
+    engine = {"solver": "scip", "tightening": "none", "solver_parameters": {}}
+    engines = [engine, {**engine, "solver_parameters": {"a": 1}}]
+    assert first == {"functions": [], "engines": engines}
+    assert all(one == {} for one in others)
 
 
 def test_the_same_model_twice_is_refused():

@@ -32,6 +32,7 @@ verification:
   linf: {verifier: milp, eps: 0.05, samples: 20, group_size: 10, time_limit_seconds: 5}
 """
 OWN = """\
+import torch
 from torch import nn
 
 class Own(nn.Module):
@@ -40,10 +41,23 @@ class Own(nn.Module):
         self.fc = nn.Linear(64, 10)
 
     def forward(self, x):
-        return self.fc(x.flatten(1))
+        return self.fc(torch.sigmoid(x.flatten(1)))
 
 def net(shape, classes):
     return Own()
+
+class Skip(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.one = nn.Linear(64, 16), nn.Linear(16, 16)
+        self.out = nn.Linear(16, 10)
+
+    def forward(self, x):
+        x = self.stem(x.flatten(1))
+        return self.out(torch.relu(x + self.one(torch.relu(x))))
+
+def skip(shape, classes):
+    return Skip()
 """
 
 
@@ -136,6 +150,48 @@ def test_the_draw_of_proofs_is_seeded(honest):
     assert len({drawn(seed) for seed in range(4)}) > 1
     assert sorted(drawn(0, 100)) == sorted(row["sample"] for row in rows_with(honest, "verified"))
     assert drawn(0, 0) == ()
+
+
+def test_proofs_of_later_stages_are_drawn_first(store):
+    rows = rows_with(store, "verified")
+    rows = [row for row in rows if row["decided_by"] in ("interval", "crown")]
+    assert len(rows) > 5
+    for row, stage in zip(rows, ("milp", "milp", "milp", "branching", None), strict=False):
+        plant(store, row, decided_by=stage)
+
+    def drawn(seed, proofs):
+        what = prepare(Results.open(store), "small", Budget(proofs, seed))
+        return {q.claim.sample for q in what.questions if q.derive}
+
+    later = {row["sample"] for row in rows[:5]}
+    later |= {
+        row["sample"]
+        for row in rows_with(store, "verified")
+        if row["decided_by"] not in ("interval", "crown")
+    }
+    for seed in range(4):
+        assert drawn(seed, len(later)) == later
+        assert drawn(seed, len(later) + 2) > later
+        # one of each stage before the second of any
+        assert rows[4]["sample"] in drawn(seed, 4) < later
+    assert len({frozenset(drawn(seed, 4)) for seed in range(6)}) > 1
+
+
+def test_a_network_with_a_skip_connection(tmp_path, recheck):
+    (tmp_path / "mine.py").write_text(OWN)
+    store = swept(tmp_path, '"mine:skip"')
+    code, out, err = recheck(store, "--sample", 100)
+    assert code == 0, out + err
+    assert rows_with(store, "verified")
+    row = rows_with(store, "falsified")[0]
+    plant(store, row, verdict="verified", decided_by="milp")
+    for file in files(store):
+        file.unlink()
+    code, out, _ = recheck(store, "--sample", 1)
+    assert code == 3
+    assert f"digits test {row['sample']}," in out
+    assert "has margin -" in out
+    sys.modules.pop("mine", None)
 
 
 @pytest.mark.slow
@@ -262,7 +318,7 @@ def test_a_model_that_cannot_be_read_is_never_ok(tmp_path, recheck):
     store = swept(tmp_path, '"mine:net"')
     code, out, _ = recheck(store)
     assert code == 1
-    assert "Own: Own, as set up here, cannot be rechecked" in out
+    assert "Own (Own): sigmoid, as set up here, cannot be rechecked" in out
     assert out.count("0 ok, 0 wrong") == 3
     sys.modules.pop("mine", None)
 

@@ -11,7 +11,8 @@ from tasks.recheck.layers import forward, with_margins
 from tasks.recheck.network import read
 from tasks.recheck.proofs import derive
 from tasks.recheck.sampling import Point, inside
-from tests.tasks.verification.small_nets import dense, smallest_margin
+from tests.tasks.recheck.test_network import residual
+from tests.tasks.verification.small_nets import Skip, dense, smallest_margin
 
 
 def pooled(seed: int) -> nn.Sequential:
@@ -43,12 +44,26 @@ def test_verdict_is_that_of_brute_force(
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_bounds_hold_and_the_solver_reaches_the_smallest_margin(seed: int) -> None:
-    net = pooled(seed)
-    image = torch.rand(1, 3, 3).numpy()
-    layers = with_margins(read(net, (1, 3, 3)), 1)
-    box = ball(image, 0.2)
-    share = np.random.default_rng(seed).uniform(size=(20000, 9))
+def test_a_skip_connection_gets_the_verdict_of_brute_force_on_its_chain(seed: int) -> None:
+    chain = dense(seed, 2, 5, 2, 3)
+    net = Skip(chain).eval().requires_grad_(False)
+    image, eps = torch.rand(2), 0.05 + 0.1 * (seed % 3)
+    label = label_of(net, image)
+    exact = smallest_margin(chain, image, label, eps)
+    layers = read(net, (2,))
+    shown = derive(layers, image.numpy(), label, eps, 30.0, 0)
+    assert shown.outcome == ("ok" if exact > 0 else "wrong"), (exact, shown)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("net_of", [pooled, residual])
+def test_bounds_hold_and_the_solver_reaches_the_smallest_margin(net_of, seed: int) -> None:
+    net = net_of(seed)
+    side = 3 if net_of is pooled else 4
+    image = torch.rand(1, side, side).numpy()
+    layers = with_margins(read(net, image.shape), 1)
+    box = ball(image, 0.2 if net_of is pooled else 0.02)
+    share = np.random.default_rng(seed).uniform(size=(20000, side * side))
     share[::2] = share[::2].round()
     points = box.lower + share * (box.upper - box.lower)
     found = relaxed(layers, box)

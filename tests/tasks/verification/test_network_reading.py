@@ -95,3 +95,30 @@ def test_weights_that_are_not_finite_are_wrong_input() -> None:
         net[0].bias[1] = torch.nan
     with pytest.raises(InputError, match=r"0\.bias is not finite"):
         read(net, (2,))
+
+
+class _InPlace(nn.Module):
+    """ReLU in place; `again` decides whether what it overwrites is read once more."""
+
+    def __init__(self, *, again: bool, functional: bool, view: bool) -> None:
+        super().__init__()
+        self.fc, self.relu = nn.Linear(2, 2), nn.ReLU(inplace=True)
+        self.again, self.functional, self.view = again, functional, view
+        with torch.no_grad():
+            self.fc.weight[:] = torch.tensor([[1.0, -1.0]])
+            self.fc.bias[:] = 0.6  # above 0 where a reading is tried, below it elsewhere
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = self.fc(x)
+        flat = torch.flatten(before, 1) if self.view else before
+        after = nn.functional.relu(flat, inplace=True) if self.functional else self.relu(flat)
+        return before + after if self.again else after + x
+
+
+@pytest.mark.parametrize("functional", [True, False])
+@pytest.mark.parametrize("view", [True, False])
+def test_overwriting_what_is_read_again_is_refused(functional: bool, view: bool) -> None:
+    bad = _InPlace(again=True, functional=functional, view=view)
+    with pytest.raises(InputError, match="in place on what is used again"):
+        read(bad, (2,))
+    read(_InPlace(again=False, functional=functional, view=view), (2,))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tasks.catalogue import VERIFIERS
+from tasks.catalogue import CHOICES, VERIFIERS
 from tasks.errors import InputError
 from tasks.job import Inputs
 from tasks.verification import solver
@@ -13,7 +13,7 @@ from tasks.verification.counterexamples import subject_of
 from tasks.verification.question import Robustness
 from tasks.verification.solve import Question, solve, solve_one
 from tests.tasks.digit_jobs import MLP, NO_FILES, job_of
-from tests.tasks.verification.small_nets import MILP, convolutional, dense, smallest_margin
+from tests.tasks.verification.small_nets import MILP, Skip, convolutional, dense, smallest_margin
 
 pytest.importorskip("ortools")
 
@@ -52,29 +52,10 @@ def test_verdict_is_that_of_brute_force(seed: int, method: str) -> None:
         assert net(found[None]).argmax(1) != question.label
 
 
-class _Skip(nn.Module):
-    """x + f(x), from the weights of a chain that carries x along; for images, which are >= 0."""
-
-    def __init__(self, chain: nn.Sequential) -> None:
-        super().__init__()
-        self.first, self.last = nn.Linear(2, 3), nn.Linear(3, 2)
-        self.out = nn.Linear(2, 3)
-        with torch.no_grad():
-            chain[0].weight[3:], chain[0].bias[3:] = torch.eye(2), 0
-            chain[2].weight[:] = torch.cat([self.last.weight, torch.eye(2)], 1)
-            chain[2].bias[:] = self.last.bias
-            self.first.weight[:], self.first.bias[:] = chain[0].weight[:3], chain[0].bias[:3]
-            self.out.load_state_dict(chain[4].state_dict())
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.out(torch.relu(x + self.last(torch.relu(self.first(x)))))
-        return out
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_a_residual_network_gets_the_verdict_of_brute_force_on_its_chain(seed: int) -> None:
     chain = dense(seed, 2, 5, 2, 3)
-    net = _Skip(chain).eval().requires_grad_(False)
+    net = Skip(chain).eval().requires_grad_(False)
     x, eps = torch.rand(1, 2), 0.05 + 0.1 * (seed % 3)
     torch.testing.assert_close(net(x), chain(x))
     question = _question(net, x, eps)
@@ -194,6 +175,10 @@ def test_only_infeasible_is_a_proof(
     status: str, limit: str, pixels: list[float] | None, expected: str
 ) -> None:
     assert solver.meaning(solver.Answer(0, status, limit, 0, 0.0, pixels)) == expected
+
+
+def test_the_catalogue_knows_the_solvers() -> None:
+    assert CHOICES["solver"] == tuple(solver.SOLVERS)
 
 
 def test_solvers_that_are_unknown_or_missing_are_wrong_input(

@@ -1,0 +1,122 @@
+"""Times of batched interval and CROWN bounds, on the CPU and on a GPU if there is one.
+
+python benchmarks/gpu.py [--wk17a FILE.safetensors] [--rsl18a FILE.safetensors] [--eps 0.1]
+
+Needs torch and numpy; the solver's part OR-tools and pyarrow, weights safetensors. Without weights
+the networks have their published shapes and random weights, which leave more ReLUs undecided than
+trained ones. Images are random: only times and memory mean anything.
+"""
+
+import argparse
+import importlib.util
+import resource
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from tasks.attacks.ball import box
+from tasks.models.imported import rsl18a, wk17a
+from tasks.verification.bounds import best_margins, crown, unstable_relus
+from tasks.verification.intervals import Bounds, interval
+from tasks.verification.layers import Network
+from tasks.verification.network import read
+from tasks.verification.properties import untargeted
+
+SHAPE, CLASSES, REPEATS = (1, 28, 28), 10, 3
+BATCHES = {"cpu": (1, 16), "cuda": (1, 16, 128, 1024)}
+Stage = Callable[[Network, Bounds], list[Bounds]]
+STAGES: dict[str, Stage] = {"interval": interval, "crown": crown}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--eps", type=float, default=0.1)
+    parser.add_argument("--batches", type=int, nargs="+", help="in place of the usual ones")
+    for name in ("wk17a", "rsl18a"):
+        parser.add_argument(f"--{name}", metavar="FILE", help="its weights (safetensors)")
+    options = parser.parse_args()
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} CPU threads", end="")
+    print(f", {torch.cuda.get_device_name()}" if len(devices) > 1 else ", no GPU", end="\n\n")
+    print("| network | device | batch | bounds | ms a sample | undecided ReLUs | peak MB |")
+    print("|---|---|---|---|---|---|---|", flush=True)
+    notes = [] if len(devices) > 1 else ["Skipped: everything on a GPU, as torch sees none."]
+    for name, build in (("wk17a", wk17a), ("rsl18a", rsl18a)):
+        torch.manual_seed(0)
+        model = build(SHAPE, CLASSES)
+        if file := getattr(options, name):
+            from safetensors.torch import load_file
+
+            model.load_state_dict(load_file(file))
+        margins: dict[str, Tensor] = {}
+        for device in devices:
+            network = read(model.to(device), SHAPE)
+            for batch in options.batches or BATCHES[device]:
+                for stage, bounds_of in STAGES.items():
+                    row = measured(network, bounds_of, device, batch, options.eps)
+                    print(f"| {name} | {device} | {batch} | {stage} | {row} |", flush=True)
+            margins[device] = margins_of(network, crown, images(4, device), options.eps).cpu()
+        if len(devices) > 1:
+            apart = (margins["cpu"] - margins["cuda"]).abs().max()
+            notes.append(f"{name}: CPU and GPU margins differ by up to {apart:.1e}.")
+        notes.append(solved(name, model.cpu(), options.eps))
+    print("", *notes, sep="\n")
+
+
+def images(batch: int, device: str) -> Tensor:
+    random = torch.Generator().manual_seed(0)
+    return torch.rand(batch, *SHAPE, generator=random).to(device)
+
+
+def margins_of(network: Network, bounds_of: Stage, x: Tensor, eps: float) -> Tensor:
+    labels = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    return best_margins(
+        network, bounds_of(network, Bounds(*box(x, eps))), untargeted(labels, CLASSES)
+    )
+
+
+def measured(network: Network, bounds_of: Stage, device: str, batch: int, eps: float) -> str:
+    """Median time of all bounds and margins, after one run that is not counted."""
+    x, times, on_gpu = images(batch, device), [], device == "cuda"
+    try:
+        for _ in range(1 + REPEATS):
+            if on_gpu:
+                torch.cuda.reset_peak_memory_stats()
+            started = time.perf_counter()
+            margins_of(network, bounds_of, x, eps)
+            if on_gpu:
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - started)
+        undecided = unstable_relus(network, bounds_of(network, Bounds(*box(x, eps))))
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return "out of memory | | "
+    # of the whole process on a CPU
+    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    peak = torch.cuda.max_memory_allocated() / 1e6 if on_gpu else rss
+    each = 1e3 * statistics.median(times[1:]) / batch
+    return f"{each:.2f} | {undecided.double().mean():.0f} | {peak:.0f}"
+
+
+def solved(name: str, model: torch.nn.Module, eps: float) -> str:
+    """One sample through CROWN and the solver, on the CPU, at a tenth of the radius."""
+    missing = [one for one in ("ortools", "pyarrow") if importlib.util.find_spec(one) is None]
+    if missing:
+        return f"Skipped: {name} with the solver, as {' and '.join(missing)} is not installed."
+    from tasks.verification.counterexamples import subject_of
+    from tasks.verification.solve import Question, solve_one
+
+    x = images(1, "cpu")
+    model = model.float().eval().requires_grad_(False)
+    question = Question(subject_of(model, SHAPE), x, model(x).argmax(1), eps / 10)
+    row, _ = solve_one(question, "gscip", 20.0)
+    return (
+        f"{name}, one sample to the end at eps {eps / 10:g}: {row.verdict} in {row.seconds:.2f} s."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""What is checked of a sweep's models before anything is computed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.planned import PlannedModel
+from orchestrator.spec import SECTIONS, DatasetSpec, SweepSpec
+from orchestrator.sweep_file import selected
+from tasks.catalogue import VERIFIERS
+
+
+@dataclass(frozen=True)
+class Check:
+    """A model on a split; a model still to be trained is checked with fresh weights."""
+
+    model: PlannedModel
+    dataset: DatasetSpec
+    split: str
+    params: dict[str, Any]
+
+
+def preflight_checks(spec: SweepSpec, models: Sequence[PlannedModel]) -> Iterator[Check]:
+    """One per architecture or file of imported weights, and one per further data set.
+
+    The first also checks that a user's own functions are there and take their parameters. A model
+    that is to be verified is read as a network, and the solvers of its verifiers are tried.
+    """
+    functions = [
+        [kind.family, entry.name, entry.parameters]
+        for section, kind in SECTIONS.items()
+        if section != "models"
+        for entry in getattr(spec, section).values()
+        if ":" in entry.name
+    ]
+    seen = set()
+    for model in models:
+        if (name := model.name if model.needs else model.identity) not in seen:
+            seen.add(name)
+            same = [other.training for other in models if other.name == model.name]
+            params = {"functions": functions, "engines": _engines(spec, model.name, same)}
+            yield Check(model, spec.dataset, "test", params)
+            functions = []
+    if any(model.needs for model in models):
+        yield Check(models[0], spec.dataset, "train", {})
+    for dataset in spec.ood_sets.values():
+        yield Check(models[0], dataset, "test", {})
+
+
+def _engines(spec: SweepSpec, model: str, trainings: Sequence[str | None]) -> list[dict[str, Any]]:
+    """Parameters of the solves of a model, in whatever training."""
+    engines: list[dict[str, Any]] = []
+    for entry in spec.verification.values():
+        if any(selected(entry, model, training) for training in trainings):
+            names = VERIFIERS[entry.name].solve_parameters
+            engine = {name: entry.parameters[name] for name in names if name != "stages"}
+            if engine not in engines:
+                engines.append(engine)
+    return engines
