@@ -1,4 +1,4 @@
-"""Times of batched interval and CROWN bounds, on the CPU and on a GPU if there is one.
+"""Times of batched bounds and of branch and bound, on the CPU and on a GPU if there is one.
 
 python benchmarks/gpu.py [--wk17a FILE.safetensors] [--rsl18a FILE.safetensors] [--eps 0.1]
 
@@ -9,6 +9,7 @@ trained ones. Images are random: only times and memory mean anything.
 
 import argparse
 import importlib.util
+import math
 import resource
 import statistics
 import time
@@ -19,16 +20,27 @@ from torch import Tensor
 
 from tasks.attacks.ball import box
 from tasks.models.imported import rsl18a, wk17a
-from tasks.verification.bounds import best_margins, crown, unstable_relus
-from tasks.verification.intervals import Bounds, interval
+from tasks.verification.alpha import Ascent, Relaxed, optimised_margins
+from tasks.verification.bounds import Bounded, by_crown, by_intervals, unstable_relus
+from tasks.verification.branching import Limit, branch
+from tasks.verification.intervals import Bounds
 from tasks.verification.layers import Network
 from tasks.verification.network import read
-from tasks.verification.properties import untargeted
+from tasks.verification.properties import BOUNDARY, Property, untargeted
 
 SHAPE, CLASSES, REPEATS = (1, 28, 28), 10, 3
 BATCHES = {"cpu": (1, 16), "cuda": (1, 16, 128, 1024)}
-Stage = Callable[[Network, Bounds], list[Bounds]]
-STAGES: dict[str, Stage] = {"interval": interval, "crown": crown}
+BRANCHES = 1000
+Stage = Callable[[Network, Bounds, Property], Bounded]
+
+
+def by_alpha(network: Network, ball: Bounds, unsafe: Property) -> Bounded:
+    bounds, margins = by_crown(network, ball, unsafe)
+    relaxed = Relaxed.of(network, bounds)
+    return Bounded(bounds, optimised_margins(relaxed, unsafe, margins, Ascent(20, 0.3)).lower)
+
+
+STAGES: dict[str, Stage] = {"interval": by_intervals, "crown": by_crown, "alpha": by_alpha}
 
 
 def main() -> None:
@@ -55,10 +67,12 @@ def main() -> None:
         for device in devices:
             network = read(model.to(device), SHAPE)
             for batch in options.batches or BATCHES[device]:
-                for stage, bounds_of in STAGES.items():
-                    row = measured(network, bounds_of, device, batch, options.eps)
-                    print(f"| {name} | {device} | {batch} | {stage} | {row} |", flush=True)
-            margins[device] = margins_of(network, crown, images(4, device), options.eps).cpu()
+                for bounds, stage in STAGES.items():
+                    row = measured(network, stage, device, batch, options.eps)
+                    print(f"| {name} | {device} | {batch} | {bounds} | {row} |", flush=True)
+            found = bounded(network, by_crown, images(4, device), options.eps)
+            margins[device] = found.margins.cpu()
+            notes.append(branched(name, network, device, options.eps))
         if len(devices) > 1:
             apart = (margins["cpu"] - margins["cuda"]).abs().max()
             notes.append(f"{name}: CPU and GPU margins differ by up to {apart:.1e}.")
@@ -71,14 +85,27 @@ def images(batch: int, device: str) -> Tensor:
     return torch.rand(batch, *SHAPE, generator=random).to(device)
 
 
-def margins_of(network: Network, bounds_of: Stage, x: Tensor, eps: float) -> Tensor:
+def bounded(network: Network, stage: Stage, x: Tensor, eps: float) -> Bounded:
     labels = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-    return best_margins(
-        network, bounds_of(network, Bounds(*box(x, eps))), untargeted(labels, CLASSES)
-    )
+    return stage(network, Bounds(*box(x, eps)), untargeted(labels, CLASSES))
 
 
-def measured(network: Network, bounds_of: Stage, device: str, batch: int, eps: float) -> str:
+def branched(name: str, network: Network, device: str, eps: float) -> str:
+    """How many subproblems of one sample's search are bounded in a second."""
+    x = images(1, device)
+    bounds, margins = bounded(network, by_crown, x, eps)
+    unsafe = untargeted(torch.zeros(1, dtype=torch.int64, device=device), CLASSES)
+    known = {d: low for d, low in enumerate(margins[0].tolist()) if low <= BOUNDARY}
+    if not known:
+        return f"{name} on {device}: CROWN leaves nothing to branch on."
+    limit = Limit(math.inf, BRANCHES * (1 if device == "cpu" else 20), math.inf)
+    started = time.perf_counter()
+    end = branch(Relaxed.of(network, bounds), unsafe, known, limit, lambda _: False)
+    rate = end.branches / (time.perf_counter() - started)
+    return f"{name} on {device}: {rate:.0f} subproblems of branch and bound a second."
+
+
+def measured(network: Network, stage: Stage, device: str, batch: int, eps: float) -> str:
     """Median time of all bounds and margins, after one run that is not counted."""
     x, times, on_gpu = images(batch, device), [], device == "cuda"
     try:
@@ -86,11 +113,11 @@ def measured(network: Network, bounds_of: Stage, device: str, batch: int, eps: f
             if on_gpu:
                 torch.cuda.reset_peak_memory_stats()
             started = time.perf_counter()
-            margins_of(network, bounds_of, x, eps)
+            found = bounded(network, stage, x, eps)
             if on_gpu:
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - started)
-        undecided = unstable_relus(network, bounds_of(network, Bounds(*box(x, eps))))
+        undecided = unstable_relus(network, found.bounds)
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
         return "out of memory | | "
@@ -106,13 +133,16 @@ def solved(name: str, model: torch.nn.Module, eps: float) -> str:
     missing = [one for one in ("ortools", "pyarrow") if importlib.util.find_spec(one) is None]
     if missing:
         return f"Skipped: {name} with the solver, as {' and '.join(missing)} is not installed."
+    from tasks.verification.cascade import Method
     from tasks.verification.counterexamples import subject_of
+    from tasks.verification.question import Robustness
     from tasks.verification.solve import Question, solve_one
 
     x = images(1, "cpu")
     model = model.float().eval().requires_grad_(False)
-    question = Question(subject_of(model, SHAPE), x, model(x).argmax(1), eps / 10)
-    row, _ = solve_one(question, "gscip", 20.0)
+    asked = Robustness(eps / 10)
+    question = Question(subject_of(model, SHAPE), x, model(x).argmax(1), asked)
+    row, _ = solve_one(question, Method(frozenset({"crown", "milp"})), 20.0)
     return (
         f"{name}, one sample to the end at eps {eps / 10:g}: {row.verdict} in {row.seconds:.2f} s."
     )

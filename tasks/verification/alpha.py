@@ -13,8 +13,7 @@ from torch import Tensor
 from tasks.verification.backward import Choice, chosen_bounds, safety
 from tasks.verification.intervals import Bounds
 from tasks.verification.layers import Network, Relu, in_float32
-from tasks.verification.properties import Property
-from tasks.verification.verdicts import BOUNDARY
+from tasks.verification.properties import BOUNDARY, Property
 
 _ROOM = {"cpu": 2**21, "cuda": 2**28}  # numbers in one value of all forms that ascend together
 

@@ -22,8 +22,7 @@ from tasks.verification.alpha import (
 )
 from tasks.verification.intervals import Bounds
 from tasks.verification.layers import evaluate
-from tasks.verification.properties import Property
-from tasks.verification.verdicts import BOUNDARY, PROVED
+from tasks.verification.properties import BOUNDARY, PROVED, Property
 
 _ASCENT = Ascent(5, 0.3)
 _AT_ONCE = {"cpu": 128, "cuda": 4096}  # subproblems in one batch

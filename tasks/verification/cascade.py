@@ -15,11 +15,11 @@ from tasks.verification.counterexamples import Checked
 from tasks.verification.intervals import Bounds
 from tasks.verification.layers import Network, is_exact
 from tasks.verification.milp import encode
-from tasks.verification.properties import Property
+from tasks.verification.properties import BOUNDARY, PROVED, Property
 from tasks.verification.race import raced
 from tasks.verification.solver import Deadline, Race
 from tasks.verification.tightening import PLAIN, Effort, tightened
-from tasks.verification.verdicts import BOUNDARY, PROVED, Row
+from tasks.verification.verdicts import Row
 
 ASCENT = Ascent(20, 0.3)
 _TIGHTENING = 0.5  # of the time that is left then

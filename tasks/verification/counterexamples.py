@@ -10,8 +10,7 @@ from tasks.attacks.ball import pull_inside
 from tasks.models.logits import raw_logits
 from tasks.verification.layers import Network
 from tasks.verification.network import read
-from tasks.verification.properties import Property, margin
-from tasks.verification.verdicts import BOUNDARY
+from tasks.verification.properties import BOUNDARY, Property, margin
 
 
 class Subject(NamedTuple):

@@ -17,9 +17,8 @@ from tasks.verification.intervals import Bounds
 from tasks.verification.layers import Network, evaluate
 from tasks.verification.onnx_model import OnnxModel, load
 from tasks.verification.onnx_network import read_onnx
-from tasks.verification.properties import margin
+from tasks.verification.properties import BOUNDARY, margin
 from tasks.verification.solver import Deadline, solver_named
-from tasks.verification.verdicts import BOUNDARY
 from tasks.verification.vnnlib_file import Case, read_vnnlib
 
 Answer = Literal["sat", "unsat", "unknown", "timeout"]

@@ -4,10 +4,16 @@ The region is closed: a point on its border is unsafe, so a tie of the label's l
 one counts as adversarial. Strict inequalities are read as these closed ones.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+# A margin below it may have another sign in float32 than in float64, and solvers accept points that
+# violate a constraint by as much. So `verified` means that the smallest margin is above it.
+BOUNDARY = 1e-6
+PROVED = math.nextafter(BOUNDARY, 1.0)  # the least that a margin can be if it is above
 
 
 class Property(NamedTuple):

@@ -15,8 +15,9 @@ from tasks.verification.alpha import Relaxed, optimised_margins
 from tasks.verification.bounds import by_crown, by_intervals, unstable_relus
 from tasks.verification.cascade import ASCENT
 from tasks.verification.counterexamples import Subject, search, subject_of
+from tasks.verification.properties import BOUNDARY
 from tasks.verification.question import Posed, Robustness, by_the_image, robustness_of
-from tasks.verification.verdicts import BOUNDARY, Row, as_table
+from tasks.verification.verdicts import Row, as_table
 
 
 class Attack(NamedTuple):

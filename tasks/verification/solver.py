@@ -17,8 +17,7 @@ from tasks.catalogue import REFUSED
 from tasks.errors import InputError
 from tasks.verification.child import SolverDiedError, SolverLateError, replies
 from tasks.verification.milp import Milp, constraint_rows
-from tasks.verification.properties import Property
-from tasks.verification.verdicts import BOUNDARY
+from tasks.verification.properties import BOUNDARY, Property
 
 COMMAND = ("-P", "-m", "tasks.verification.solver_process")
 SOLVERS = {"scip": "gscip", "highs": "highs", "gurobi": "gurobi"}

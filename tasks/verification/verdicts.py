@@ -1,6 +1,5 @@
 """Rows of the verification table, one sample each."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -8,11 +7,6 @@ import pyarrow as pa
 
 from tasks.job import Job
 from tasks.rows import table
-
-# A margin below it may have another sign in float32 than in float64, and solvers accept points that
-# violate a constraint by as much. So `verified` means that the smallest margin is above it.
-BOUNDARY = 1e-6
-PROVED = math.nextafter(BOUNDARY, 1.0)  # the least that a margin can be if it is above
 
 Verdict = Literal["verified", "falsified", "misclassified", "unknown", "timeout", "error"]
 
