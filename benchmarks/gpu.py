@@ -22,7 +22,7 @@ from tasks.attacks.ball import box
 from tasks.models.imported import rsl18a, wk17a
 from tasks.verification.alpha import Ascent, Relaxed, optimised_margins
 from tasks.verification.bounds import Bounded, by_crown, by_intervals, unstable_relus
-from tasks.verification.branching import Limit, branch
+from tasks.verification.branching import Limit, Search
 from tasks.verification.intervals import Bounds
 from tasks.verification.layers import Network
 from tasks.verification.network import read
@@ -100,8 +100,9 @@ def branched(name: str, network: Network, device: str, eps: float) -> str:
         return f"{name} on {device}: CROWN leaves nothing to branch on."
     limit = Limit(math.inf, BRANCHES * (1 if device == "cpu" else 20), math.inf)
     started = time.perf_counter()
-    end = branch(Relaxed.of(network, bounds), unsafe, known, limit, lambda _: False)
-    rate = end.branches / (time.perf_counter() - started)
+    search = Search(Relaxed.of(network, bounds), unsafe, known)
+    search.run(limit, lambda _: False)
+    rate = search.branches / (time.perf_counter() - started)
     return f"{name} on {device}: {rate:.0f} subproblems of branch and bound a second."
 
 

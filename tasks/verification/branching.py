@@ -6,7 +6,7 @@ Source: Wang et al. 2021 (beta-CROWN), section 3; the choice of the ReLU after B
 
 import heapq
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -23,6 +23,7 @@ from tasks.verification.alpha import (
 from tasks.verification.intervals import Bounds
 from tasks.verification.layers import evaluate
 from tasks.verification.properties import BOUNDARY, PROVED, Property
+from tasks.verification.reduced import without_dead_units
 
 _ASCENT = Ascent(5, 0.3)
 _AT_ONCE = {"cpu": 128, "cuda": 4096}  # subproblems in one batch
@@ -33,14 +34,6 @@ class Limit(NamedTuple):
     until: float  # on the monotonic clock
     branches: float
     stuck: float  # subproblems without any undecided ReLU that their bounds leave open
-
-
-class Branched(NamedTuple):
-    """How far the search came."""
-
-    lower: dict[int, float]  # disjunct -> lower bound on its margin
-    branches: int  # subproblems that were bounded
-    candidate: Tensor | None = None  # (1, *shape): the counterexample that ended the search
 
 
 class _Batch(NamedTuple):
@@ -62,93 +55,108 @@ class _Place(NamedTuple):
     batch: _Batch
     row: int
 
+    def disjunct(self) -> int:
+        return int(self.batch.disjunct[self.row])
 
-class _Search(NamedTuple):
-    """One sample's search, which its subproblems share."""
 
-    relaxed: Relaxed  # with its bounds, (1, *shape)
-    units: Mapping[int, Tensor]
-    weight: Tensor  # (D, K): of one row of each disjunct
-    bias: Tensor  # (D,)
-    scale: Tensor  # (U,): of the multipliers, so that they are of the order of 1
+class Search:
+    """One sample's search, which can be interrupted and gone on with."""
+
+    def __init__(self, relaxed: Relaxed, unsafe: Property, known: Mapping[int, float]) -> None:
+        """Nothing is bounded yet.
+
+        Args:
+            relaxed: Of one sample.
+            known: The disjuncts to prove, with lower bounds on their margins.
+        """
+        network, bounds = without_dead_units(relaxed.exact, relaxed.bounds)
+        self.relaxed, self.known = Relaxed.of(network, bounds), dict(known)
+        self.units = undecided_units(network, bounds)
+        # the first row of each disjunct that is not always true
+        index = unsafe.bias[0].isfinite().double().argmax(1)
+        each = torch.arange(len(index), device=index.device)
+        self.weight, self.bias = unsafe.weight[0, each, index], unsafe.bias[0, each, index]
+        self.scale = self._scale() if known else self.bias.new_zeros(0)
+        self.fresh: _Batch | None = self._roots() if known else None
+        self.pool: list[_Place] = []  # a heap, the lowest bound first
+        self.stuck: list[tuple[int, float]] = []  # disjunct and bound, with no ReLU left to split
+        self.branches = 0
+
+    def run(self, limit: Limit, is_counterexample: Callable[[Tensor], bool]) -> None:
+        """Splits until all is proved, a counterexample is found or the limit is reached.
+
+        Args:
+            is_counterexample: Judges points (1, *shape) whose margin is <= 0 here.
+        """
+        if not len(self.scale):
+            return
+        room, most = _ROOM // len(self.scale), _AT_ONCE[self.scale.device.type]
+        while self.fresh is not None or self.pool:
+            # the end of a heap holds high bounds: taking those closes subproblems, and saves room
+            take: Callable[[list[_Place]], _Place] = (
+                heapq.heappop if len(self.pool) < room else list.pop
+            )
+            fresh = self.fresh or _halves(
+                [take(self.pool) for _ in range(min(len(self.pool), most // 2))]
+            )
+            self.fresh = None
+            fresh, point, least = _bounded(self, fresh)
+            self._sorted(fresh)
+            late = time.monotonic() >= limit.until
+            found = least <= 0 and is_counterexample(point)
+            if found or late or self.branches >= limit.branches or len(self.stuck) >= limit.stuck:
+                break
+
+    def forget(self, proved: Collection[int]) -> None:
+        """Gives up subproblems of disjuncts that have been proved otherwise."""
+        self.pool = [place for place in self.pool if place.disjunct() not in proved]
+        heapq.heapify(self.pool)
+
+    def lower(self) -> dict[int, float]:
+        """Disjunct -> lower bound on its margin."""
+        best = dict.fromkeys(self.known, PROVED)
+        if self.fresh is not None:
+            return dict(self.known)
+        open_ones = [(place.disjunct(), place.lower) for place in self.pool]
+        for disjunct, lower in (*open_ones, *self.stuck):
+            best[disjunct] = min(best[disjunct], lower)
+        return {d: max(lower, self.known[d]) for d, lower in best.items()}
 
     def by_layer(self, part: Tensor) -> dict[int, Tensor]:
         widths = [len(units) for units in self.units.values()]
         return dict(zip(self.units, torch.split(part, widths, 1), strict=True))
 
+    def _scale(self) -> Tensor:
+        """Of the multipliers of each unit, (U,), so that they are of the order of 1."""
+        rows = self.weight[list(self.known)]
+        owner = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
+        none = Settings({}, {})
+        forms = ascended(self.relaxed, rows, owner, {}, none, {}, Ascent(0, 0.0)).forms
+        parts = [forms[k + 1].flatten(1)[:, some].abs().amax(0) for k, some in self.units.items()]
+        return torch.cat([*parts, self.bias.new_zeros(0)]).clamp(min=1e-12)
 
-def branch(
-    relaxed: Relaxed,
-    unsafe: Property,
-    known: Mapping[int, float],
-    limit: Limit,
-    is_counterexample: Callable[[Tensor], bool],
-) -> Branched:
-    """Splits until every disjunct is proved, a counterexample is found or the limit is reached.
+    def _roots(self) -> _Batch:
+        disjunct = torch.tensor(list(self.known), device=self.bias.device)
+        start = first_settings(self.relaxed, torch.zeros_like(disjunct), self.units).slopes
+        slopes = torch.cat([*start.values(), self.bias.new_zeros(len(disjunct), 0).float()], 1)
+        return _Batch(
+            disjunct,
+            torch.tensor([*self.known.values()], dtype=torch.float64, device=disjunct.device),
+            torch.zeros_like(slopes, dtype=torch.int8),
+            slopes,
+            torch.zeros_like(slopes),
+            torch.full_like(disjunct, -1),
+        )
 
-    Args:
-        relaxed: Of one sample.
-        known: The disjuncts to prove, with lower bounds on their margins.
-        is_counterexample: Judges points (1, *shape) whose margin is <= 0 here.
-    """
-    search = _search(relaxed, unsafe, known)
-    fresh, count = _roots(search, known), 0
-    if not fresh.signs.shape[1]:
-        return Branched(dict(known), 0)
-    pool: list[_Place] = []  # a heap, the lowest bound first
-    stuck: list[_Place] = []  # with no ReLU left to split
-    room, most = _ROOM // fresh.signs.shape[1], _AT_ONCE[fresh.signs.device.type]
-    while True:
-        fresh, point, least = _bounded(search, fresh)
-        if least <= 0 and is_counterexample(point):
-            return Branched(dict(known), count + len(fresh.lower), point)
-        for i, (lower, split) in enumerate(
-            zip(fresh.lower.tolist(), fresh.split.tolist(), strict=True)
-        ):
-            count += 1
+    def _sorted(self, fresh: _Batch) -> None:
+        """Keeps the subproblems that are still open."""
+        numbers = zip(fresh.lower.tolist(), fresh.split.tolist(), strict=True)
+        for i, (lower, split) in enumerate(numbers):
+            self.branches += 1
             if lower <= BOUNDARY and split < 0:
-                stuck.append(_Place(lower, count, fresh, i))
+                self.stuck.append((int(fresh.disjunct[i]), lower))
             elif lower <= BOUNDARY:
-                heapq.heappush(pool, _Place(lower, count, fresh, i))
-        late = time.monotonic() >= limit.until
-        if not pool or count >= limit.branches or len(stuck) >= limit.stuck or late:
-            break
-        # the end of a heap holds high bounds: taking those closes subproblems, which saves room
-        take: Callable[[list[_Place]], _Place] = heapq.heappop if len(pool) < room else list.pop
-        fresh = _halves([take(pool) for _ in range(min(len(pool), most // 2))])
-    best = dict.fromkeys(known, PROVED)
-    for place in (*pool, *stuck):
-        disjunct = int(place.batch.disjunct[place.row])
-        best[disjunct] = min(best[disjunct], place.lower)
-    return Branched({d: max(lower, known[d]) for d, lower in best.items()}, count)
-
-
-def _search(relaxed: Relaxed, unsafe: Property, known: Mapping[int, float]) -> _Search:
-    """With the first row of each disjunct that is not always true."""
-    index = unsafe.bias[0].isfinite().double().argmax(1)
-    each = torch.arange(len(index), device=index.device)
-    units = undecided_units(relaxed.exact, relaxed.bounds)
-    weight, bias = unsafe.weight[0, each, index], unsafe.bias[0, each, index]
-    rows = weight[list(known)]
-    owner = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
-    forms = ascended(relaxed, rows, owner, {}, Settings({}, {}), {}, Ascent(0, 0.0)).forms
-    parts = [forms[k + 1].flatten(1)[:, some].abs().amax(0) for k, some in units.items()]
-    scale = torch.cat([*parts, bias.new_zeros(0)]).clamp(min=1e-12)
-    return _Search(relaxed, units, weight, bias, scale)
-
-
-def _roots(search: _Search, known: Mapping[int, float]) -> _Batch:
-    disjunct = torch.tensor(list(known), device=search.bias.device)
-    start = first_settings(search.relaxed, torch.zeros_like(disjunct), search.units).slopes
-    slopes = torch.cat([*start.values(), search.bias.new_zeros(len(disjunct), 0).float()], 1)
-    return _Batch(
-        disjunct,
-        torch.tensor([*known.values()], dtype=torch.float64, device=disjunct.device),
-        torch.zeros_like(slopes, dtype=torch.int8),
-        slopes,
-        torch.zeros_like(slopes),
-        torch.full_like(disjunct, -1),
-    )
+                heapq.heappush(self.pool, _Place(lower, self.branches, fresh, i))
 
 
 def _halves(places: Sequence[_Place]) -> _Batch:
@@ -160,7 +168,7 @@ def _halves(places: Sequence[_Place]) -> _Batch:
     return both._replace(signs=signs)
 
 
-def _bounded(search: _Search, some: _Batch) -> tuple[_Batch, Tensor, float]:
+def _bounded(search: Search, some: _Batch) -> tuple[_Batch, Tensor, float]:
     """Bounds subproblems and picks what to split next; also the best point seen, and its margin."""
     network = search.relaxed.exact
     signs = search.by_layer(some.signs)
@@ -183,7 +191,7 @@ def _bounded(search: _Search, some: _Batch) -> tuple[_Batch, Tensor, float]:
     return after, corners[best : best + 1], margins[best].item()
 
 
-def _within(search: _Search, signs: Mapping[int, Tensor]) -> list[Bounds]:
+def _within(search: Search, signs: Mapping[int, Tensor]) -> list[Bounds]:
     """The sample's bounds, with those of ReLUs that have a sign cut at 0: (P, *shape)."""
     network, bounds = search.relaxed.exact, search.relaxed.bounds
     count = len(next(iter(signs.values())))
@@ -198,7 +206,7 @@ def _within(search: _Search, signs: Mapping[int, Tensor]) -> list[Bounds]:
     return cut
 
 
-def _next_split(search: _Search, bounds: list[Bounds], forms: Mapping[int, Tensor]) -> Tensor:
+def _next_split(search: Search, bounds: list[Bounds], forms: Mapping[int, Tensor]) -> Tensor:
     """The undecided unit whose line above costs the bound most, (P,); -1 where none is left."""
     scores = []
     for k, units in search.units.items():

@@ -10,7 +10,7 @@ from torch import Tensor
 from tasks.catalogue import STAGES
 from tasks.verification.alpha import Ascent, Relaxed, optimised_margins
 from tasks.verification.bounds import best_margins, by_crown, by_intervals, unstable_relus
-from tasks.verification.branching import Limit, branch
+from tasks.verification.branching import Limit, Search
 from tasks.verification.counterexamples import Checked
 from tasks.verification.intervals import Bounds
 from tasks.verification.layers import Network, is_exact
@@ -25,7 +25,7 @@ ASCENT = Ascent(20, 0.3)
 _TIGHTENING = 0.5  # of the time that is left then
 # Of the time that is left then, for branching and for the MILP: what one of them cannot decide at
 # all is often easy for the other.
-_ROUNDS = ((0.1, 0.1), (0.8, 1.0))
+_ROUNDS = ((0.1, 0.1), (0.9, 1.0))
 _BRANCHES = 20_000  # if a MILP can follow, and there is no time limit
 _STUCK = 64  # if a MILP can follow: what is left of such a subproblem is a linear program
 _FURTHER = 1e-3  # on the margin's scale
@@ -64,6 +64,7 @@ class Cascade:
         self.bounds: list[Bounds] = []
         self.least: list[float] = []  # lower bounds on the margin of each disjunct
         self.relaxed: Relaxed | None = None
+        self.search: Search | None = None
 
     def run(self) -> tuple[Row, Tensor | None]:
         """The row, and the counterexample of a falsified sample."""
@@ -144,18 +145,15 @@ class Cascade:
         limit = Limit(
             deadline.at(), math.inf if unlimited else _BRANCHES, math.inf if alone else _STUCK
         )
-        relaxed = self.relaxed or Relaxed.of(self.problem.network, self.bounds)
-        known = {d: self.least[d] for d in self._left()}
-        end = branch(
-            relaxed,
-            self.problem.unsafe,
-            known,
-            limit,
-            lambda point: self._judged("branching", point),
-        )
-        for d, lower in end.lower.items():
-            self.least[d] = lower
-        self.row = self.row._replace(branches=(self.row.branches or 0) + end.branches)
+        if self.search is None:
+            relaxed = self.relaxed or Relaxed.of(self.problem.network, self.bounds)
+            known = {d: self.least[d] for d in self._left()}
+            self.search = Search(relaxed, self.problem.unsafe, known)
+        self.search.forget({d for d, low in enumerate(self.least) if low > BOUNDARY})
+        self.search.run(limit, lambda point: self._judged("branching", point))
+        for d, lower in self.search.lower().items():
+            self.least[d] = max(self.least[d], lower)
+        self.row = self.row._replace(branches=self.search.branches)
         self._noted("branching")
 
     def _tightening(self) -> None:
