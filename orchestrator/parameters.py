@@ -105,8 +105,6 @@ def resolve(
 
 
 def _check_range(name: str, value: Any) -> None:
-    if name in CHOICES and value not in CHOICES[name]:
-        raise ValueError(f"unknown {name} {value!r}{did_you_mean(value, CHOICES[name])}")
     if name not in RANGES:
         return
     low, high = RANGES[name]
