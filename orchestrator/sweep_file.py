@@ -101,7 +101,7 @@ def _section(document: Document, section: str, raw: Any) -> dict[str, EntrySpec]
 
 def _list_parameters(kind: type[EntrySpec], called: Any) -> set[str]:
     entry = kind.catalogue.get(called) if isinstance(called, str) else None
-    parameters = getattr(entry, "parameters", {})
+    parameters = {} if entry is None else _defaults(entry)
     return {name for name, default in parameters.items() if isinstance(default, tuple | list)}
 
 
