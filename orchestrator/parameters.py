@@ -117,6 +117,8 @@ def _check_range(name: str, value: Any) -> None:
 def _check_words(name: str, value: Any) -> None:
     if name in CHOICES:
         known = CHOICES[name]
+        if value == []:
+            raise ValueError(f"an empty list: name at least one of {', '.join(known)}")
         for word in value if isinstance(value, list) else [value]:
             if word not in known:
                 raise ValueError(f"unknown {name} {word!r}{did_you_mean(str(word), known)}")

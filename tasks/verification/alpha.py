@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tasks.verification.backward import Choice, chosen_bounds, safety
+from tasks.verification.backward import Choice, Sizes, chosen_bounds, magnitudes
 from tasks.verification.intervals import Bounds
 from tasks.verification.layers import Network, Relu, in_float32
 from tasks.verification.properties import BOUNDARY, Property
@@ -46,10 +46,11 @@ class Relaxed(NamedTuple):
     exact: Network
     fast: Network
     bounds: list[Bounds]
+    sizes: Sizes  # of these bounds or wider ones, for as many samples or for one
 
     @classmethod
     def of(cls, network: Network, bounds: list[Bounds]) -> "Relaxed":
-        return cls(network, in_float32(network), bounds)
+        return cls(network, in_float32(network), bounds, magnitudes(network, bounds))
 
 
 def undecided_units(network: Network, bounds: list[Bounds]) -> dict[int, Tensor]:
@@ -91,9 +92,10 @@ def ascended(
         shrink = 0.1 ** (1 / ascent.steps)
         for _ in range(ascent.steps):
             choice = _choice(relaxed.fast, units, slopes, sizes, signs)
-            total = chosen_bounds(relaxed.fast, fast, rows.float(), owner, choice).lower.sum()
-            for one, gradient in zip(variables, torch.autograd.grad(total, variables), strict=True):
-                one.grad = gradient
+            found = chosen_bounds(relaxed.fast, fast, rows.float(), owner, choice, None)
+            gradients = torch.autograd.grad(found.lower.sum(), variables)
+            for one, gradient in zip(variables, gradients, strict=True):
+                one.grad = gradient.nan_to_num(0.0, 0.0, 0.0)  # where float32 overflows
             optimiser.step()
             optimiser.param_groups[0]["lr"] *= shrink
             with torch.no_grad():
@@ -105,10 +107,8 @@ def ascended(
         end = Settings(*({k: v.detach() for k, v in part.items()} for part in (slopes, sizes)))
         slopes, sizes = ({k: v.double() for k, v in part.items()} for part in end)
         choice = _choice(relaxed.exact, units, slopes, sizes, signs)
-        carried = chosen_bounds(relaxed.exact, relaxed.bounds, rows, owner, choice)
-        pushed = sum(push.abs().flatten(1).sum(1) for push in choice.pushes.values())
-        lower = carried.lower - safety(relaxed.bounds)[owner] * (1 + pushed)
-    return Ascended(lower, end, carried.forms)
+        carried = chosen_bounds(relaxed.exact, relaxed.bounds, rows, owner, choice, relaxed.sizes)
+    return Ascended(carried.lower, end, carried.forms)
 
 
 def _choice(
@@ -161,6 +161,8 @@ def optimised_margins(relaxed: Relaxed, unsafe: Property, known: Tensor, ascent:
     widest = max(torch.Size(shape).numel() for shape in relaxed.exact.shapes)
     order = torch.arange(len(sample), device=sample.device)
     for piece in torch.split(order, max(1, _ROOM[known.device.type] // widest)):
+        if not len(piece):
+            break
         at = sample[piece], disjunct[piece], row[piece]
         start = first_settings(relaxed, at[0], units)
         found = ascended(relaxed, unsafe.weight[at], at[0], units, start, {}, ascent)

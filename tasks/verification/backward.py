@@ -1,8 +1,9 @@
 """CROWN's backward pass: linear forms on a value, bounded from below by forms on the images.
 
 A value that several layers read gathers a form from each of them, so sums of branches are exact.
-Results are lowered by `SAFETY` times the largest bound up to the value that the forms are on, 10^4
-times what rounding adds up to: what is left holds in real arithmetic, so `lower > 0` is a proof.
+In float64, results are lowered by what rounding cannot exceed: carrying a form through an affine
+layer is off by at most `_ROUNDING` times its entries' sizes times those of the terms that the layer
+adds up. What is left holds in real arithmetic: `lower > 0` is a proof.
 """
 
 from collections.abc import Mapping
@@ -28,12 +29,13 @@ from tasks.verification.layers import (
     bias_of,
     transposed,
     ungathered,
+    weighted,
     windows,
 )
 from tasks.verification.patches import Patches, dense, seen, single_units, through_conv
 from tasks.verification.smooth import lines
 
-SAFETY = 1e-9
+_ROUNDING = 1e-11  # rounding of a sum of n float64 terms is below n * 1.2e-16 of their magnitudes
 # numbers in one tensor of backward rows: on a CPU they stay in its cache (2.7 times faster)
 _CHUNK = {"cpu": 2**17, "cuda": 2**25}
 
@@ -49,6 +51,7 @@ class Choice(NamedTuple):
 
 
 PLAIN = Choice({}, {})
+Sizes = Mapping[int, Tensor]
 
 
 class Carried(NamedTuple):
@@ -73,20 +76,40 @@ def lower_bounds(
     Returns:
         (R,).
     """
-    size = _chunk(network, bounds)
+    size, sizes = _chunk(network, bounds), magnitudes(network, bounds)
     chunks = zip(torch.split(rows, size), torch.split(owner, size), strict=True)
     last = len(bounds) - 1
-    parts = [_carried(network, bounds, {last: some}, own, back_to) for some, own in chunks]
-    return torch.cat(parts) - safety(bounds)[owner]
+    parts = [_carried(network, bounds, {last: some}, own, sizes, back_to) for some, own in chunks]
+    return torch.cat(parts)
 
 
 def chosen_bounds(
-    network: Network, bounds: list[Bounds], rows: Tensor, owner: Tensor, choice: Choice
+    network: Network,
+    bounds: list[Bounds],
+    rows: Tensor,
+    owner: Tensor,
+    choice: Choice,
+    sizes: Sizes | None,
 ) -> Carried:
-    """As `lower_bounds`, in one piece, differentiable in the choice and before `safety`."""
+    """As `lower_bounds`, in one piece and differentiable in the choice.
+
+    Args:
+        sizes: As `magnitudes` gives them, of these bounds or wider ones; None leaves rounding out.
+    """
     forms: dict[int, Tensor | Patches] = {len(bounds) - 1: rows}
     kept: dict[int, Tensor] = {}
-    return Carried(_carried(network, bounds, forms, owner, 0, choice, kept), kept)
+    return Carried(_carried(network, bounds, forms, owner, sizes, 0, choice, kept), kept)
+
+
+def magnitudes(network: Network, bounds: list[Bounds]) -> Sizes:
+    """By value: of what affine layers add up, (N, *shape) each, over what they read."""
+    sizes = {}
+    for k, layer in enumerate(network.layers[: len(bounds) - 1]):
+        if isinstance(layer, Linear | Conv | Scale):
+            lower, upper = bounds[network.inputs[k][0]]
+            read = torch.maximum(lower.abs(), upper.abs())
+            sizes[k + 1] = weighted(layer, read, layer.weight.abs(), layer.bias.abs())
+    return sizes
 
 
 def unit_bounds(network: Network, bounds: list[Bounds], owner: Tensor, unit: Tensor) -> Bounds:
@@ -99,7 +122,7 @@ def unit_bounds(network: Network, bounds: list[Bounds], owner: Tensor, unit: Ten
     Returns:
         Bounds, each (R,).
     """
-    shape, last = bounds[-1].lower.shape[1:], len(bounds) - 1
+    shape, last, sizes = bounds[-1].lower.shape[1:], len(bounds) - 1, magnitudes(network, bounds)
     local = last > 0 and isinstance(network.layers[last - 1], Conv)
     size = _chunk(network, bounds) * (_LOCAL if local else 1)
     lower, upper = [], []
@@ -111,22 +134,32 @@ def unit_bounds(network: Network, bounds: list[Bounds], owner: Tensor, unit: Ten
             rows = F.one_hot(one, shape.numel()).double().reshape(-1, *shape)
         # both directions are the same until the first relaxation
         forms, constant = {last: rows}, bounds[0].lower.new_zeros(len(one))
+        rounding = torch.zeros_like(constant)
         while (k := max(forms)) and not isinstance(network.layers[k - 1], BENT):
+            rounding = rounding + _rounding(forms[k], sizes.get(k), own)
             constant = constant + _step(network, bounds, forms, own)
-        lower.append(constant + _carried(network, bounds, dict(forms), own))
+        low = _carried(network, bounds, dict(forms), own, sizes)
         minus = {value: _times(-1.0, form) for value, form in forms.items()}
-        upper.append(constant - _carried(network, bounds, minus, own))
-    margin = safety(bounds)[owner]
-    return Bounds(torch.cat(lower) - margin, torch.cat(upper) + margin)
+        high = -_carried(network, bounds, minus, own, sizes)
+        lower.append(constant - rounding + low)
+        upper.append(constant + rounding + high)
+    # what overflows is no bound
+    return Bounds(
+        torch.cat(lower).nan_to_num(-torch.inf, torch.inf, -torch.inf),
+        torch.cat(upper).nan_to_num(torch.inf, torch.inf, -torch.inf),
+    )
 
 
 _LOCAL = 8  # how many windows of units take about the room of one dense row
 
 
-def safety(bounds: list[Bounds]) -> Tensor:
-    """What rounding cannot exceed, (N,)."""
-    largest = [torch.maximum(-lower, upper).flatten(1).amax(1) for lower, upper in bounds]
-    return SAFETY * torch.stack(largest).amax(0)
+def _rounding(form: Tensor | Patches, size: Tensor | None, owner: Tensor) -> Tensor | float:
+    """What carrying forms on an affine layer's output through it may be off by, (R,)."""
+    if size is None:
+        return 0.0
+    rows = form.rows if isinstance(form, Patches) else form
+    most = _seen(form, Bounds(size, size), owner if len(size) > 1 else torch.zeros_like(owner[:1]))
+    return _ROUNDING * (rows.detach().abs() * most.upper).flatten(1).sum(1)
 
 
 def _chunk(network: Network, bounds: list[Bounds]) -> int:
@@ -140,22 +173,27 @@ def _carried(
     bounds: list[Bounds],
     forms: dict[int, Tensor | Patches],
     owner: Tensor,
+    sizes: Sizes | None,
     back_to: int = 0,
     choice: Choice = PLAIN,
     kept: dict[int, Tensor] | None = None,
 ) -> Tensor:
-    """As `lower_bounds`, in one piece and without the safety margin.
+    """As `lower_bounds`, in one piece.
 
     Args:
         forms: By value; what is bounded is their sum. Used up.
         kept: Is given the forms of `Carried`.
     """
     constant = bounds[0].lower.new_zeros(len(owner))
+    if not len(owner):
+        return constant
     if bool((owner == owner[0]).all()):
         owner = owner[:1]  # broadcasts, instead of being copied for each row
     while (k := max(forms)) > back_to:
         if kept is not None and isinstance(network.layers[k - 1], Relu):
             kept[k] = _whole(forms[k], network.shapes[k]).detach()
+        if sizes is not None:
+            constant = constant - _rounding(forms[k], sizes.get(k), owner)
         constant = constant + _step(network, bounds, forms, owner, choice)
     for value, rows in forms.items():
         if kept is not None and value == 0:
@@ -164,7 +202,7 @@ def _carried(
         weight = rows.rows if isinstance(rows, Patches) else rows
         least = torch.where(weight > 0, *z) * weight
         constant = constant + least.flatten(1).sum(1)
-    return constant
+    return constant if sizes is None else constant.nan_to_num(-torch.inf, torch.inf, -torch.inf)
 
 
 def _step(

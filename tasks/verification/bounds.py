@@ -95,7 +95,7 @@ def margins(
     owner = owner.repeat_interleave(shape[1] * shape[2])
     rows = unsafe.weight.reshape(-1, classes)
     lower = lower_bounds(network, bounds, rows, owner, back_to=back_to).reshape(shape)
-    return (lower + unsafe.bias).amax(2)
+    return (lower + unsafe.bias).amax(2).nan_to_num(-torch.inf, torch.inf, -torch.inf)
 
 
 def best_margins(network: Network, bounds: list[Bounds], unsafe: Property) -> Tensor:

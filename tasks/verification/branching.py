@@ -22,11 +22,12 @@ from tasks.verification.alpha import (
 )
 from tasks.verification.intervals import Bounds
 from tasks.verification.layers import evaluate
-from tasks.verification.properties import BOUNDARY, PROVED, Property
+from tasks.verification.properties import BOUNDARY, PROVED, Property, margin
 from tasks.verification.reduced import without_dead_units
 
 _ASCENT = Ascent(5, 0.3)
 _AT_ONCE = {"cpu": 128, "cuda": 4096}  # subproblems in one batch
+_WIDTH = {"cpu": 2**21, "cuda": 2**28}  # numbers in one value of all of them
 _ROOM = 2**26  # numbers in the open subproblems, before the search goes deeper first
 
 
@@ -52,11 +53,10 @@ class _Place(NamedTuple):
 
     lower: float
     order: int
-    batch: _Batch
-    row: int
+    alone: _Batch  # without the first dimension
 
     def disjunct(self) -> int:
-        return int(self.batch.disjunct[self.row])
+        return int(self.alone.disjunct)
 
 
 class Search:
@@ -72,11 +72,8 @@ class Search:
         network, bounds = without_dead_units(relaxed.exact, relaxed.bounds)
         self.relaxed, self.known = Relaxed.of(network, bounds), dict(known)
         self.units = undecided_units(network, bounds)
-        # the first row of each disjunct that is not always true
-        index = unsafe.bias[0].isfinite().double().argmax(1)
-        each = torch.arange(len(index), device=index.device)
-        self.weight, self.bias = unsafe.weight[0, each, index], unsafe.bias[0, each, index]
-        self.scale = self._scale() if known else self.bias.new_zeros(0)
+        self.unsafe = unsafe
+        self.weight, self.bias, self.scale = self._rows()
         self.fresh: _Batch | None = self._roots() if known else None
         self.pool: list[_Place] = []  # a heap, the lowest bound first
         self.stuck: list[tuple[int, float]] = []  # disjunct and bound, with no ReLU left to split
@@ -88,9 +85,10 @@ class Search:
         Args:
             is_counterexample: Judges points (1, *shape) whose margin is <= 0 here.
         """
-        if not len(self.scale):
-            return
-        room, most = _ROOM // len(self.scale), _AT_ONCE[self.scale.device.type]
+        device = self.scale.device.type
+        widest = max(torch.Size(shape).numel() for shape in self.relaxed.exact.shapes)
+        room, most = _ROOM // max(1, len(self.scale)), max(2, _WIDTH[device] // widest)
+        most = min(most, _AT_ONCE[device])
         while self.fresh is not None or self.pool:
             # the end of a heap holds high bounds: taking those closes subproblems, and saves room
             take: Callable[[list[_Place]], _Place] = (
@@ -111,6 +109,7 @@ class Search:
         """Gives up subproblems of disjuncts that have been proved otherwise."""
         self.pool = [place for place in self.pool if place.disjunct() not in proved]
         heapq.heapify(self.pool)
+        self.stuck = [one for one in self.stuck if one[0] not in proved]
 
     def lower(self) -> dict[int, float]:
         """Disjunct -> lower bound on its margin."""
@@ -126,14 +125,26 @@ class Search:
         widths = [len(units) for units in self.units.values()]
         return dict(zip(self.units, torch.split(part, widths, 1), strict=True))
 
-    def _scale(self) -> Tensor:
-        """Of the multipliers of each unit, (U,), so that they are of the order of 1."""
-        rows = self.weight[list(self.known)]
-        owner = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
-        none = Settings({}, {})
-        forms = ascended(self.relaxed, rows, owner, {}, none, {}, Ascent(0, 0.0)).forms
-        parts = [forms[k + 1].flatten(1)[:, some].abs().amax(0) for k, some in self.units.items()]
-        return torch.cat([*parts, self.bias.new_zeros(0)]).clamp(min=1e-12)
+    def _rows(self) -> tuple[Tensor, Tensor, Tensor]:
+        """One row of each disjunct, weight (D, K) and bias (D,): the one that is furthest off.
+
+        Also the scale of each unit's multiplier, (U,), so that they are of the order of 1.
+        """
+        weight, bias = self.unsafe.weight[0], self.unsafe.bias[0]
+        disjuncts, per, classes = weight.shape
+        owner = torch.zeros(disjuncts * per, dtype=torch.int64, device=weight.device)
+        none, rows = Settings({}, {}), weight.reshape(-1, classes)
+        found = ascended(self.relaxed, rows, owner, {}, none, {}, Ascent(0, 0.0))
+        bounds = (found.lower.reshape(bias.shape) + bias).masked_fill(bias.isinf(), -torch.inf)
+        index = bounds.argmax(1)
+        each = torch.arange(disjuncts, device=weight.device)
+        asked = (each * per + index)[list(self.known)]
+        parts = [
+            found.forms[k + 1].flatten(1)[asked][:, some].abs().sum(0)
+            for k, some in self.units.items()
+        ]
+        scale = torch.cat([*parts, bias.new_zeros(0)]).clamp(1e-12, 1e12)
+        return weight[each, index], bias[each, index], scale
 
     def _roots(self) -> _Batch:
         disjunct = torch.tensor(list(self.known), device=self.bias.device)
@@ -153,15 +164,19 @@ class Search:
         numbers = zip(fresh.lower.tolist(), fresh.split.tolist(), strict=True)
         for i, (lower, split) in enumerate(numbers):
             self.branches += 1
-            if lower <= BOUNDARY and split < 0:
+            if lower > BOUNDARY:
+                continue
+            if split < 0:
                 self.stuck.append((int(fresh.disjunct[i]), lower))
-            elif lower <= BOUNDARY:
-                heapq.heappush(self.pool, _Place(lower, self.branches, fresh, i))
+            else:
+                # a copy, so that the others can go
+                alone = _Batch(*(part[i].clone() for part in fresh))
+                heapq.heappush(self.pool, _Place(lower, self.branches, alone))
 
 
 def _halves(places: Sequence[_Place]) -> _Batch:
     """Both children of each subproblem: its ReLU on, then off."""
-    columns = zip(*([part[place.row] for part in place.batch] for place in places), strict=True)
+    columns = zip(*(place.alone for place in places), strict=True)
     both = _Batch(*(torch.stack(column).repeat_interleave(2, 0) for column in columns))
     sign = torch.tensor([[1], [-1]], dtype=torch.int8, device=both.signs.device)
     signs = both.signs.scatter(1, both.split[:, None], sign.repeat(len(places), 1))
@@ -172,7 +187,7 @@ def _bounded(search: Search, some: _Batch) -> tuple[_Batch, Tensor, float]:
     """Bounds subproblems and picks what to split next; also the best point seen, and its margin."""
     network = search.relaxed.exact
     signs = search.by_layer(some.signs)
-    bounds = _within(search, signs)
+    bounds = _within(search, len(some.lower), signs)
     settings = Settings(search.by_layer(some.slopes), search.by_layer(some.sizes))
     owner = torch.arange(len(some.lower), device=some.lower.device)
     relaxed = search.relaxed._replace(bounds=bounds)
@@ -181,20 +196,20 @@ def _bounded(search: Search, some: _Batch) -> tuple[_Batch, Tensor, float]:
     found = ascended(relaxed, weight, owner, search.units, settings, scaled, _ASCENT)
     after = some._replace(
         lower=torch.maximum(some.lower, found.lower + bias),
-        slopes=torch.cat([*found.settings.slopes.values()], 1),
-        sizes=torch.cat([*found.settings.sizes.values()], 1),
+        slopes=torch.cat([some.slopes[:, :0], *found.settings.slopes.values()], 1),
+        sizes=torch.cat([some.sizes[:, :0], *found.settings.sizes.values()], 1),
         split=_next_split(search, bounds, found.forms),
     )
     corners = torch.where(found.forms[0] > 0, *bounds[0])
-    margins = (evaluate(network, corners)[-1] * weight).sum(1) + bias
+    unsafe = Property(*(part.expand(len(corners), *part.shape[1:]) for part in search.unsafe))
+    margins = margin(unsafe, evaluate(network, corners)[-1]).nan_to_num(torch.inf)
     best = margins.argmin()
     return after, corners[best : best + 1], margins[best].item()
 
 
-def _within(search: Search, signs: Mapping[int, Tensor]) -> list[Bounds]:
+def _within(search: Search, count: int, signs: Mapping[int, Tensor]) -> list[Bounds]:
     """The sample's bounds, with those of ReLUs that have a sign cut at 0: (P, *shape)."""
     network, bounds = search.relaxed.exact, search.relaxed.bounds
-    count = len(next(iter(signs.values())))
     cut = [Bounds(*(part.expand(count, *part.shape[1:]) for part in b)) for b in bounds]
     for k, units in search.units.items():
         value = network.inputs[k][0]
@@ -216,5 +231,7 @@ def _next_split(search: Search, bounds: list[Bounds], forms: Mapping[int, Tensor
         # the line below costs less, as its slope is free
         score = torch.where(form < 0, -form, 0.01 * form) * gap
         scores.append(torch.where((lower < 0) & (upper > 0), score, -1))
-    best, unit = torch.cat(scores, 1).max(1)
+    if not len(search.scale):
+        return torch.full((len(bounds[0].lower),), -1, device=bounds[0].lower.device)
+    best, unit = torch.cat(scores, 1).nan_to_num(0.0).max(1)
     return torch.where(best >= 0, unit, -1)

@@ -28,6 +28,7 @@ _TIGHTENING = 0.5  # of the time that is left then
 _ROUNDS = ((0.1, 0.1), (0.9, 1.0))
 _BRANCHES = 20_000  # if a MILP can follow, and there is no time limit
 _STUCK = 64  # if a MILP can follow: what is left of such a subproblem is a linear program
+_SHORTEST = 2.0  # seconds: a solver's process needs one to begin
 _FURTHER = 1e-3  # on the margin's scale
 
 
@@ -66,60 +67,80 @@ class Cascade:
         self.relaxed: Relaxed | None = None
         self.search: Search | None = None
 
-    def run(self) -> tuple[Row, Tensor | None]:
-        """The row, and the counterexample of a falsified sample."""
-        self.bound()
-        self.complete()
+    def run(self, start: Tensor) -> tuple[Row, Tensor | None]:
+        """The row, and the counterexample of a falsified sample.
+
+        Args:
+            start: (1, *shape), where a short attack begins: it also finds out whether float32 and
+                float64 disagree near there, in which case nothing is proved of what is deployed.
+        """
+        if "attack" in self.method.stages:
+            self._judged("attack", start)
+        if self.row.verdict == "unknown":
+            self.bound()
+        if self.row.verdict == "unknown":
+            self.complete()
         return self.row, self.found
 
     def bound(self) -> None:
         """Intervals, CROWN and alpha-CROWN."""
-        name = "crown" if "crown" in self.method.stages else "interval"
-        bounded = (by_crown if name == "crown" else by_intervals)(*self.problem)
-        self.bounds, self.least = bounded.bounds, bounded.margins[0].tolist()
-        self._noted(name)
+        stages = self.method.stages
+        for name, bounds_of in (("interval", by_intervals), ("crown", by_crown)):
+            # without either, the later stages still start from intervals
+            if name in stages or (name == "interval" and "crown" not in stages):
+                bounded = bounds_of(*self.problem)
+                self.bounds, self.least = bounded.bounds, bounded.margins[0].tolist()
+                self._noted(name)
+                if self.row.verdict != "unknown":
+                    return
         if self._goes_on("alpha"):
             self._alpha()
             self._noted("alpha")
 
     def complete(self) -> None:
         """What may take the rest of the time: a short try of each search, then a long one."""
-        exact = is_exact(self.problem.network)
-        tightening = self.method.tightening.tightening
-        if exact and tightening != "none" and self._goes_on("milp"):
+        exact, tightening = is_exact(self.problem.network), self.method.tightening.tightening
+        if exact and tightening != "none" and self.row.verdict == "unknown":
             self._tightening()
         both = exact and {"branching", "milp"} <= self.method.stages
         rounds = _ROUNDS if both and self.deadline.limit is not None else ((1.0, 1.0),)
         for branching, milp in rounds:
             if self._goes_on("branching"):
                 self._branching(self.deadline.share(branching), alone=not both)
-            if exact and self._goes_on("milp"):
-                self._milp(self.deadline.share(milp), last=(branching, milp) == rounds[-1])
-        if not exact and self._goes_on("milp"):
-            self.row = self.row._replace(decided_by="bounds", solver_status="bounds only")
+            last, share = (branching, milp) == rounds[-1], self.deadline.share(milp)
+            if exact and self._goes_on("milp") and (last or share.at() - share.started > _SHORTEST):
+                self._milp(share, last=last)
+        if self.row.verdict == "unknown" and self.deadline.passed():
+            self.row = self.row._replace(verdict="timeout")
+        if self.row.verdict == "unknown" and not exact:
+            self.row = self.row._replace(solver_status="bounds only")
 
     def _goes_on(self, stage: str) -> bool:
         """Whether the sample is still open, there is time, and the stage is wanted."""
-        if self.row.verdict == "unknown" and stage in self.method.stages and self.deadline.passed():
-            self.row = self.row._replace(verdict="timeout")
-        return self.row.verdict == "unknown" and stage in self.method.stages
+        wanted = stage in self.method.stages and self.row.verdict == "unknown"
+        return wanted and not self.deadline.passed()
 
     def _noted(self, stage: str) -> None:
-        """Puts the bounds into the row, and the verdict if they decide."""
+        """Puts the bounds into the row, and the verdict if they decide and may."""
         unstable = int(unstable_relus(self.problem.network, self.bounds))
         self.row = self.row._replace(lower_bound=min(self.least), unstable_relus=unstable)
-        if self.row.verdict == "unknown" and min(self.least) > BOUNDARY:
-            self.row = self.row._replace(verdict="verified", decided_by=stage)
+        may = stage in self.method.stages or stage == self.method.tightening.tightening
+        # near 0, the two precisions may disagree: neither proof nor counterexample
+        if self.row.verdict == "unknown" and may and not self.row.boundary and not self._left():
+            self.row = self.row._replace(
+                verdict="verified", decided_by=stage, solver=None, solver_status=None
+            )
 
     def _left(self) -> list[int]:
         """The disjuncts that may be reached, the likeliest first."""
-        some = (d for d, low in enumerate(self.least) if low <= BOUNDARY)
+        some = (d for d, low in enumerate(self.least) if not low > BOUNDARY)
         return sorted(some, key=self.least.__getitem__)
 
     def _judged(self, stage: str, point: Tensor) -> bool:
         """Whether there is a counterexample near a point."""
         adversarial, checked = self.confirm(point)
         if checked.check != "ok":
+            self.row = self.row._replace(boundary=self.row.boundary or checked.boundary)
             return False
         self.found = adversarial
         self.row = self.row._replace(
@@ -128,6 +149,8 @@ class Cascade:
             upper_bound=checked.margin,
             counterexample_check="ok",
             boundary=checked.boundary,
+            solver=None,
+            solver_status=None,
         )
         return True
 
@@ -137,7 +160,7 @@ class Cascade:
         margins = optimised_margins(self.relaxed, self.problem.unsafe, known, ASCENT)
         self.least = margins.lower[0].tolist()
         self.row = self.row._replace(alpha_bounds=int(margins.asked))
-        if min(self.least) <= BOUNDARY:
+        if self._left():
             self._judged("alpha", margins.corners)
 
     def _branching(self, deadline: Deadline, *, alone: bool) -> None:
@@ -168,6 +191,8 @@ class Cascade:
     def _milp(self, deadline: Deadline, *, last: bool) -> None:
         method, unsafe = self.method, self.problem.unsafe
         left = tuple(self._left())
+        if not left:  # proved, but for float32
+            return
         race = Race(method.solver, unsafe, left, deadline, method.tightening.parameters)
         shape = self.problem.box.lower.shape
 

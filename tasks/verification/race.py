@@ -30,6 +30,8 @@ def raced(milp: Milp, race: Race, confirm: Callable[[list[float]], tuple[Tensor,
     Args:
         confirm: Runs a solver's point through the network again.
     """
+    if not race.disjuncts:
+        raise ValueError("nothing to ask the solver for")
     end = End("verified", "infeasible", 0, [])
     try:
         with closing(answers(milp, race)) as replies:

@@ -92,10 +92,13 @@ def screen_group(
         group.attack(posed.region.start, attack.steps, attack.restarts)
     corners, bounded = posed.region.start.clone(), None
     for name, stage in (("interval", by_intervals), ("crown", by_crown)):
-        if name in stages and (left := group.left()):
+        # alpha-CROWN needs some bounds to start from
+        needed = name == "interval" and "alpha" in stages and "crown" not in stages
+        if (name in stages or needed) and (left := group.left()):
             here = posed.rows(left)
             bounded = stage(network, here.box, here.unsafe)
-            group.bounded(name, left, bounded.margins, unstable_relus(network, bounded.bounds))
+            unstable = unstable_relus(network, bounded.bounds)
+            group.bounded(name if name in stages else None, left, bounded.margins, unstable)
             bounded = bounded.rows([k for k, i in enumerate(left) if i in group.left()])
     if "alpha" in stages and bounded is not None and (left := group.left()):
         relaxed = Relaxed.of(network, bounded.bounds)
@@ -155,12 +158,18 @@ class _Group:
                 row = row._replace(boundary=True, counterexample_check=result.check)
             self.rows[i] = row
 
-    def bounded(self, name: str, which: list[int], margins: Tensor, unstable: Tensor) -> None:
-        """Notes lower bounds (N, D) on the margins of some samples, and what they decide."""
+    def bounded(
+        self, name: str | None, which: list[int], margins: Tensor, unstable: Tensor
+    ) -> None:
+        """Notes lower bounds (N, D) on the margins of some samples, and what they decide.
+
+        Args:
+            name: Of the stage; without one, nothing is decided.
+        """
         lowest = margins.amin(1).tolist()
         for i, lower, count in zip(which, lowest, unstable.tolist(), strict=True):
             row = self.rows[i]._replace(lower_bound=lower, unstable_relus=count)
-            if lower > BOUNDARY and not row.boundary:
+            if name is not None and lower > BOUNDARY and not row.boundary:
                 row = row._replace(verdict="verified", decided_by=name)
             self.rows[i] = row
 

@@ -78,7 +78,7 @@ def solve_one(question: Question, method: Method, limit: float | None) -> tuple[
         problem = Problem(subject.network, posed.box, posed.unsafe)
         confirm = partial(_confirmed, subject, posed)
         cascade = Cascade(problem, method, Deadline(started, limit), confirm)
-        row, found = cascade.run()
+        row, found = cascade.run(posed.region.start)
         clean = first.margins[0]
         upper = clean if row.upper_bound is None else min(clean, row.upper_bound)
         row = row._replace(upper_bound=upper)

@@ -10,6 +10,7 @@ from tasks.data.load import load
 from tasks.job import ModelRef
 from tasks.models.load import load as load_model
 from tasks.verification.counterexamples import subject_of
+from tasks.verification.question import Robustness
 from tasks.verification.screen import Attack, screen_group
 
 pytestmark = pytest.mark.data
@@ -23,7 +24,9 @@ def test_the_screen_of_the_first_500_at_a_tenth(data_dir: Path, nets_dir: Path) 
     subject = subject_of(load_model(ref, None, torch.device("cpu")).model, SHAPE)
     data = load("mnist", "test", str(data_dir))
     torch.manual_seed(0)
-    rows = screen_group(subject, data.images[:500], data.labels[:500], 0.1, Attack(20, 2)).rows
+    rows = screen_group(
+        subject, data.images[:500], data.labels[:500], Robustness(0.1), Attack()
+    ).rows
     verdicts = Counter(row.verdict for row in rows)
     assert verdicts["misclassified"] == 20
     assert verdicts["falsified"] >= 70

