@@ -22,7 +22,8 @@ class Ascent(NamedTuple):
     """Of Adam's ascent."""
 
     steps: int
-    rate: float  # falls to a tenth
+    rate: float  # of slopes; falls to a tenth
+    multiplier_rate: float = 0.0  # likewise, in units of their scale
 
 
 class Settings(NamedTuple):
@@ -88,7 +89,12 @@ def ascended(
     variables = [*slopes.values(), *sizes.values()]
     fast = [Bounds(*(part.float() for part in b)) for b in relaxed.bounds]
     if variables and ascent.steps:
-        optimiser = torch.optim.Adam(variables, ascent.rate, maximize=True)
+        groups = [
+            {"params": list(part.values()), "lr": rate}
+            for part, rate in ((slopes, ascent.rate), (sizes, ascent.multiplier_rate))
+            if part
+        ]
+        optimiser = torch.optim.Adam(groups, maximize=True)
         shrink = 0.1 ** (1 / ascent.steps)
         for _ in range(ascent.steps):
             choice = _choice(relaxed.fast, units, slopes, sizes, signs)
@@ -97,7 +103,8 @@ def ascended(
             for one, gradient in zip(variables, gradients, strict=True):
                 one.grad = gradient.nan_to_num(0.0, 0.0, 0.0)  # where float32 overflows
             optimiser.step()
-            optimiser.param_groups[0]["lr"] *= shrink
+            for group in optimiser.param_groups:
+                group["lr"] *= shrink
             with torch.no_grad():
                 for one in slopes.values():
                     one.clamp_(0, 1)

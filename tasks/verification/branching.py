@@ -25,7 +25,7 @@ from tasks.verification.layers import evaluate
 from tasks.verification.properties import BOUNDARY, PROVED, Property, margin
 from tasks.verification.reduced import without_dead_units
 
-_ASCENT = Ascent(5, 0.3)
+_ASCENT = Ascent(5, 0.1, 0.15)
 _AT_ONCE = {"cpu": 128, "cuda": 4096}  # subproblems in one batch
 _WIDTH = {"cpu": 2**21, "cuda": 2**28}  # numbers in one value of all of them
 _ROOM = 2**26  # numbers in the open subproblems, before the search goes deeper first
