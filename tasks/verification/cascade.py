@@ -210,6 +210,8 @@ class Cascade:
                 end = again._replace(nodes=end.nodes + again.nodes, proved=end.proved)
         for disjunct in end.proved:
             self.least[disjunct] = PROVED
+        if end.verdict == "verified" and self.row.boundary:
+            end = end._replace(verdict="unknown", status="float32 disagrees with float64")
         decided = end.verdict in ("verified", "falsified")
         self.row = self.row._replace(
             verdict=end.verdict if decided or last else "unknown",
