@@ -126,8 +126,22 @@ class EntrySpec(_Frozen):
 class ModelSpec(EntrySpec):
     family = "arch"
     catalogue = MODELS
+    lists = EntrySpec.lists | {"members"}
     weights: str | None = None  # imported; relative to the sweep file or the nets dir
     train: bool = True
+    members: Names = ()  # of an ensemble: models of this sweep, or `model/training`
+
+    @model_validator(mode="after")
+    def _members_fit(self) -> Self:
+        if self.members and self.name != "ensemble":
+            raise ValueError("an ensemble has the architectures of its members: leave `arch:` out")
+        if self.members and self.imported:
+            raise ValueError(
+                "an ensemble has the weights of its members: leave `weights:` and `train:` out"
+            )
+        if self.name == "ensemble" and not self.members:
+            raise ValueError("an ensemble needs `members:`, e.g. members: [small, large]")
+        return self
 
     @property
     def imported(self) -> bool:
@@ -137,6 +151,7 @@ class ModelSpec(EntrySpec):
 class TrainingSpec(EntrySpec):
     family = "training"
     catalogue = TRAININGS
+    start: str | None = None  # another training, whose weights a model starts from
 
 
 class _Evaluation(EntrySpec):

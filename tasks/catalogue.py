@@ -98,6 +98,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": ("adam", "adamw", "sgd"), "schedule": ("exponential", "cosine"),
     "precision": ("float32", "bfloat16"),
     "stages": STAGES, "solver": ("scip", "highs", "gurobi"), "tightening": ("none", "lp", "mip"),
+    "vote": ("mean_logits", "mean_probabilities", "majority"),
 }
 
 # What a parameter that is a mapping must not hold, and why.
@@ -114,6 +115,7 @@ REFUSED: dict[str, dict[str, str]] = {
 KINDS: dict[str, Kind] = {
     "preflight": Kind("jobs"),
     "train": Kind("models", version=2),
+    "ensemble": Kind("models"),
     "predict": Kind("predictions", group_size=250, slice_groups=8),
     "attack": Kind("attacks", group_size=250, slice_groups=2),
     "score": Kind("ood_scores", group_size=250, slice_groups=8),
@@ -173,6 +175,10 @@ MODELS: dict[str, Entry] = {
     "wk17a": Entry("tasks.models.imported:wk17a", {}, "Wong & Kolter 2018, MNIST, Linf 0.1"),
     "rsl18a": Entry("tasks.models.imported:rsl18a", {}, "Raghunathan et al. 2018, MNIST, Linf 0.1"),
     "onnx": Entry("tasks.models.onnx_file:onnx", {}, "an ONNX file, given as `weights:`"),
+    "ensemble": Entry(
+        "tasks.models.ensemble:ensemble", {"vote": "mean_logits", "members": ()},
+        "models of the same sweep, given as `members:`",
+    ),
 }
 
 # What all trainings share: the fields of tasks/training/recipe.py, which says what they are.
