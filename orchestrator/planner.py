@@ -28,7 +28,7 @@ class Planner:
         self.spec = spec
         self.places = places
         self.paths = (str(spec.folder),)
-        sets = [spec.dataset, *spec.ood_sets.values()]
+        sets = [spec.dataset, *spec.ood_sets.values(), *spec.outlier_sets.values()]
         self.setting = Setting(
             data_dir=str(places.data_dir.expanduser().resolve()),
             data_files={s.name: s.file for s in sets if s.file is not None},
@@ -68,6 +68,9 @@ class Planner:
 
     def _train(self, name: str, version: Version, seed: int | None) -> Planned:
         model, training = self.spec.models[name], self.spec.trainings[str(version.training)]
+        parameters = dict(training.parameters)
+        if (named := parameters.get("outliers")) in self.spec.outlier_sets:
+            parameters["outliers"] = self.spec.outlier_sets[named].name
         arch, arch_parameters = model.name, dict[str, Any](model.parameters)
         started: dict[str, str] = {}
         if version.start is not None:
@@ -78,7 +81,7 @@ class Planner:
             "arch": arch,
             "arch_parameters": arch_parameters,
             "training": training.name,
-            "parameters": training.parameters,
+            "parameters": parameters,
             **started,
         }
         dataset = self.spec.dataset
@@ -369,7 +372,11 @@ class Planner:
             group,
             max(1, -(-per_job // group)) * group,
             model.needs if needs is None else needs,
-            replace(setting or self.setting, threads=threads),
+            replace(
+                setting or self.setting,
+                threads=threads,
+                checkpoint_seconds=resources.checkpoint_seconds,
+            ),
             resources,
         )
 

@@ -182,13 +182,14 @@ MODELS: dict[str, Entry] = {
 }
 
 # What all trainings share: the fields of tasks/training/recipe.py, which says what they are.
-_FIT: Parameters = {
+RECIPE: Parameters = {
     "epochs": 10, "batch_size": 128, "optimizer": "adam", "lr": 1e-3, "lr_decay": 1.0,
     "schedule": "exponential", "warmup_epochs": 0, "momentum": 0.9, "weight_decay": 0.0,
     "clip_norm": 0.0, "ema": 0.0, "label_smoothing": 0.0, "patience": 0, "validation_samples": 0,
     "rotation": 0.0, "shift": 0.0, "mixup": 0.0, "cutmix": 0.0, "pixmix": 0,
     "added": 0.0, "added_noise": 0.0, "precision": "float32", "compile": False,
 }
+_FIT = RECIPE
 
 # Parameters that say something of each epoch, or of the first so many: they must fit the epochs.
 SCHEDULES = ("adversarial_weight", "warmup_epochs", "ramp_epochs", "kl_epochs")

@@ -212,6 +212,11 @@ class _Run:
     def _save(self, seconds: float) -> None:
         if workers.rank():
             return
+        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            raise FloatingPointError(
+                f"weights are not finite after epoch {self.epoch}, step {self.step}; "
+                "try a smaller lr"
+            )
         self.checkpoints.save(
             {
                 "model": self.model.state_dict(),
