@@ -18,10 +18,17 @@ def rows(job: Job, inputs: Inputs) -> Output:
     kind, keys = job.measurement.kind, job.keys(hashlib.sha256(WEIGHTS).hexdigest())
     samples = np.arange(job.start, job.stop)
     if kind == "train":
+        assert inputs.weights == (WEIGHTS if "start" in job.measurement.params else None)
         models = table("models", keys, None, {"model": "m", "arch": "a", "training": "t"}, n=1)
         epochs = table("training", keys, None, {"epoch": [1, 2], "loss": [2.0, 1.0]}, n=2)
         key = f"models/{job.measurement.measurement_id}.safetensors"
         return Output({"models": models, "training": epochs}, {key: WEIGHTS})
+    if kind == "ensemble":
+        assert inputs.members == (WEIGHTS,) * len(job.setting.members)
+        models = table("models", keys, None, {"model": "m", "arch": "ensemble"}, n=1)
+        return Output(
+            {"models": models}, {f"models/{job.measurement.measurement_id}.safetensors": WEIGHTS}
+        )
     if kind == "calibrate":
         assert inputs.rows is not None
         columns = {"method": "temperature", "temperature": float(inputs.rows.num_rows)}
