@@ -89,6 +89,7 @@ RANGES: dict[str, tuple[float, float]] = {
 
 # What texts of these names may be, in every family.
 CHOICES: dict[str, tuple[str, ...]] = {
+    "activation": ("relu", "gelu", "tanh", "softplus", "elu"),
     "stages": STAGES, "solver": ("scip", "highs", "gurobi"), "tightening": ("none", "lp", "mip"),
 }
 
@@ -152,6 +153,8 @@ DATASETS: dict[str, Dataset] = {
     ),
 }
 
+_AN: Parameters = {"activation": "relu", "conv_bias": False}
+
 MODELS: dict[str, Entry] = {
     "mlp": Entry("tasks.models.mlp:mlp", {"hidden": (64, 64)}, "fully connected ReLU net"),
     "cnn_small": Entry(
@@ -161,6 +164,15 @@ MODELS: dict[str, Entry] = {
     "cnn": Entry(
         "tasks.models.cnn:cnn", {"dropout": 0.5},
         "LeCun-style net of the PyTorch MNIST example; 21,840 parameters on 28x28",
+    ),
+    "an_k3": Entry("tasks.models.an2020:an_k3", _AN, "An et al. 2020: ten 3x3 convolutions"),
+    "an_k5": Entry("tasks.models.an2020:an_k5", _AN, "An et al. 2020: five 5x5 convolutions"),
+    "an_k7": Entry("tasks.models.an2020:an_k7", _AN, "An et al. 2020: four 7x7 convolutions"),
+    "an_k3_shallow": Entry(
+        "tasks.models.an2020:an_k3_shallow", _AN, "the first five convolutions of an_k3"
+    ),
+    "an_k5_shallow": Entry(
+        "tasks.models.an2020:an_k5_shallow", _AN, "the first three convolutions of an_k5"
     ),
     "wk17a": Entry("tasks.models.imported:wk17a", {}, "Wong & Kolter 2018, MNIST, Linf 0.1"),
     "rsl18a": Entry("tasks.models.imported:rsl18a", {}, "Raghunathan et al. 2018, MNIST, Linf 0.1"),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from tasks.errors import InputError
+from tasks.models.shapes import image_shape
 
 
 def cnn_small(
@@ -15,7 +15,7 @@ def cnn_small(
 
     (N, *shape) in [0, 1] -> logits (N, classes).
     """
-    depth, height, width = _image_shape("cnn_small", shape, 4)
+    depth, height, width = image_shape("cnn_small", shape, 4)
     first, second = channels
     return nn.Sequential(
         OrderedDict(
@@ -37,7 +37,7 @@ def cnn(shape: tuple[int, ...], classes: int, *, dropout: float = 0.5) -> nn.Mod
     (N, *shape) in [0, 1] -> logits (N, classes).
     Source: the MNIST example of PyTorch, after LeCun et al. 1998.
     """
-    depth, height, width = _image_shape("cnn", shape, 16)
+    depth, height, width = image_shape("cnn", shape, 16)
     left = [((side - 4) // 2 - 4) // 2 for side in (height, width)]
     return nn.Sequential(
         OrderedDict(
@@ -55,13 +55,3 @@ def cnn(shape: tuple[int, ...], classes: int, *, dropout: float = 0.5) -> nn.Mod
             fc2=nn.Linear(50, classes),
         )
     )
-
-
-def _image_shape(name: str, shape: tuple[int, ...], smallest: int) -> tuple[int, int, int]:
-    if len(shape) != 3 or min(shape[1:]) < smallest:
-        raise InputError(
-            f"model {name!r} needs images (channels, height, width) of at least "
-            f"{smallest}x{smallest} pixels, got inputs of shape {tuple(shape)}; try 'mlp'"
-        )
-    depth, height, width = shape
-    return depth, height, width
