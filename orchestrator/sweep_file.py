@@ -21,7 +21,7 @@ from orchestrator.spec import (
     VerificationSpec,
 )
 from orchestrator.yaml_file import Document, Key, did_you_mean
-from tasks.catalogue import DATASETS, KINDS, Verifier
+from tasks.catalogue import DATASETS, KINDS, Entry, Verifier
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _TOP = {"name", "dataset", "samples", "seeds", "resources", *SECTIONS}
@@ -132,7 +132,8 @@ def _entry(document: Document, key: Key, kind: type[EntrySpec], body: dict[str, 
                 raise document.error(
                     (*key, name), f"unknown key {name!r}{did_you_mean(name, known)}"
                 )
-        parameters = resolve(document, key, defaults, given)
+        later = entry.later if isinstance(entry, Entry) else ()
+        parameters = resolve(document, key, defaults, given, later)
         if kind is AttackSpec:
             for name in ("norm", "gives"):
                 if fields.get(name, getattr(entry, name)) != getattr(entry, name):

@@ -59,6 +59,7 @@ def test_ids_look_like_kind_and_hash():
         ("  pgd:", "  another:"),
         ("seeds:", "resources: {attack: {num_cpus: 2, threads: 2, samples_per_job: 500}}\nseeds:"),
         ("steps: 2", "steps: 2, keep_adversarials: false"),
+        ("hidden: [16]", "hidden: [16], activation: relu"),
         ("eps: 0.02,", "eps: 0.02, property: untargeted, margin: 0, rerun: always,"),
     ],
 )
@@ -88,6 +89,7 @@ def test_what_is_not_in_the_id(old, new):
         ("eps: 0.02,", "eps: 0.02, attack_steps: 9,", {"screen"}),
         ("epochs: 1", "epochs: 2", None),
         ("hidden: [16]", "hidden: [17]", None),
+        ("hidden: [16]", "hidden: [16], activation: gelu", None),
         ("seeds: [0, 1]", "seeds: [2, 3]", None),
     ],
 )
