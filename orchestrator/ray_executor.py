@@ -89,7 +89,7 @@ class RayExecutor:
         weights = self._share(m.params.get("start", m.model.model_id), inputs.weights)
         members = [
             self._share(member.model_id, content)
-            for member, content in zip(job.setting.members, inputs.members, strict=False)
+            for member, content in zip(job.setting.members, inputs.members, strict=True)
         ]
         ref = remote.remote(head, job.start, job.stop, job.attempt, weights, inputs.rows, *members)
         self._running[ref] = job

@@ -270,7 +270,9 @@ def test_any_cut_and_resume_gives_the_same_rows(tmp_path):
 def test_another_sweep_trains_no_member_again(tmp_path):
     drive_once(plan_of(VOTING), tmp_path / "s")
     before = all_rows(tmp_path / "s", "jobs").num_rows
-    other = VOTING.replace("name: voting", "name: other").replace("[small, large]", "[large, small]")
+    other = VOTING.replace("name: voting", "name: other").replace(
+        "[small, large]", "[large, small]"
+    )
     drive_once(plan_of(other), tmp_path / "s")
     jobs = all_rows(tmp_path / "s", "jobs").to_pylist()
     kinds = [job["kind"] for job in jobs if job["sweep"] == "other"]

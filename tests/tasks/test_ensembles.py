@@ -150,6 +150,15 @@ def test_an_assembled_ensemble_holds_its_members_bit_by_bit() -> None:
     assert torch.equal(whole.model(images), (one + two) / 2)
 
 
+def test_the_published_ensemble_is_as_large_as_its_members() -> None:
+    given = {"activation": "gelu", "conv_bias": True}
+    params = {"members": [{"arch": f"an_k{k}", "params": given} for k in (3, 5, 7)]}
+    whole = build(ModelRef("e", "ensemble", params, (1, 28, 28), 10)).eval()
+    assert sum(p.numel() for p in whole.parameters()) == 4_546_332
+    images = torch.rand(2, 1, 28, 28)
+    assert whole(images).shape == (2, 10)
+
+
 def test_weights_of_another_member_are_refused() -> None:
     one, two = parts()
     with pytest.raises(InputError, match="do not fit the model"):
