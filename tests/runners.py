@@ -24,7 +24,9 @@ def rows(job: Job, inputs: Inputs) -> Output:
         key = f"models/{job.measurement.measurement_id}.safetensors"
         return Output({"models": models, "training": epochs}, {key: WEIGHTS})
     if kind == "ensemble":
-        assert inputs.members == (WEIGHTS,) * len(job.setting.members)
+        members = job.setting.members
+        bring_theirs = [m.weights is None and m.model_id[:7] == "import-" for m in members]
+        assert inputs.members == tuple(None if own else WEIGHTS for own in bring_theirs)
         models = table("models", keys, None, {"model": "m", "arch": "ensemble"}, n=1)
         return Output(
             {"models": models}, {f"models/{job.measurement.measurement_id}.safetensors": WEIGHTS}

@@ -5,6 +5,7 @@ import pytest
 
 from orchestrator.errors import InputError, SpecError
 from tests.orchestrator.test_drive import drive_once
+from tests.runners import WEIGHTS
 from tests.stores import all_rows, same_rows
 from tests.sweeps import plan_of, spec_of, sweep
 
@@ -265,6 +266,17 @@ def test_any_cut_and_resume_gives_the_same_rows(tmp_path):
     rows = all_rows(tmp_path / "whole", "models").to_pylist()
     kinds = sorted(row["measurement_id"].split("-")[0] for row in rows)
     assert kinds == ["ensemble"] * 2 + ["train"] * 5
+
+
+def test_imported_members_come_from_their_files(tmp_path):
+    (tmp_path / "a.pt").write_bytes(WEIGHTS)
+    text = VOTING.replace("[12]", "[12], weights: a.pt")
+    text = text.replace("[small, large]", "[small, large, other]")
+    text = text.replace("  large:", "  other: {arch: cnn_small, train: false}\n  large:")
+    summary = drive_once(plan_of(text, folder=tmp_path), tmp_path / "s")
+    assert not summary.failures
+    rows = all_rows(tmp_path / "s", "models").to_pylist()
+    assert sum(row["arch"] == "ensemble" for row in rows) == 4
 
 
 def test_another_sweep_trains_no_member_again(tmp_path):

@@ -1,5 +1,6 @@
 """Votes by hand, and what an ensemble's weights file holds."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -159,8 +160,21 @@ def test_the_published_ensemble_is_as_large_as_its_members() -> None:
     assert whole(images).shape == (2, 10)
 
 
+def test_a_member_may_bring_its_weights() -> None:
+    output = run(assemble_job(), Inputs(members=(parts()[0], None)))
+    whole = load(ENSEMBLE, output.artifacts["models/ensemble-0.safetensors"], CPU).model
+    images = torch.rand(5, *SHAPE)
+    assert isinstance(whole, Ensemble)
+    assert torch.equal(whole.members[1](images), load(REFS[1], None, CPU).model(images))
+
+
 def test_weights_of_another_member_are_refused() -> None:
     one, two = parts()
+    changed = replace(REFS[1], weights="two.pt", weights_sha256="0" * 64)
+    job = assemble_job()
+    job = replace(job, setting=replace(job.setting, members=(REFS[0], changed)))
+    with pytest.raises(InputError, match=r"two\.pt have SHA-256 .* expected 000"):
+        run(job, Inputs(members=(one, two)))
     with pytest.raises(InputError, match="do not fit the model"):
         run(assemble_job(), Inputs(members=(two, one)))
 
