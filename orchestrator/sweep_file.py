@@ -172,6 +172,9 @@ def _resources(document: Document, raw: Any) -> dict[str, ResourceSpec]:
         if body is not None and not isinstance(body, Mapping):
             raise document.error(("resources", kind), f"expected `{kind}: {{...}}`, got {body!r}")
         resources[kind] = _checked(document, ("resources", kind), ResourceSpec, dict(body or {}))
+        for name in ("workers", "checkpoint_seconds"):
+            if name in resources[kind].model_fields_set and kind != "train":
+                raise document.error(("resources", kind, name), f"{name} belongs to `train:`")
     return resources
 
 
