@@ -1,6 +1,7 @@
 """Imported weights: published networks by name, files with a SHA-256, and URLs."""
 
 import hashlib
+import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +13,8 @@ import torch
 from orchestrator.errors import InputError, SpecError
 from tasks.catalogue import MODELS, NETS, Net
 from tasks.models.mlp import mlp
-from tasks.models.weights import to_bytes
+from tasks.models.weights import put, to_bytes
+from tests.stores import all_rows
 from tests.sweeps import plan_of, spec_of, sweep
 
 SWEEP = "name: imported\ndataset: digits\nsamples: 50\nmodels:\n  {}\n"
@@ -154,7 +156,7 @@ def served(tmp_path):
 
     handler = partial(Handler, directory=str(tmp_path / "served"))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield tmp_path / "served", f"http://127.0.0.1:{server.server_port}", asked
         server.shutdown()
@@ -237,6 +239,68 @@ def test_eval_of_a_net_by_name(robsweep, tiny, tmp_path):
     code, _, err = robsweep("eval", "mlp", "--net", "tiny", *words, "--store", "results")
     assert code == 0, err
     assert len(list((tmp_path / "results" / "sweeps").iterdir())) == 1
+
+
+OWN = """
+from torch import nn
+from tasks.models.mlp import mlp
+
+def net(shape, classes, *, width, curve="relu"):
+    return mlp(shape, classes, hidden=[width], activation=curve)
+
+def large(shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, classes))
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    (tmp_path / "own_imported.py").write_text(OWN)
+    yield "own_imported"
+    sys.modules.pop("own_imported", None)
+
+
+def test_ones_own_function_takes_parameters_and_weights_of_either_format(robsweep, own):
+    content = weights(hidden=(7,))
+    Path("a.safetensors").write_bytes(content)
+    state = mlp((1, 8, 8), 10, hidden=(7,))
+    put(state, content, "a")
+    torch.save(state.state_dict(), "b.pt")
+    one = "arch: '{}:net', width: 7, weights: {}"
+    models = [
+        f"{name}: {{{one.format(own, file)}}}"
+        for name, file in (("first", "a.safetensors"), ("second", "b.pt"))
+    ]
+    code, out, err = robsweep("run", sweep(SWEEP.format("\n  ".join(models))))
+    assert code == 0, err
+    assert "first" in out
+    rows = all_rows("results", "predictions").to_pylist()
+    logits = {}
+    for row in rows:
+        logits.setdefault(row["model_id"], {})[row["sample"]] = row["logits"]
+    first, second = logits.values()
+    assert len(first) == 250  # whole groups
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("m: {{arch: '{}:net', width: 7, weights: a}}", "has shape (5, 64), the model wants (7"),
+        ("m: {{arch: '{}:net', weights: a}}", "missing 1 required keyword-only argument: 'width'"),
+        ("m: {{arch: '{}:net', width: 5, depth: 1, weights: a}}", "unexpected keyword argument"),
+        ("m: {{arch: '{}:large', train: false}}", "must take float32 batches (N, 1, 8, 8)"),
+        ("m: {{arch: an_k3, weights: a}}", "at least 21x21 pixels, got inputs of shape (1, 8, 8)"),
+        ("m: {{arch: madry, weights: a}}", "'conv1.bias' is missing"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_one_message(robsweep, own, tmp_path, model, message):
+    (tmp_path / "a").write_bytes(weights(hidden=(5,)))
+    code, out, err = robsweep("run", sweep(SWEEP.format(model.format(own))))
+    assert (code, out) == (2, ""), err
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "results").exists()
 
 
 def test_nets_are_listed(robsweep):
