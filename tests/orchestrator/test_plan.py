@@ -30,13 +30,13 @@ def test_ids_of_a_sweep_are_pinned():
 
 
 PINNED = {
-    "attack": "attack-456745f743db0857",
-    "calibrate": "calibrate-00dfb475c48d41a1",
-    "predict": "predict-85f60c020ed311d5",
-    "score": "score-6fc44ac221236f23",
-    "screen": "screen-ea88c57f2a52927e",
-    "solve": "solve-69f2b128642dcb54",
-    "train": "train-e546bee13197facf",
+    "attack": "attack-6900cd3d3106a1b0",
+    "calibrate": "calibrate-d5ab70a334d71493",
+    "predict": "predict-599fd17d124781c4",
+    "score": "score-0815f586e7e4e326",
+    "screen": "screen-1c25f54cd021692c",
+    "solve": "solve-cd2ab301770981d3",
+    "train": "train-779ce94aa4062639",
 }
 
 
