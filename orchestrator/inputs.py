@@ -1,8 +1,7 @@
 """What jobs need from the store: weights, and rows of other measurements."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,6 +9,7 @@ import pyarrow.compute as pc
 from orchestrator.check import trained_weights
 from orchestrator.errors import StoreError
 from orchestrator.identity import MADE_HERE
+from orchestrator.imported import read as read_weights
 from orchestrator.log import Snapshot
 from orchestrator.parts import read_part, within
 from orchestrator.plan import Plan
@@ -75,22 +75,25 @@ class InputReader:
             )
 
     def _weights_of(self, ref: ModelRef) -> bytes | None:
-        if ref.weights is None and not ref.model_id.startswith(MADE_HERE):
-            return None
-        return self._kept(ref.model_id, ref.weights)
+        if ref.weights is None:
+            return self._kept(ref.model_id) if ref.model_id.startswith(MADE_HERE) else None
+        return self._cached(ref.model_id, lambda: read_weights(ref))
 
-    def _kept(self, model_id: str, file: str | None = None) -> bytes:
-        """Weights of an imported model from its file, of any other from the store."""
-        if model_id in self._weights:
-            self._weights.move_to_end(model_id)
-            return self._weights[model_id]
-        if file is not None:
-            content = Path(file).read_bytes()
-        else:
+    def _kept(self, model_id: str) -> bytes:
+        """Weights of a model that was trained or assembled here."""
+
+        def read() -> bytes:
             assert self._store is not None
             content = self._store.weights(model_id)
             self._verify(model_id, content)
-        self._weights[model_id] = content
-        if len(self._weights) > _CACHED_WEIGHTS:
-            self._weights.popitem(last=False)
-        return content
+            return content
+
+        return self._cached(model_id, read)
+
+    def _cached(self, model_id: str, read: Callable[[], bytes]) -> bytes:
+        if model_id not in self._weights:
+            self._weights[model_id] = read()
+            if len(self._weights) > _CACHED_WEIGHTS:
+                self._weights.popitem(last=False)
+        self._weights.move_to_end(model_id)
+        return self._weights[model_id]

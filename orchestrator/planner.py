@@ -6,7 +6,7 @@ from typing import Any
 
 from orchestrator.errors import InputError
 from orchestrator.identity import measurement_id, source_sha256
-from orchestrator.imports import imported
+from orchestrator.imported import planned_model
 from orchestrator.planned import Places, Planned, PlannedModel
 from orchestrator.preflights import preflight_checks
 from orchestrator.questions import question_params
@@ -149,7 +149,7 @@ class Planner:
 
     def _imported(self, name: str) -> PlannedModel:
         code = self._sources(self.spec.models[name].name)
-        model = imported(self.spec, name, self.places, code)
+        model = planned_model(self.spec, name, self.places, code)
         if same := [other.name for other in self.models if other.identity == model.identity]:
             raise InputError(f"models {same[0]!r} and {name!r} are the same: take one out")
         return model

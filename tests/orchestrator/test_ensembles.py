@@ -208,7 +208,7 @@ MISTAKES = {
     "itself": ("large]", "ens]", 6, "ens is an ensemble"),
     "another vote": ("large]}", "large], vote: mean_logit}", 6, "did you mean 'mean_logits'"),
     "an architecture": ("large]}", "large], arch: mlp}", 6, "leave `arch:` out"),
-    "weights of its own": ("large]}", "large], weights: a.pt}", 6, "leave `weights:` and `train:`"),
+    "weights of its own": ("large]}", "large], weights: a.pt}", 6, "leave `net:`, `weights:`"),
     "no members": ("{members: [small, large]}", "{arch: ensemble}", 6, "needs `members:`"),
     "no training in common": (
         "{epochs: 2, lr: 0.01}\n  fgsm: {", "{only: small}\n  fgsm: {only: large, ", 6,
