@@ -19,7 +19,7 @@ LONG = """
 name: long
 dataset: digits
 models: {mlp: {arch: mlp, hidden: [32]}}
-trainings: {noise: {epochs: 300, batch_size: 32, ema: 0.9, std: 0.1}}
+trainings: {noise: {epochs: 120, batch_size: 32, ema: 0.9, std: 0.1}}
 resources: {train: {checkpoint_seconds: 0.2}}
 """
 BY_TWO = """
