@@ -376,6 +376,7 @@ CORRUPTIONS: dict[str, Entry] = {
     ),
     "brightness": Entry("tasks.shift.corruptions:brightness", {}, "Hendrycks & Dietterich 2019"),
     "contrast": Entry("tasks.shift.corruptions:contrast", {}, "Hendrycks & Dietterich 2019"),
+    "rotation": Entry("tasks.shift.corruptions:rotation", {}, "a random angle, up to 5 .. 30 deg"),
 }
 
 CALIBRATIONS: dict[str, Entry] = {
