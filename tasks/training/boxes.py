@@ -45,9 +45,10 @@ class BoundedModel:
         mode = self.model.training
         if mode not in self._operations:
             self._operations[mode] = traced(self.model)
-        reading = read_at(self._operations[mode], type(self.model).__name__, images)
-        box = Bounds((images - eps).clamp(min=0), (images + eps).clamp(max=1))
-        return Bounded(reading.logits, reading.network, interval(reading.network, box))
+        with _in_float32(images):
+            reading = read_at(self._operations[mode], type(self.model).__name__, images)
+            box = Bounds((images - eps).clamp(min=0), (images + eps).clamp(max=1))
+            return Bounded(reading.logits, reading.network, interval(reading.network, box))
 
 
 def output_box(bounded: Bounded, method: Method) -> Bounds:
@@ -82,7 +83,13 @@ def _lower(bounded: Bounded, rows: Tensor, back_to: int) -> Tensor:
     count, forms = rows.shape[:2]
     owner = torch.arange(count, device=rows.device).repeat_interleave(forms)
     flat = rows.reshape(count * forms, -1)
-    carried = chosen_bounds(
-        bounded.network, bounded.bounds, flat, owner, PLAIN, None, back_to=back_to
-    )
+    with _in_float32(rows):
+        carried = chosen_bounds(
+            bounded.network, bounded.bounds, flat, owner, PLAIN, None, back_to=back_to
+        )
     return carried.lower.reshape(count, forms)
+
+
+def _in_float32(x: Tensor) -> torch.autocast:
+    """Switches mixed precision off: in half precision, widths are mostly rounding."""
+    return torch.autocast(x.device.type, enabled=False)

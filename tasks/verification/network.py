@@ -26,7 +26,7 @@ from tasks.verification.layers import (
 SUPPORTED = (
     "Linear, Conv2d, BatchNorm, ReLU, MaxPool2d, AvgPool2d, Flatten, reshapes, transpositions, "
     "slices, zero padding, Dropout, sums of branches, arithmetic with constants; Sigmoid, Tanh, "
-    "GELU and ELU with bounds only"
+    "GELU, ELU and Softplus with bounds only"
 )
 
 
@@ -101,6 +101,7 @@ _LAYERS: dict[str, Callable[..., nn.Module]] = {
     "tanh": nn.Tanh,
     "gelu": nn.GELU,
     "elu": nn.ELU,
+    "softplus": nn.Softplus,
     "max_pool2d": nn.MaxPool2d,
     "avg_pool2d": nn.AvgPool2d,
     "dropout": lambda p=0.5, training=True, inplace=False: nn.Dropout(p).train(training),
@@ -265,6 +266,8 @@ class _Reader:
                 return graph.add(Smooth("gelu"), value)
             case nn.ELU(alpha=1.0):
                 return graph.add(Smooth("elu"), value)
+            case nn.Softplus(beta=1.0, threshold=20.0):
+                return graph.add(Smooth("softplus"), value)
             case nn.Flatten() | nn.Unflatten() | nn.ZeroPad2d():
                 return None
             case nn.Linear() if dim == 2:
