@@ -6,7 +6,6 @@ They are as tight as the verifier's, but not lowered by what float32 rounds: to 
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from tasks.verification.backward import PLAIN, chosen_bounds
@@ -60,7 +59,7 @@ def output_box(bounded: Bounded, method: Method) -> Bounds:
     if method == "interval":
         return bounded.bounds[-1]
     count, classes = bounded.logits.shape
-    one = torch.eye(classes, device=bounded.logits.device)
+    one = torch.eye(classes, device=bounded.logits.device, dtype=bounded.logits.dtype)
     lower = _lower(bounded, torch.cat([one, -one]).expand(count, -1, -1), 0)
     return Bounds(lower[:, :classes], -lower[:, classes:])
 
@@ -72,8 +71,8 @@ def margins(bounded: Bounded, labels: Tensor, method: Method) -> Tensor:
     Gowal et al. 2018, section 3, equation 9.
     """
     classes = bounded.logits.shape[1]
-    one = torch.eye(classes, device=labels.device)
-    rows = F.one_hot(labels, classes)[:, None] - one
+    one = torch.eye(classes, device=labels.device, dtype=bounded.logits.dtype)
+    rows = one[labels][:, None] - one
     back_to = last_affine(bounded.network) if method == "interval" else 0
     return _lower(bounded, rows, back_to)
 

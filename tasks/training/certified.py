@@ -17,7 +17,7 @@ def certified(
     kappa: float = 0.5,
     ramp_epochs: int = 1,
 ) -> LossFunction:
-    """kappa * clean cross entropy + (1 - kappa) * that of the worst logits in the ball.
+    """Clean cross entropy, times kappa, + (1 - kappa) * that of the worst logits in the ball.
 
     Over the ramp, eps grows linearly from 0, kappa falls from 1 to its value, and the bounds of
     `crown` pass over from CROWN's to those of intervals, which are all that is left after it.

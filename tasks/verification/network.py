@@ -70,9 +70,7 @@ def traced(module: nn.Module) -> fx.GraphModule:
     # torch's own layers are only recognised inside another module
     leaf = fx.Tracer().is_leaf_module(module, "")
     try:
-        return fx.symbolic_trace(
-            nn.Sequential(module).train(module.training) if leaf else module
-        )
+        return fx.symbolic_trace(nn.Sequential(module).train(module.training) if leaf else module)
     except Exception as error:
         name = type(module).__name__
         raise InputError(f"model {name}: torch.fx cannot trace it: {error}") from error
