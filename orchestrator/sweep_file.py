@@ -23,7 +23,7 @@ from orchestrator.spec import (
 )
 from orchestrator.trainings import check_schedules, outlier_sets, parameters_of_user
 from orchestrator.yaml_file import Document, Key, did_you_mean
-from tasks.catalogue import DATASETS, KINDS, Verifier
+from tasks.catalogue import DATASETS, KINDS, Entry, Verifier
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _TOP = {"name", "dataset", "samples", "seeds", "resources", *SECTIONS}
@@ -135,7 +135,8 @@ def _entry(document: Document, key: Key, kind: type[EntrySpec], body: dict[str, 
                 raise document.error(
                     (*key, name), f"unknown key {name!r}{did_you_mean(name, known)}"
                 )
-        parameters = resolve(document, key, defaults, given)
+        later = entry.later if isinstance(entry, Entry) else ()
+        parameters = resolve(document, key, defaults, given, later)
     if kind is TrainingSpec:
         check_schedules(document, key, parameters)
     if kind is AttackSpec and entry is not None:

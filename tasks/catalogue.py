@@ -36,12 +36,17 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Entry:
-    """A model, training, scorer, corruption or calibration."""
+    """A model, training, scorer, corruption or calibration.
+
+    `later` names the parameters that came after the entry's first release. Where they have their
+    default they are no part of any id, so that ids of before stay; such a default is final.
+    """
 
     path: str
     parameters: Parameters
     source: str
     needs: frozenset[str] = frozenset()
+    later: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,8 @@ _TINY = 1e-12  # "above zero"
 RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, _INF), "batch_size": (1, _INF), "lr": (_TINY, _INF), "lr_decay": (_TINY, 1),
     "weight_decay": (0, _INF), "std": (0, _INF), "eps": (0, _INF), "steps": (1, _INF),
-    "rel_step_size": (_TINY, _INF), "hidden": (1, _INF), "channels": (1, _INF), "dropout": (0, 1),
+    "rel_step_size": (_TINY, _INF), "hidden": (1, _INF), "channels": (1, _INF),
+    "blocks": (1, _INF), "width": (1, _INF), "dropout": (0, 1),
     "temperature": (_TINY, _INF), "candidates": (2, _INF), "overshoot": (0, _INF),
     "initial_gradient_eval_steps": (1, _INF), "max_gradient_eval_steps": (1, _INF),
     "attack_steps": (0, _INF), "attack_restarts": (0, _INF),
@@ -97,6 +103,7 @@ RANGES: dict[str, tuple[float, float]] = {
 CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": ("adam", "adamw", "sgd"), "schedule": ("exponential", "cosine"),
     "precision": ("float32", "bfloat16"),
+    "activation": ("relu", "gelu", "tanh", "softplus", "elu"),
     "stages": STAGES, "solver": ("scip", "highs", "gurobi"), "tightening": ("none", "lp", "mip"),
 }
 
@@ -161,8 +168,13 @@ DATASETS: dict[str, Dataset] = {
     ),
 }
 
+_AN: Parameters = {"activation": "relu", "conv_bias": False}
+
 MODELS: dict[str, Entry] = {
-    "mlp": Entry("tasks.models.mlp:mlp", {"hidden": (64, 64)}, "fully connected ReLU net"),
+    "mlp": Entry(
+        "tasks.models.mlp:mlp", {"hidden": (64, 64), "activation": "relu"}, "fully connected net",
+        later=frozenset({"activation"}),
+    ),
     "cnn_small": Entry(
         "tasks.models.cnn:cnn_small", {"channels": (8, 16), "hidden": 32},
         "two strided convolutions, no pooling: small enough to verify exactly",
@@ -170,6 +182,19 @@ MODELS: dict[str, Entry] = {
     "cnn": Entry(
         "tasks.models.cnn:cnn", {"dropout": 0.5},
         "LeCun-style net of the PyTorch MNIST example; 21,840 parameters on 28x28",
+    ),
+    "madry": Entry("tasks.models.cnn:madry", {}, "Madry et al. 2018, MNIST"),
+    "resnet": Entry(
+        "tasks.models.resnet:resnet", {"blocks": 1, "width": 16}, "He et al. 2016, section 4.2"
+    ),
+    "an_k3": Entry("tasks.models.an2020:an_k3", _AN, "An et al. 2020: ten 3x3 convolutions"),
+    "an_k5": Entry("tasks.models.an2020:an_k5", _AN, "An et al. 2020: five 5x5 convolutions"),
+    "an_k7": Entry("tasks.models.an2020:an_k7", _AN, "An et al. 2020: four 7x7 convolutions"),
+    "an_k3_shallow": Entry(
+        "tasks.models.an2020:an_k3_shallow", _AN, "the first five convolutions of an_k3"
+    ),
+    "an_k5_shallow": Entry(
+        "tasks.models.an2020:an_k5_shallow", _AN, "the first three convolutions of an_k5"
     ),
     "wk17a": Entry("tasks.models.imported:wk17a", {}, "Wong & Kolter 2018, MNIST, Linf 0.1"),
     "rsl18a": Entry("tasks.models.imported:rsl18a", {}, "Raghunathan et al. 2018, MNIST, Linf 0.1"),
