@@ -250,7 +250,7 @@ TRAININGS: dict[str, Entry] = {
     "sensitivity": Entry(
         "tasks.training.sensitivity:sensitivity",
         {
-            **_FIT, "eps": float, "weight": 0.1, "method": "interval", "measure": "mean_width",
+            **_FIT, "eps": float, "weight": 0.1, "method": "interval", "measure": "log_volume",
             "ramp_epochs": 1,
         },
         "small output boxes, after arXiv 1810.11726",

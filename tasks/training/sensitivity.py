@@ -21,7 +21,7 @@ def sensitivity(
     eps: float,
     weight: float = 0.1,
     method: Method = "interval",
-    measure: Measure = "mean_width",
+    measure: Measure = "log_volume",
     ramp_epochs: int = 1,
 ) -> LossFunction:
     """Cross entropy + weight * size of the output box of the linf ball, averaged over samples.
