@@ -96,8 +96,8 @@ def list_entries(
     family: Annotated[
         str | None,
         typer.Argument(
-            help="attacks, models, trainings, scorers, corruptions, calibrations, datasets or "
-            "verifiers; all without it."
+            help="attacks, models, nets, trainings, scorers, corruptions, calibrations, datasets "
+            "or verifiers; all without it."
         ),
     ] = None,
 ) -> None:

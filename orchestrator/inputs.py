@@ -2,13 +2,13 @@
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestrator.check import trained_weights
 from orchestrator.errors import StoreError
+from orchestrator.imported import read as read_weights
 from orchestrator.log import Snapshot
 from orchestrator.parts import read_part, within
 from orchestrator.plan import Plan
@@ -76,7 +76,7 @@ class InputReader:
             self._weights.move_to_end(ref.model_id)
             return self._weights[ref.model_id]
         if ref.weights is not None:
-            content = Path(ref.weights).read_bytes()
+            content = read_weights(ref)
         elif ref.model_id.startswith("train-"):
             assert self._store is not None
             content = self._store.weights(ref.model_id)

@@ -1,13 +1,12 @@
 """Expands a sweep: every model, and every measurement of each of them."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import InputError
 from orchestrator.identity import import_identity, measurement_id, source_sha256
+from orchestrator.imported import weights_file
 from orchestrator.planned import Places, Planned, PlannedModel
 from orchestrator.preflights import preflight_checks
 from orchestrator.questions import question_params
@@ -99,10 +98,10 @@ class Planner:
         )
 
     def _imported(self, name: str, model: ModelSpec) -> PlannedModel:
-        file, digest = None, None
+        file = None
         if model.weights is not None:
-            file = self._weights(name, model.weights)
-            digest = hashlib.sha256(file.read_bytes()).hexdigest()
+            file = weights_file(name, model, self.spec.folder, self.places)
+        digest = file.sha256 if file else None
         code = self._sources(model.name)
         shape, classes = self.spec.dataset.shape, self.spec.dataset.classes
         identity = import_identity(model.name, model.parameters, shape, classes, digest, code)
@@ -114,22 +113,12 @@ class Planner:
             model.parameters,
             shape,
             classes,
-            str(file) if file else None,
+            str(file.path) if file else None,
             digest,
+            file.url if file else None,
             name,
         )
         return PlannedModel(ref, identity, name, None, None, ())
-
-    def _weights(self, name: str, weights: str) -> Path:
-        folders = [self.spec.folder, *([self.places.nets_dir] if self.places.nets_dir else [])]
-        for folder in folders:
-            path = (folder / Path(weights).expanduser()).resolve()
-            if path.is_file():
-                return path
-        raise InputError(
-            f"model {name!r}: no weights {weights!r} in {', '.join(map(str, folders))}; "
-            "set ROBSWEEP_NETS_DIR or --nets-dir to the folder that holds them"
-        )
 
     def _evaluations(self, model: PlannedModel) -> Iterator[Planned]:
         spec = self.spec

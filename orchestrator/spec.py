@@ -1,5 +1,6 @@
 """A sweep file as typed, frozen values: what the researcher wrote, with every default resolved."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -96,6 +97,14 @@ def _targets(value: Any) -> Any:
     return tuple(sorted(set(values)))
 
 
+def _sha256(value: Any) -> Any:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", value):
+        raise ValueError(f"expected a SHA-256, 64 digits from 0 to f in quotes, got {value!r}")
+    return value.lower()
+
+
 Norm = Literal["linf", "l2", "l1", "l0"]
 EpsList = Annotated[tuple[float, ...] | None, BeforeValidator(_eps_list)]
 Samples = Annotated[tuple[int, int] | None, BeforeValidator(_range)]
@@ -123,11 +132,25 @@ class EntrySpec(_Frozen):
     exclude: Names = ()
 
 
+def is_url(weights: str) -> bool:
+    return weights.startswith(("https://", "http://"))
+
+
 class ModelSpec(EntrySpec):
     family = "arch"
     catalogue = MODELS
-    weights: str | None = None  # imported; relative to the sweep file or the nets dir
+    net: str | None = None  # a published network, whose file, arch and SHA-256 are known
+    weights: str | None = None  # imported: a URL, or relative to the sweep file or the nets dir
+    sha256: Annotated[str | None, BeforeValidator(_sha256)] = None  # of the weights
     train: bool = True
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Self:
+        if self.weights is None and self.sha256 is not None:
+            raise ValueError("`sha256:` says what `weights:` hold: name a file or URL there")
+        if self.sha256 is None and is_url(self.weights or ""):
+            raise ValueError("weights from a URL need `sha256:`, as nothing else is believed")
+        return self
 
     @property
     def imported(self) -> bool:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from orchestrator import yaml_file
 from orchestrator.errors import InputError
+from orchestrator.imported import arch_of, written_out
 from orchestrator.parameters import expand, resolve, unknown_name
 from orchestrator.spec import (
     SECTIONS,
@@ -98,7 +99,7 @@ def _section(document: Document, section: str, raw: Any) -> dict[str, EntrySpec]
         if given is not None and not isinstance(given, Mapping):
             raise document.error(key, f"expected `{name}: {{...}}`, got {given!r}")
         body = dict(given or {})
-        called = body.get(kind.family, name)
+        called = arch_of(name, body) if kind is ModelSpec else body.get(kind.family, name)
         lists = kind.lists | _list_parameters(kind, called)
         for suffix, chosen in expand(document, key, body, lists):
             if f"{name}{suffix}" in entries:
@@ -114,8 +115,8 @@ def _list_parameters(kind: type[EntrySpec], called: Any) -> set[str]:
 
 
 def _entry(document: Document, key: Key, kind: type[EntrySpec], body: dict[str, Any]) -> EntrySpec:
-    if kind is ModelSpec and str(body.get("weights", "")).endswith(".onnx"):
-        body.setdefault("arch", "onnx")
+    if kind is ModelSpec:
+        body = written_out(document, key, body)
     called = body.pop(kind.family, key[-1])
     own = isinstance(called, str) and ":" in called and kind.family != "verifier"
     if not isinstance(called, str) or not (called in kind.catalogue or own):
@@ -172,6 +173,9 @@ def _resources(document: Document, raw: Any) -> dict[str, ResourceSpec]:
         if body is not None and not isinstance(body, Mapping):
             raise document.error(("resources", kind), f"expected `{kind}: {{...}}`, got {body!r}")
         resources[kind] = _checked(document, ("resources", kind), ResourceSpec, dict(body or {}))
+        for name in ("workers", "checkpoint_seconds"):
+            if name in resources[kind].model_fields_set and kind != "train":
+                raise document.error(("resources", kind, name), f"{name} belongs to `train:`")
     return resources
 
 

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -68,6 +68,9 @@ class Workplace:
     deadline_seconds: float | None = None
 
 
+Run = Callable[[Job, Inputs, Workplace], Outcome]
+
+
 def work(job: Job, inputs: Inputs, place: Workplace) -> Outcome:
     """Runs a job to its outcome; raises nothing but KeyboardInterrupt."""
     started_at, start = datetime.now(UTC), time.perf_counter()
@@ -75,7 +78,7 @@ def work(job: Job, inputs: Inputs, place: Workplace) -> Outcome:
     staged: tuple[Part, ...] = ()
     artifacts: Mapping[str, bytes] = {}
     try:
-        with _deadline(place.deadline_seconds):
+        with deadline(place.deadline_seconds):
             output = _runner(place.runner)(_with_checkpoints(job, place), inputs)
         artifacts = output.artifacts
         staged, artifacts = _stage(job, output.tables, artifacts, place)
@@ -146,7 +149,7 @@ def _visible_store(location: str, store_id: str) -> Store | None:
 
 
 @contextmanager
-def _deadline(seconds: float | None) -> Iterator[None]:
+def deadline(seconds: float | None) -> Iterator[None]:
     """Raises JobTimeoutError in the job when its time is up (between Python instructions)."""
     if seconds is None or threading.current_thread() is not threading.main_thread():
         yield

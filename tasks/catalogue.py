@@ -50,6 +50,17 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Net:
+    """A published network: weights that go with an architecture."""
+
+    file: str  # beside the sweep file, or in the nets dir
+    arch: str  # of MODELS; a sweep file may name another one that these weights fit
+    sha256: str  # of the file
+    source: str
+    parameters: Parameters = field(default_factory=dict)  # of that architecture
+
+
+@dataclass(frozen=True)
 class Attack:
     """`fixed_eps` attacks take a list of eps; `min_norm` ones seek the closest adversarial."""
 
@@ -202,6 +213,39 @@ MODELS: dict[str, Entry] = {
     "onnx": Entry("tasks.models.onnx_file:onnx", {}, "an ONNX file, given as `weights:`"),
 }
 
+_ABS = "Schott et al. 2019, the authors' weights"
+_MIPVERIFY = "as converted for Tjeng et al. 2019"
+
+NETS: dict[str, Net] = {
+    "wk17a_linf0.1": Net(
+        "wk17a_linf0.1.safetensors", "wk17a",
+        "847e160ddaadbec79b5e4291b63b5ff857a0cb21ba88069ef1362c491e56f124",
+        f"Wong & Kolter 2018, {_MIPVERIFY}",
+    ),
+    "rsl18a_linf0.1": Net(
+        "rsl18a_linf0.1.safetensors", "rsl18a",
+        "2f436b574886de8e810e2c8ef616db1c09df1f77f22880554bfe3d5a98179654",
+        f"Raghunathan et al. 2018, {_MIPVERIFY}",
+    ),
+    "abs_vanilla_cnn": Net(
+        "abs_vanilla_cnn.safetensors", "abs_cnn",
+        "dd137d99ae1a5aebf9d6609bc14d9dbaf2ac251330f07f43dbac095d0e581643", _ABS,
+    ),
+    "abs_binary_cnn": Net(
+        "abs_binary_cnn.safetensors", "abs_binary_cnn",
+        "f8c4312bde3cee5c2eb98f30326572be51d2531322f4e00eae64bfd128934d1e", _ABS,
+    ),
+    "abs_transfer_cnn": Net(
+        "abs_transfer_cnn.safetensors", "abs_transfer_cnn",
+        "2d46d5acb9e11f83cdd051a80b70dd22f93caceeb0f3f4feef888b18ef55dd80", _ABS,
+    ),
+    "abs_authors": Net(
+        "abs_authors.safetensors", "abs",
+        "2ef832473e49a06738eb7793bd9f73f4dde0abe81d237576327782b83fc79c47",
+        f"{_ABS}, for arch abs and binary_abs",
+    ),
+}
+
 # What all trainings share: the fields of tasks/training/recipe.py, which says what they are.
 RECIPE: Parameters = {
     "epochs": 10, "batch_size": 128, "optimizer": "adam", "lr": 1e-3, "lr_decay": 1.0,
@@ -341,6 +385,7 @@ CORRUPTIONS: dict[str, Entry] = {
     ),
     "brightness": Entry("tasks.shift.corruptions:brightness", {}, "Hendrycks & Dietterich 2019"),
     "contrast": Entry("tasks.shift.corruptions:contrast", {}, "Hendrycks & Dietterich 2019"),
+    "rotation": Entry("tasks.shift.corruptions:rotation", {}, "a random angle, up to 5 .. 30 deg"),
 }
 
 CALIBRATIONS: dict[str, Entry] = {

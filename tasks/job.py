@@ -20,6 +20,7 @@ class ModelRef:
     classes: int
     weights: str | None = None  # file of imported weights; None: trained here, or none needed
     weights_sha256: str | None = None  # of that file; for trained models known after training
+    weights_url: str | None = None  # where that file comes from if it is not there yet
     name: str = ""  # in the sweep that asks; no part of any identity
 
 

@@ -6,8 +6,8 @@ from tempfile import TemporaryDirectory
 
 from tasks.catalogue import DATASETS
 from tasks.data.idx import SHA256, verified
+from tasks.download import download
 from tasks.errors import InputError, RobsweepError
-from tasks.resolve import optional
 
 MIRRORS: dict[str, tuple[str, ...]] = {
     "mnist": (
@@ -17,7 +17,6 @@ MIRRORS: dict[str, tuple[str, ...]] = {
     "fashion_mnist": ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
     "notmnist": ("https://raw.githubusercontent.com/davidflanagan/notMNIST-to-MNIST/master/",),
 }
-_TIMEOUT_SECONDS = 60
 
 
 def fetch(name: str, data_dir: str, mirrors: Sequence[str] | None = None) -> list[Path]:
@@ -51,7 +50,7 @@ def _fetch_file(file: str, path: Path, mirrors: Sequence[str]) -> Path:
         # next to its place, so that the move is atomic; whatever is not moved is removed
         with TemporaryDirectory(prefix=".fetch-", dir=path.parent) as folder:
             part = Path(folder) / path.name
-            problem = _download(url, part) or _problem(part, file)
+            problem = download(url, part) or _problem(part, file)
             if problem is None:
                 part.replace(path)
                 return path
@@ -61,16 +60,6 @@ def _fetch_file(file: str, path: Path, mirrors: Sequence[str]) -> Path:
         + "\n  ".join(failures)
         + f"\nor put the file at {path} yourself"
     )
-
-
-def _download(url: str, path: Path) -> str | None:
-    pooch = optional("pooch", "data")
-    downloader = pooch.HTTPDownloader(timeout=_TIMEOUT_SECONDS)
-    try:
-        pooch.retrieve(url, None, fname=path.name, path=path.parent, downloader=downloader)
-    except (OSError, ValueError) as error:  # requests' errors are OSErrors
-        return f"{type(error).__name__}: {error}"
-    return None
 
 
 def _problem(path: Path, file: str) -> str | None:

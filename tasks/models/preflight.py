@@ -41,7 +41,10 @@ def preflight(job: Job, inputs: Inputs) -> Output:
         with torch.no_grad():
             logits = loaded.model(images.to(device_of(job.setting)))
     except Exception as error:
-        raise InputError(f"{called}, raised {type(error).__name__}: {error}") from error
+        raise InputError(
+            f"{called}, raised {type(error).__name__}: {error}; "
+            f"it must take float32 batches (N, {', '.join(map(str, m.model.shape))})"
+        ) from error
     if not isinstance(logits, torch.Tensor):
         raise InputError(f"{called}, gave a {type(logits).__name__}, not a tensor of logits")
     wanted = (len(images), m.model.classes)
