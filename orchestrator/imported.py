@@ -7,8 +7,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from orchestrator.errors import InputError, RobsweepError
-from orchestrator.planned import Places
-from orchestrator.spec import ModelSpec, is_url
+from orchestrator.identity import import_identity
+from orchestrator.planned import Places, PlannedModel
+from orchestrator.spec import ModelSpec, SweepSpec, is_url
 from orchestrator.yaml_file import Document, Key, did_you_mean
 from tasks.catalogue import NETS
 from tasks.job import ModelRef
@@ -26,6 +27,8 @@ def arch_of(name: str, body: Mapping[str, Any]) -> Any:
     """What a model's entry in a sweep file calls its architecture."""
     net = body.get("net")
     named = NETS[net].arch if isinstance(net, str) and net in NETS else name
+    if "members" in body:
+        named = "ensemble"
     return body.get("arch", "onnx" if _is_onnx(body) else named)
 
 
@@ -49,6 +52,38 @@ def written_out(document: Document, key: Key, body: Mapping[str, Any]) -> dict[s
     known = net.parameters if full["arch"] == net.arch else {}
     known = {word: list(v) if isinstance(v, tuple) else v for word, v in known.items()}
     return {**known, **full, "weights": net.file, "sha256": net.sha256}
+
+
+def planned_model(
+    spec: SweepSpec, name: str, places: Places, code: Mapping[str, str]
+) -> PlannedModel:
+    """A model of the sweep that is not trained here.
+
+    Args:
+        code: SHA-256 of its source file, if it is a user's own function.
+
+    Raises:
+        InputError: Its weights are not there.
+    """
+    model = spec.models[name]
+    file = None
+    if model.weights is not None:
+        file = weights_file(name, model, spec.folder, places)
+    digest = file.sha256 if file else None
+    shape, classes = spec.dataset.shape, spec.dataset.classes
+    identity = import_identity(model.name, model.parameters, shape, classes, digest, code)
+    ref = ModelRef(
+        identity,
+        model.name,
+        model.parameters,
+        shape,
+        classes,
+        str(file.path) if file else None,
+        digest,
+        file.url if file else None,
+        name,
+    )
+    return PlannedModel(ref, identity, name, None, None, ())
 
 
 def weights_file(name: str, model: ModelSpec, folder: Path, places: Places) -> WeightsFile:

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.planned import PlannedModel
+from orchestrator.selection import selected
 from orchestrator.spec import SECTIONS, DatasetSpec, SweepSpec
-from orchestrator.sweep_file import selected
 from tasks.catalogue import VERIFIERS
 
 
 @dataclass(frozen=True)
 class Check:
-    """A model on a split; a model still to be trained is checked with fresh weights."""
+    """A model on a split; one still to be trained or assembled is checked with fresh weights."""
 
     model: PlannedModel
     dataset: DatasetSpec
@@ -41,7 +41,7 @@ def preflight_checks(spec: SweepSpec, models: Sequence[PlannedModel]) -> Iterato
             params = {"functions": functions, "engines": _engines(spec, model.name, same)}
             yield Check(model, spec.dataset, "test", params)
             functions = []
-    if any(model.needs for model in models):
+    if any(model.training is not None for model in models):
         yield Check(models[0], spec.dataset, "train", {})
     for entry in spec.trainings.values():
         if (named := entry.parameters.get("outliers")) in spec.outlier_sets:

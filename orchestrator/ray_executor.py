@@ -84,8 +84,14 @@ class RayExecutor:
     def submit(self, job: Job, inputs: Inputs, place: Workplace) -> None:
         remote = self._remotes[job.measurement.kind]
         head = self._head(job, place)
-        weights = self._share(job.measurement.model.model_id, inputs.weights)
-        ref = remote.remote(head, job.start, job.stop, job.attempt, weights, inputs.rows)
+        m = job.measurement
+        # a training that starts from weights has those of another model
+        weights = self._share(m.params.get("start", m.model.model_id), inputs.weights)
+        members = [
+            self._share(member.model_id, content)
+            for member, content in zip(job.setting.members, inputs.members, strict=True)
+        ]
+        ref = remote.remote(head, job.start, job.stop, job.attempt, weights, inputs.rows, *members)
         self._running[ref] = job
 
     def wait(self, timeout: float) -> list[tuple[Job, Outcome]]:
@@ -166,10 +172,17 @@ class RayExecutor:
 
 def _runner(run: Run) -> Callable[..., Outcome]:
     def _run(
-        head: bytes, start: int, stop: int, attempt: int, weights: bytes | None, rows: Any
+        head: bytes,
+        start: int,
+        stop: int,
+        attempt: int,
+        weights: bytes | None,
+        rows: Any,
+        *members: bytes | None,
     ) -> Outcome:
         measurement, setting, place = _unpickled(head)
-        return run(Job(measurement, start, stop, setting, attempt), Inputs(weights, rows), place)
+        inputs = Inputs(weights, rows, members)
+        return run(Job(measurement, start, stop, setting, attempt), inputs, place)
 
     return _run
 

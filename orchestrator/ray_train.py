@@ -5,9 +5,6 @@ import traceback
 from datetime import UTC, datetime
 from typing import Any
 
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
-
 from orchestrator.work import JobTimeoutError, Outcome, Run, Workplace, deadline, work
 from tasks.job import Inputs, Job
 
@@ -16,6 +13,9 @@ def together(workers: int, num_cpus: float, num_gpus: float) -> Run:
     """A function that runs a training job in so many workers, each with these resources."""
 
     def run(job: Job, inputs: Inputs, place: Workplace) -> Outcome:
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer  # brings torch, which only workers need
+
         started_at = datetime.now(UTC)
         with tempfile.TemporaryDirectory(prefix="robsweep-train-") as folder:
             trainer = TorchTrainer(

@@ -139,10 +139,24 @@ def is_url(weights: str) -> bool:
 class ModelSpec(EntrySpec):
     family = "arch"
     catalogue = MODELS
+    lists = EntrySpec.lists | {"members"}
     net: str | None = None  # a published network, whose file, arch and SHA-256 are known
     weights: str | None = None  # imported: a URL, or relative to the sweep file or the nets dir
     sha256: Annotated[str | None, BeforeValidator(_sha256)] = None  # of the weights
     train: bool = True
+    members: Names = ()  # of an ensemble: models of this sweep, or `model/training`
+
+    @model_validator(mode="after")
+    def _members_fit(self) -> Self:
+        if self.members and self.name != "ensemble":
+            raise ValueError("an ensemble has the architectures of its members: leave `arch:` out")
+        if self.members and self.imported:
+            raise ValueError(
+                "an ensemble has its members' weights: leave `net:`, `weights:` and `train:` out"
+            )
+        if self.name == "ensemble" and not self.members:
+            raise ValueError("an ensemble needs `members:`, e.g. members: [small, large]")
+        return self
 
     @model_validator(mode="after")
     def _weights_fit(self) -> Self:
@@ -160,6 +174,7 @@ class ModelSpec(EntrySpec):
 class TrainingSpec(EntrySpec):
     family = "training"
     catalogue = TRAININGS
+    start: str | None = None  # another training, whose weights a model starts from
 
 
 class _Evaluation(EntrySpec):

@@ -10,6 +10,7 @@ from orchestrator import yaml_file
 from orchestrator.errors import InputError
 from orchestrator.imported import arch_of, written_out
 from orchestrator.parameters import expand, resolve, unknown_name
+from orchestrator.selection import both, selected, without_axes
 from orchestrator.spec import (
     SECTIONS,
     AttackSpec,
@@ -23,6 +24,7 @@ from orchestrator.spec import (
     VerificationSpec,
 )
 from orchestrator.trainings import check_schedules, outlier_sets, parameters_of_user
+from orchestrator.version_checks import check as check_versions
 from orchestrator.yaml_file import Document, Key, did_you_mean
 from tasks.catalogue import DATASETS, KINDS, Entry, Verifier
 
@@ -84,6 +86,7 @@ def from_document(document: Document, folder: Path) -> SweepSpec:
     spec = _checked(document, (), SweepSpec, body)
     _check_sizes(document, spec)
     _check_selections(document, spec)
+    check_versions(document, spec)
     return spec
 
 
@@ -206,7 +209,7 @@ def _regions(
     found: dict[str, RegionFile] = {}
     for name, entry in entries.items():
         assert isinstance(entry, VerificationSpec)
-        key: Key = ("verification", _base(name))
+        key: Key = ("verification", without_axes(name))
         if beyond := [target for target in entry.targets if target >= dataset.classes]:
             last = dataset.classes - 1
             raise document.error(
@@ -243,11 +246,11 @@ def _check_sizes(document: Document, spec: SweepSpec) -> None:
     named: list[tuple[Key, tuple[int, int] | None, int]] = [(("samples",), spec.samples, test)]
     for section in ("attacks", "ood", "shift", "verification"):
         for name, entry in getattr(spec, section).items():
-            named.append(((section, _base(name), "samples"), entry.samples, test))
+            named.append(((section, without_axes(name), "samples"), entry.samples, test))
     for name, entry in spec.ood.items():
         for ood_set in entry.sets:
             size = spec.ood_sets[ood_set].splits.get("test", 0)
-            key: Key = ("ood", _base(name))
+            key: Key = ("ood", without_axes(name))
             named.append(((*key, "ood_samples"), entry.ood_samples, size))
             if spec.ood_sets[ood_set].shape != spec.dataset.shape:
                 raise document.error(
@@ -265,40 +268,23 @@ def _check_sizes(document: Document, spec: SweepSpec) -> None:
 def _check_selections(document: Document, spec: SweepSpec) -> None:
     if not spec.models:
         raise document.error(("models",), "needs at least one model")
-    if not spec.trainings and not all(model.imported for model in spec.models.values()):
+    plain = {name: model for name, model in spec.models.items() if not model.members}
+    if not spec.trainings and not all(model.imported for model in plain.values()):
         raise document.error(
             ("models",), "models without `weights:` need `trainings:` to train them"
         )
     if not any(
         model.imported or any(selected(t, name, training) for training, t in spec.trainings.items())
-        for name, model in spec.models.items()
+        for name, model in plain.items()
     ):
         raise document.error(("trainings",), "`only:` and `exclude:` leave no model to train")
-    known = {name for full in (*spec.models, *spec.trainings) for name in _both(full)}
+    known = {name for full in (*spec.models, *spec.trainings) for name in both(full)}
     for section in SECTIONS:
         for name, entry in getattr(spec, section).items():
             for key in ("only", "exclude"):
                 for word in getattr(entry, key):
                     if not set(word.split("/")) <= known:
                         raise document.error(
-                            (section, _base(name), key),
+                            (section, without_axes(name), key),
                             f"no model or training is named {word!r}{did_you_mean(word, known)}",
                         )
-
-
-def selected(entry: EntrySpec, model: str, training: str | None) -> bool:
-    """Whether an entry applies to a trained model: `only:`, less `exclude:`.
-
-    Both name models, trainings, or `model/training`; a name without axes means all its variants.
-    """
-    names = {*_both(model), *_both(training or "")}
-    names |= {f"{m}/{t}" for m in _both(model) for t in _both(training or "")}
-    return (not entry.only or bool(names & {*entry.only})) and not names & {*entry.exclude}
-
-
-def _base(name: str) -> str:
-    return name.split("[", maxsplit=1)[0]
-
-
-def _both(name: str) -> tuple[str, str]:
-    return name, _base(name)

@@ -28,6 +28,7 @@ from orchestrator.errors import InputError
 from orchestrator.log import Part
 from orchestrator.parts import Stamp, write_part
 from orchestrator.store import Store
+from tasks.catalogue import KINDS
 from tasks.job import Inputs, Job
 
 RUNNER = "tasks.jobs:run"
@@ -119,10 +120,10 @@ def _stage(
 ) -> tuple[tuple[Part, ...], Mapping[str, bytes]]:
     """Writes large results into the store from here, where the worker sees it.
 
-    Not those of trainings: whose weights count is for the log to decide, and an adopted row must
+    Not new models: whose weights count is for the log to decide, and an adopted row must
     never be without its weights.
     """
-    if job.measurement.kind == "train":
+    if KINDS[job.measurement.kind].table == "models":
         return (), artifacts
     size = sum(t.nbytes for t in tables.values()) + sum(len(a) for a in artifacts.values())
     if size < LARGE_BYTES or place.store is None:

@@ -117,6 +117,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "method": ("interval", "crown"), "measure": ("log_volume", "volume", "mean_width"),
     "activation": ("relu", "gelu", "tanh", "softplus", "elu"),
     "stages": STAGES, "solver": ("scip", "highs", "gurobi"), "tightening": ("none", "lp", "mip"),
+    "vote": ("mean_logits", "mean_probabilities", "majority"),
 }
 
 # What a parameter that is a mapping must not hold, and why.
@@ -133,6 +134,7 @@ REFUSED: dict[str, dict[str, str]] = {
 KINDS: dict[str, Kind] = {
     "preflight": Kind("jobs"),
     "train": Kind("models", version=2),
+    "ensemble": Kind("models"),
     "predict": Kind("predictions", group_size=250, slice_groups=8),
     "attack": Kind("attacks", group_size=250, slice_groups=2),
     "score": Kind("ood_scores", group_size=250, slice_groups=8),
@@ -211,6 +213,10 @@ MODELS: dict[str, Entry] = {
     "wk17a": Entry("tasks.models.imported:wk17a", {}, "Wong & Kolter 2018, MNIST, Linf 0.1"),
     "rsl18a": Entry("tasks.models.imported:rsl18a", {}, "Raghunathan et al. 2018, MNIST, Linf 0.1"),
     "onnx": Entry("tasks.models.onnx_file:onnx", {}, "an ONNX file, given as `weights:`"),
+    "ensemble": Entry(
+        "tasks.models.ensemble:ensemble", {"vote": "mean_logits", "members": ()},
+        "models of the same sweep, given as `members:`",
+    ),
 }
 
 _ABS = "Schott et al. 2019, the authors' weights"

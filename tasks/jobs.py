@@ -9,6 +9,7 @@ from tasks.calibration.job import calibrate
 from tasks.catalogue import VERIFIERS
 from tasks.groups import seed_everything
 from tasks.job import Inputs, Job, Output
+from tasks.models.assemble import assemble
 from tasks.models.load import add_import_paths
 from tasks.models.predict import predict
 from tasks.models.preflight import preflight
@@ -33,6 +34,7 @@ def solve(job: Job, inputs: Inputs) -> Output:
 JOBS: dict[str, Callable[[Job, Inputs], Output]] = {
     "preflight": preflight,
     "train": train,
+    "ensemble": assemble,
     "predict": predict,
     "attack": attack,
     "score": score,

@@ -27,7 +27,7 @@ def ref_of(arch: str, shape: tuple[int, ...] = (1, 28, 28)) -> ModelRef:
 @pytest.mark.parametrize(
     ("arch", "shape"),
     [
-        *((arch, (1, 28, 28)) for arch in MODELS if arch != "onnx"),
+        *((arch, (1, 28, 28)) for arch in MODELS if arch not in {"onnx", "ensemble"}),
         ("mlp", (1, 8, 8)),
         ("mlp", (5,)),
         ("cnn_small", (1, 8, 8)),
@@ -67,6 +67,7 @@ def test_cnn_is_as_large_as_the_published_one() -> None:
         (ref_of("wk17a", (1, 8, 8)), "takes MNIST images"),
         (ref_of("rsl18a", (1, 8, 8)), "takes MNIST images"),
         (ref_of("onnx"), "give it as `weights: FILE.onnx`"),
+        (ref_of("ensemble"), "give it as `members:"),
         (ref_of("mpl"), "neither a catalogue name nor"),
         (ref_of("no_such_module:net"), "importing module 'no_such_module' raised"),
         (ref_of("tasks.models.mlp:net"), "has no function 'net'"),
