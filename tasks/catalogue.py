@@ -107,13 +107,14 @@ RANGES: dict[str, tuple[float, float]] = {
     "rotation": (0, 180), "shift": (0, 1), "mixup": (0, _INF), "cutmix": (0, _INF),
     "pixmix": (0, _INF), "added": (0, _INF), "added_noise": (0, _INF),
     "adversarial_weight": (0, 1), "beta": (0, _INF), "weight": (0, _INF), "projections": (1, _INF),
-    "coefficient": (0, _INF), "ramp_epochs": (0, _INF), "kl_epochs": (0, _INF),
+    "coefficient": (0, _INF), "ramp_epochs": (0, _INF), "kl_epochs": (0, _INF), "kappa": (0, 1),
 }
 
 # What texts of these names may be, in every family.
 CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": ("adam", "adamw", "sgd"), "schedule": ("exponential", "cosine"),
     "precision": ("float32", "bfloat16"),
+    "method": ("interval", "crown"), "measure": ("log_volume", "volume", "mean_width"),
     "activation": ("relu", "gelu", "tanh", "softplus", "elu"),
     "stages": STAGES, "solver": ("scip", "highs", "gurobi"), "tightening": ("none", "lp", "mip"),
     "vote": ("mean_logits", "mean_probabilities", "majority"),
@@ -140,6 +141,7 @@ KINDS: dict[str, Kind] = {
     "calibrate": Kind("calibration"),
     "screen": Kind("verification", version=2, group_size=50, slice_groups=2),
     "solve": Kind("verification", version=2),
+    "sensitivity": Kind("sensitivity", group_size=50, slice_groups=4),
 }
 
 _IDX = ("{}-images-idx3-ubyte.gz", "{}-labels-idx1-ubyte.gz")
@@ -294,6 +296,19 @@ TRAININGS: dict[str, Entry] = {
     "input_gradient": Entry(
         "tasks.training.penalties:input_gradient", {**_FIT, "weight": 1.0},
         "input-gradient penalty, Ross & Doshi-Velez 2018, section 3",
+    ),
+    "sensitivity": Entry(
+        "tasks.training.sensitivity:sensitivity",
+        {
+            **_FIT, "eps": float, "weight": 0.1, "method": "interval", "measure": "log_volume",
+            "ramp_epochs": 1,
+        },
+        "small output boxes, after arXiv 1810.11726",
+    ),
+    "certified": Entry(
+        "tasks.training.certified:certified",
+        {**_FIT, "eps": float, "method": "interval", "kappa": 0.5, "ramp_epochs": 2},
+        "IBP, Gowal et al. 2018, and CROWN-IBP, Zhang et al. 2020",
     ),
     "outlier_exposure": Entry(
         "tasks.training.outlier_exposure:outlier_exposure",

@@ -15,6 +15,7 @@ from tasks.models.predict import predict
 from tasks.models.preflight import preflight
 from tasks.ood.job import score
 from tasks.resolve import resolve
+from tasks.sensitivity.job import sensitivity
 from tasks.training.job import train
 
 
@@ -40,6 +41,7 @@ JOBS: dict[str, Callable[[Job, Inputs], Output]] = {
     "calibrate": calibrate,
     "screen": screen,
     "solve": solve,
+    "sensitivity": sensitivity,
 }
 
 
