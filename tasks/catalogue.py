@@ -108,6 +108,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "pixmix": (0, _INF), "added": (0, _INF), "added_noise": (0, _INF),
     "adversarial_weight": (0, 1), "beta": (0, _INF), "weight": (0, _INF), "projections": (1, _INF),
     "coefficient": (0, _INF), "ramp_epochs": (0, _INF), "kl_epochs": (0, _INF),
+    "samples": (0, _INF), "alpha": (0, _INF), "eta": (0, _INF),
+    "kl_start": (0, _INF), "kl_end": (0, _INF),
 }
 
 # What texts of these names may be, in every family.
@@ -181,6 +183,9 @@ DATASETS: dict[str, Dataset] = {
 }
 
 _AN: Parameters = {"activation": "relu", "conv_bias": False}
+_ABS: Parameters = {
+    "samples": 8000, "steps": 50, "lr": 0.05, "beta": 1.0, "alpha": 440.0, "eta": 3.9e-5,
+}
 
 MODELS: dict[str, Entry] = {
     "mlp": Entry(
@@ -210,6 +215,28 @@ MODELS: dict[str, Entry] = {
     ),
     "wk17a": Entry("tasks.models.imported:wk17a", {}, "Wong & Kolter 2018, MNIST, Linf 0.1"),
     "rsl18a": Entry("tasks.models.imported:rsl18a", {}, "Raghunathan et al. 2018, MNIST, Linf 0.1"),
+    "abs_cnn": Entry(
+        "tasks.models.abs_nets:abs_cnn", {}, "CNN of Schott et al. 2019; 249,228 parameters"
+    ),
+    "abs_binary_cnn": Entry(
+        "tasks.models.abs_nets:abs_binary_cnn", {}, "Binary CNN of Schott et al. 2019"
+    ),
+    "abs_transfer_cnn": Entry(
+        "tasks.models.abs_nets:abs_transfer_cnn", {},
+        "source of transfer attacks in Schott et al. 2019",
+    ),
+    "nearest_neighbour": Entry(
+        "tasks.models.nearest_neighbour:nearest_neighbour", {"samples": 0},
+        "nearest training image in l2; Schott et al. 2019",
+    ),
+    "abs": Entry(
+        "tasks.models.abs:analysis_by_synthesis", _ABS,
+        "one VAE per class, searched and descended; Schott et al. 2019, section 4",
+    ),
+    "binary_abs": Entry(
+        "tasks.models.abs:binary_analysis_by_synthesis", _ABS,
+        "ABS of black and white images, with class weights; Schott et al. 2019, section 4",
+    ),
     "onnx": Entry("tasks.models.onnx_file:onnx", {}, "an ONNX file, given as `weights:`"),
     "ensemble": Entry(
         "tasks.models.ensemble:ensemble", {"vote": "mean_logits", "members": ()},

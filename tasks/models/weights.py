@@ -29,6 +29,10 @@ def sha256(content: bytes) -> str:
 def put(model: nn.Module, content: bytes, where: str) -> None:
     """Loads weights into a model.
 
+    A file may lack what a model has a default for: batch normalisation's counts of batches, on
+    which no output depends, and what the model names in a set `has_default`. Buffers that it names
+    in a set `sized_by_data` are as long as the file's.
+
     Args:
         where: The file or store entry that the bytes came from, for messages.
 
@@ -38,6 +42,15 @@ def put(model: nn.Module, content: bytes, where: str) -> None:
     """
     state = _read(content, where)
     wanted = model.state_dict()
+    optional: frozenset[str] = getattr(model, "has_default", frozenset())
+    by_data: frozenset[str] = getattr(model, "sized_by_data", frozenset())
+    for name in wanted.keys() - state.keys():
+        if name in optional or name.endswith(".num_batches_tracked"):
+            state[name] = wanted[name]
+    for name in by_data & state.keys():
+        if state[name].shape[1:] == wanted[name].shape[1:]:
+            wanted[name] = wanted[name].new_empty(state[name].shape)
+            setattr(model, name, wanted[name])
     problems = [
         *(f"tensor {name!r} is missing" for name in wanted if name not in state),
         *(f"tensor {name!r} is unexpected" for name in state if name not in wanted),
