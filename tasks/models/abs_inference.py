@@ -90,7 +90,8 @@ def loss_of(pixels: Tensor, decoded: Tensor, latents: Tensor, beta: float) -> Te
 def inside(latents: Tensor) -> Tensor:
     """Latents (..., 8), those outside of the ball of RADIUS on its surface."""
     norm = torch.linalg.vector_norm(latents, dim=-1, keepdim=True)
-    return latents * (RADIUS / norm).clamp(max=1)
+    result: Tensor = latents * (RADIUS / norm).clamp(max=1)
+    return result
 
 
 def folded(
