@@ -327,6 +327,11 @@ TRAININGS: dict[str, Entry] = {
         {**_FIT, "outliers": str, "outlier_split": "train", "coefficient": 0.5},
         "Hendrycks et al. 2019, section 3",
     ),
+    "vae": Entry(
+        "tasks.training.vae:vae",
+        {**_FIT, "epochs": 50, "kl_start": 10.0, "kl_end": 1.0, "kl_epochs": 50},
+        "for abs and binary_abs; Schott et al. 2019, section 4",
+    ),
 }
 
 _WHITE_BOX = frozenset({"gradients"})

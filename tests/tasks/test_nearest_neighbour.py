@@ -1,10 +1,15 @@
+from dataclasses import replace
+
 import torch
 
 from tasks.data.load import Labelled
-from tasks.job import ModelRef
+from tasks.data.load import load as load_data
+from tasks.job import Inputs, ModelRef
+from tasks.jobs import run
 from tasks.models.load import load
 from tasks.models.nearest_neighbour import nearest_neighbour
 from tasks.models.weights import to_bytes
+from tests.tasks.digit_jobs import train_job
 
 
 def data(n: int = 40, shape: tuple[int, ...] = (1, 3, 4)) -> Labelled:
@@ -69,3 +74,17 @@ def test_its_images_are_stored_like_weights() -> None:
     ref = ModelRef("m", "nearest_neighbour", {"samples": 0}, (1, 3, 4), 4)
     again = load(ref, to_bytes(model.state_dict()), torch.device("cpu")).model
     assert torch.equal(again(images), model(images))
+
+
+def test_a_training_gives_it_the_training_split() -> None:
+    ref = ModelRef("m", "nearest_neighbour", {"samples": 300}, (1, 8, 8), 10)
+    output = run(
+        replace(train_job(), measurement=replace(train_job().measurement, model=ref)), Inputs()
+    )
+    content = output.artifacts["models/train-0.safetensors"]
+    model = load(ref, content, torch.device("cpu")).model
+    images, labels = load_data("digits", "train", "")
+    assert (model(images[:300]).argmax(dim=1) == labels[:300]).all()
+    test = load_data("digits", "test", "")
+    assert float((model(test.images).argmax(dim=1) == test.labels).float().mean()) > 0.85
+    assert set(output.tables) == {"models"}
