@@ -75,10 +75,13 @@ class Attack:
 
 @dataclass(frozen=True)
 class Verifier:
-    """A screen over many samples, then a solver for each one that it leaves undecided."""
+    """A screen over many samples, then a solver for each one that it leaves undecided.
+
+    Without a solver, the screen estimates a distance: it is asked for no eps and decides nothing.
+    """
 
     screen: str
-    solve: str
+    solve: str | None
     norms: tuple[str, ...]
     screen_parameters: Parameters
     solve_parameters: Parameters
@@ -428,5 +431,10 @@ VERIFIERS: dict[str, Verifier] = {
         },
         {"stages": STAGES, "solver": "scip", "tightening": "none", "solver_parameters": {}},
         "Tjeng et al. 2019",
+    ),
+    "abs_bound": Verifier(
+        "tasks.verification.abs_bound:screen", None, ("l2",), {"steps": 50}, {},
+        "estimate of the nearest adversarial of abs, no proof; Schott et al. 2019, section 4",
+        frozenset({"analysis by synthesis"}),
     ),
 }
