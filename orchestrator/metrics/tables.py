@@ -198,16 +198,21 @@ def temperatures(model: Model, read: Read) -> Iterator[tuple[Asked, float]]:
 
 def calibrated(predictions: Iterable[Asked], temperature: float, read: Read) -> Calibration:
     """Calibration of these predictions after dividing the logits by the temperature."""
-    rows = read("predictions", predictions).select("label", "logits").collect()
+    rows = read("predictions", predictions).select("label", "logits", "confidence").collect()
     return calibrated_rows(rows, temperature)
 
 
 def calibrated_rows(rows: pl.DataFrame, temperature: float) -> Calibration:
-    """Calibration of prediction rows of one model."""
+    """Calibration of prediction rows of one model.
+
+    Unscaled, the stored confidence counts: some models have another one than the softmax.
+    """
     n = len(rows)
+    own = rows["confidence"].to_numpy().astype(np.float64) if temperature == 1 else None
     logits = rows["logits"].explode(empty_as_null=False).to_numpy().astype(np.float64)
     labels = rows["label"].to_numpy().astype(np.int64)
-    return calibration(logits.reshape(n, -1) if n else logits.reshape(0, 1), labels, temperature)
+    shaped = logits.reshape(n, -1) if n else logits.reshape(0, 1)
+    return calibration(shaped, labels, temperature, own)
 
 
 def ood_rows(model: Model, read: Read) -> Iterator[Row]:
@@ -315,7 +320,9 @@ def _attack(model: Model, asked: Asked, own: pl.DataFrame, eps: float | None) ->
 
 def _shifted(model: Model, asked: Asked, read: Read) -> Row:
     corruption, severity = asked.params["source"].removeprefix("corruption:").rsplit(":", 1)
-    rows = read("predictions", [asked]).select("label", "predicted", "logits").collect()
+    rows = (
+        read("predictions", [asked]).select("label", "predicted", "logits", "confidence").collect()
+    )
     measured = calibrated_rows(rows, 1.0)
     wanted = total(asked.wanted)
     return {

@@ -70,7 +70,9 @@ def test_an_estimate_is_no_proof(results):
     assert results.alarms("demo").is_empty()
     board = results.leaderboard("demo")
     assert set(board.filter(norm="l2")["eps"]) == {0.7, 0.9}
-    assert board["verified_accuracy"].null_count() == board["bracket_low"].null_count() == len(board)
+    assert (
+        board["verified_accuracy"].null_count() == board["bracket_low"].null_count() == len(board)
+    )
     with pytest.raises(InputError, match="nothing to recheck"):
         prepare(results, "demo", Budget())
 
