@@ -186,7 +186,7 @@ DATASETS: dict[str, Dataset] = {
 }
 
 _AN: Parameters = {"activation": "relu", "conv_bias": False}
-_ABS: Parameters = {
+_EXPLAINING: Parameters = {
     "samples": 8000, "steps": 50, "lr": 0.05, "beta": 1.0, "alpha": 440.0, "eta": 3.9e-5,
 }
 
@@ -233,11 +233,11 @@ MODELS: dict[str, Entry] = {
         "nearest training image in l2; Schott et al. 2019",
     ),
     "abs": Entry(
-        "tasks.models.abs:analysis_by_synthesis", _ABS,
+        "tasks.models.abs:analysis_by_synthesis", _EXPLAINING,
         "one VAE per class, searched and descended; Schott et al. 2019, section 4",
     ),
     "binary_abs": Entry(
-        "tasks.models.abs:binary_analysis_by_synthesis", _ABS,
+        "tasks.models.abs:binary_analysis_by_synthesis", _EXPLAINING,
         "ABS of black and white images, with class weights; Schott et al. 2019, section 4",
     ),
     "onnx": Entry("tasks.models.onnx_file:onnx", {}, "an ONNX file, given as `weights:`"),

@@ -6,7 +6,7 @@ from tasks.data.load import Labelled
 from tasks.data.load import load as load_data
 from tasks.job import Inputs, ModelRef
 from tasks.jobs import run
-from tasks.models.load import load
+from tasks.models.load import build, load
 from tasks.models.nearest_neighbour import nearest_neighbour
 from tasks.models.weights import to_bytes
 from tests.tasks.digit_jobs import train_job
@@ -88,3 +88,14 @@ def test_a_training_gives_it_the_training_split() -> None:
     test = load_data("digits", "test", "")
     assert float((model(test.images).argmax(dim=1) == test.labels).float().mean()) > 0.85
     assert set(output.tables) == {"models"}
+
+
+def test_several_of_them_are_stored_together() -> None:
+    train, images = data(), torch.rand(2, 1, 3, 4)
+    both = [{"arch": "nearest_neighbour", "params": {"samples": samples}} for samples in (9, 0)]
+    ref = ModelRef("m", "ensemble", {"members": both}, (1, 3, 4), 4)
+    model = build(ref)
+    model.finish(train)  # type: ignore[operator]
+    again = load(ref, to_bytes(model.state_dict()), torch.device("cpu")).model
+    expected = (fitted(train, samples=9)(images) + fitted(train)(images)) / 2
+    assert torch.allclose(again(images), expected, atol=1e-6)
