@@ -304,6 +304,8 @@ class Planner:
                 setting=setting,
             )
             yield screen
+            if verifier.solve is None:
+                continue
             solve = self._planned(
                 "solve",
                 model,

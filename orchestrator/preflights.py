@@ -6,7 +6,7 @@ from typing import Any
 
 from orchestrator.planned import PlannedModel
 from orchestrator.selection import selected
-from orchestrator.spec import SECTIONS, DatasetSpec, SweepSpec
+from orchestrator.spec import SECTIONS, DatasetSpec, SweepSpec, VerificationSpec, only_estimates
 from tasks.catalogue import VERIFIERS
 
 
@@ -39,6 +39,8 @@ def preflight_checks(spec: SweepSpec, models: Sequence[PlannedModel]) -> Iterato
             seen.add(name)
             same = [other.training for other in models if other.name == model.name]
             params = {"functions": functions, "engines": _engines(spec, model.name, same)}
+            if estimates := _estimates(spec, model.name, same):
+                params["estimates"] = estimates
             yield Check(model, spec.dataset, "test", params)
             functions = []
     if any(model.training is not None for model in models):
@@ -54,10 +56,26 @@ def preflight_checks(spec: SweepSpec, models: Sequence[PlannedModel]) -> Iterato
 def _engines(spec: SweepSpec, model: str, trainings: Sequence[str | None]) -> list[dict[str, Any]]:
     """Parameters of the solves of a model, in whatever training."""
     engines: list[dict[str, Any]] = []
-    for entry in spec.verification.values():
-        if any(selected(entry, model, training) for training in trainings):
+    for entry in _verifications(spec, model, trainings):
+        if not only_estimates(entry.name):
             names = VERIFIERS[entry.name].solve_parameters
             engine = {name: entry.parameters[name] for name in names if name != "stages"}
             if engine not in engines:
                 engines.append(engine)
     return engines
+
+
+def _estimates(spec: SweepSpec, model: str, trainings: Sequence[str | None]) -> list[str]:
+    """The verifiers of a model that only estimate a distance."""
+    entries = _verifications(spec, model, trainings)
+    return sorted({entry.name for entry in entries if only_estimates(entry.name)})
+
+
+def _verifications(
+    spec: SweepSpec, model: str, trainings: Sequence[str | None]
+) -> list[VerificationSpec]:
+    return [
+        entry
+        for entry in spec.verification.values()
+        if any(selected(entry, model, training) for training in trainings)
+    ]

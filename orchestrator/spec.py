@@ -112,6 +112,10 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 Positive = Annotated[float, BeforeValidator(number), Field(gt=0)]
 Natural = Annotated[int, Field(gt=0, strict=True)]
 Seed = Annotated[int, Field(ge=0, strict=True)]
+# What a verifier that only estimates a distance has no use for.
+_OF_A_QUESTION = (
+    "eps", "property", "margin", "targets", "radius", "box", "rerun", "time_limit_seconds",
+)  # fmt: skip
 Rerun = Literal["never", "ambiguous", "refine", "always"]
 
 
@@ -139,7 +143,8 @@ def is_url(weights: str) -> bool:
 class ModelSpec(EntrySpec):
     family = "arch"
     catalogue = MODELS
-    lists = EntrySpec.lists | {"members"}
+    # `samples` is a parameter here, so a list of them is an axis
+    lists = frozenset({"only", "exclude", "members"})
     net: str | None = None  # a published network, whose file, arch and SHA-256 are known
     weights: str | None = None  # imported: a URL, or relative to the sweep file or the nets dir
     sha256: Annotated[str | None, BeforeValidator(_sha256)] = None  # of the weights
@@ -226,6 +231,11 @@ class CalibrationSpec(EntrySpec):
     catalogue = CALIBRATIONS
 
 
+def only_estimates(verifier: str) -> bool:
+    """Whether a verifier estimates a distance, and is asked about no ball."""
+    return verifier in VERIFIERS and VERIFIERS[verifier].solve is None
+
+
 class VerificationSpec(_Evaluation):
     family = "verifier"
     catalogue = VERIFIERS
@@ -240,8 +250,21 @@ class VerificationSpec(_Evaluation):
     rerun: Rerun = "ambiguous"
     time_limit_seconds: Positive = 60.0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _norm_of_the_verifier(cls, given: Any) -> Any:
+        verifier = VERIFIERS.get(str(given["name"])) if "name" in given else None
+        return given if verifier is None else {"norm": verifier.norms[0], **given}
+
     @model_validator(mode="after")
     def _question_fits(self) -> Self:
+        if only_estimates(self.name):
+            if given := [name for name in _OF_A_QUESTION if name in self.model_fields_set]:
+                raise ValueError(
+                    f"{self.name} estimates the distance of the nearest adversarial and is asked "
+                    f"about no ball: leave out `{given[0]}:`"
+                )
+            return self
         if self.box is not None and (self.eps is not None or self.radius is not None):
             raise ValueError("a box has bounds of its own: leave out `eps:` and `radius:`")
         if self.box is None and self.eps is None:

@@ -75,10 +75,13 @@ class Attack:
 
 @dataclass(frozen=True)
 class Verifier:
-    """A screen over many samples, then a solver for each one that it leaves undecided."""
+    """A screen over many samples, then a solver for each one that it leaves undecided.
+
+    Without a solver, the screen estimates a distance: it is asked for no eps and decides nothing.
+    """
 
     screen: str
-    solve: str
+    solve: str | None
     norms: tuple[str, ...]
     screen_parameters: Parameters
     solve_parameters: Parameters
@@ -108,6 +111,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "pixmix": (0, _INF), "added": (0, _INF), "added_noise": (0, _INF),
     "adversarial_weight": (0, 1), "beta": (0, _INF), "weight": (0, _INF), "projections": (1, _INF),
     "coefficient": (0, _INF), "ramp_epochs": (0, _INF), "kl_epochs": (0, _INF), "kappa": (0, 1),
+    "samples": (0, _INF), "alpha": (0, _INF), "eta": (0, _INF),
+    "kl_start": (0, _INF), "kl_end": (0, _INF),
 }
 
 # What texts of these names may be, in every family.
@@ -183,6 +188,9 @@ DATASETS: dict[str, Dataset] = {
 }
 
 _AN: Parameters = {"activation": "relu", "conv_bias": False}
+_EXPLAINING: Parameters = {
+    "samples": 8000, "steps": 50, "lr": 0.05, "beta": 1.0, "alpha": 440.0, "eta": 3.9e-5,
+}
 
 MODELS: dict[str, Entry] = {
     "mlp": Entry(
@@ -212,6 +220,28 @@ MODELS: dict[str, Entry] = {
     ),
     "wk17a": Entry("tasks.models.imported:wk17a", {}, "Wong & Kolter 2018, MNIST, Linf 0.1"),
     "rsl18a": Entry("tasks.models.imported:rsl18a", {}, "Raghunathan et al. 2018, MNIST, Linf 0.1"),
+    "abs_cnn": Entry(
+        "tasks.models.abs_nets:abs_cnn", {}, "CNN of Schott et al. 2019; 249,228 parameters"
+    ),
+    "abs_binary_cnn": Entry(
+        "tasks.models.abs_nets:abs_binary_cnn", {}, "Binary CNN of Schott et al. 2019"
+    ),
+    "abs_transfer_cnn": Entry(
+        "tasks.models.abs_nets:abs_transfer_cnn", {},
+        "source of transfer attacks in Schott et al. 2019",
+    ),
+    "nearest_neighbour": Entry(
+        "tasks.models.nearest_neighbour:nearest_neighbour", {"samples": 0},
+        "nearest training image in l2; Schott et al. 2019",
+    ),
+    "abs": Entry(
+        "tasks.models.abs:analysis_by_synthesis", _EXPLAINING,
+        "one VAE per class, searched and descended; Schott et al. 2019, section 4",
+    ),
+    "binary_abs": Entry(
+        "tasks.models.abs:binary_analysis_by_synthesis", _EXPLAINING,
+        "ABS of black and white images, with class weights; Schott et al. 2019, section 4",
+    ),
     "onnx": Entry("tasks.models.onnx_file:onnx", {}, "an ONNX file, given as `weights:`"),
     "ensemble": Entry(
         "tasks.models.ensemble:ensemble", {"vote": "mean_logits", "members": ()},
@@ -315,6 +345,11 @@ TRAININGS: dict[str, Entry] = {
         {**_FIT, "outliers": str, "outlier_split": "train", "coefficient": 0.5},
         "Hendrycks et al. 2019, section 3",
     ),
+    "vae": Entry(
+        "tasks.training.vae:vae",
+        {**_FIT, "epochs": 50, "kl_start": 10.0, "kl_end": 1.0, "kl_epochs": 50},
+        "for abs and binary_abs; Schott et al. 2019, section 4",
+    ),
 }
 
 _WHITE_BOX = frozenset({"gradients"})
@@ -411,5 +446,10 @@ VERIFIERS: dict[str, Verifier] = {
         },
         {"stages": STAGES, "solver": "scip", "tightening": "none", "solver_parameters": {}},
         "Tjeng et al. 2019",
+    ),
+    "abs_bound": Verifier(
+        "tasks.verification.abs_bound:screen", None, ("l2",), {"steps": 50}, {},
+        "estimate of the nearest adversarial of abs, no proof; Schott et al. 2019, section 4",
+        frozenset({"analysis by synthesis"}),
     ),
 }

@@ -27,6 +27,7 @@ def screen(job: Job, inputs: Inputs) -> Output:
 
 def solve(job: Job, inputs: Inputs) -> Output:
     path = VERIFIERS[job.measurement.params["verifier"]].solve
+    assert path is not None, "nothing plans solves of a verifier that has none"
     output: Output = resolve(path, "verifier")(job, inputs)
     return output
 

@@ -21,7 +21,7 @@ def preflight(job: Job, inputs: Inputs) -> Output:
 
     Params: functions, a list of (family, "package.module:function", parameters): a user's own;
     engines, the parameters of those solves that are to verify the model: without any, it is not
-    read as a network.
+    read as a network; estimates, the verifiers that only estimate a distance.
 
     Raises:
         InputError: The model cannot be loaded or called, gives no finite logits (2, classes), or
@@ -56,6 +56,10 @@ def preflight(job: Job, inputs: Inputs) -> Output:
         raise InputError(f"{called}, gave logits that are not finite")
     if engines:
         _check_verifiable(loaded.model, m.model)
+    if m.params.get("estimates"):
+        from tasks.verification.abs_bound import estimable
+
+        estimable(loaded.model, m.model)
     if not m.model.model_id.startswith("import-"):
         return Output({})
     described = {

@@ -54,16 +54,19 @@ def train(job: Job, inputs: Inputs) -> Output:
     path = TRAININGS[name].path if name in TRAININGS else name
     setup = Setup(model, data, recipe.epochs, outliers)
     loss: LossFunction = resolve(path, "training")(setup, **own)
-    history = fit(
-        model,
-        data,
-        validation,
-        loss,
-        recipe,
-        seed=m.seed or 0,
-        classes=ref.classes,
-        checkpoints=_checkpoints(job),
-    )
+    history: list[Epoch] = []
+    finished = isinstance(model, Finished)
+    if not finished or any(True for _ in model.parameters()):  # else `finish` is all there is
+        history = fit(
+            model,
+            data,
+            validation,
+            loss,
+            recipe,
+            seed=m.seed or 0,
+            classes=ref.classes,
+            checkpoints=_checkpoints(job),
+        )
     if isinstance(model, Finished):
         model.finish(data)
     broken = [key for key, value in model.state_dict().items() if not value.isfinite().all()]
@@ -86,10 +89,9 @@ def train(job: Job, inputs: Inputs) -> Output:
         "seconds": [epoch.seconds for epoch in history],
         "loss_terms": [_terms(epoch) for epoch in history],
     }
-    tables = {
-        "models": table("models", keys, None, described, n=1),
-        "training": table("training", keys, None, columns, n=len(history)),
-    }
+    tables = {"models": table("models", keys, None, described, n=1)}
+    if history:
+        tables["training"] = table("training", keys, None, columns, n=len(history))
     return Output(tables, {f"models/{m.measurement_id}.safetensors": content})
 
 
