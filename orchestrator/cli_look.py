@@ -216,10 +216,10 @@ def verify(
 
 @data.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="mnist, fashion_mnist or notmnist.")],
+    name: Annotated[str, typer.Argument(help="e.g. mnist; `robsweep list datasets` has them.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Download a public data set, checked by SHA-256."""
+    """Download a public data set; files, or the archive they come in, are checked by SHA-256."""
     from tasks.data.fetch import fetch as fetch_data
 
     folder = settings_of(data_dir=data_dir).data_dir

@@ -122,6 +122,14 @@ def _idx(folder: str, *prefixes: str) -> tuple[str, ...]:
 
 
 _MNIST_SPLITS = {"train": 55_000, "validation": 5_000, "test": 10_000}
+_EMNIST = "Cohen et al. 2017, table II; its files are checked by format, sizes and counts alone"
+
+
+def _emnist(part: str) -> tuple[str, ...]:
+    return tuple(
+        f"emnist/emnist-{part}-{name.format(split)}" for split in ("train", "test") for name in _IDX
+    )
+
 
 DATASETS: dict[str, Dataset] = {
     "digits": Dataset(
@@ -149,6 +157,38 @@ DATASETS: dict[str, Dataset] = {
     "notmnist": Dataset(
         "tasks.data.idx:notmnist", {"test": 10_000}, (1, 28, 28), 10,
         "Bulatov 2011", _idx("notmnist", "t10k"),
+    ),
+    "kmnist": Dataset(
+        "tasks.data.idx:kmnist", _MNIST_SPLITS, (1, 28, 28), 10,
+        "Clanuwat et al. 2018", _idx("kmnist", "train", "t10k"),
+    ),
+    "emnist_letters": Dataset(
+        "tasks.data.idx:emnist_letters",
+        {"train": 104_000, "validation": 20_800, "test": 20_800}, (1, 28, 28), 26,
+        _EMNIST, _emnist("letters"),
+    ),
+    "emnist_digits": Dataset(
+        "tasks.data.idx:emnist_digits",
+        {"train": 200_000, "validation": 40_000, "test": 40_000}, (1, 28, 28), 10,
+        _EMNIST, _emnist("digits"),
+    ),
+    "emnist_balanced": Dataset(
+        "tasks.data.idx:emnist_balanced",
+        {"train": 94_000, "validation": 18_800, "test": 18_800}, (1, 28, 28), 47,
+        _EMNIST, _emnist("balanced"),
+    ),
+    "cifar10": Dataset(
+        "tasks.data.cifar:cifar10",
+        {"train": 45_000, "validation": 5_000, "test": 10_000}, (3, 32, 32), 10,
+        "Krizhevsky 2009, binary version",
+        (
+            *(f"cifar-10-batches-bin/data_batch_{i}.bin" for i in range(1, 6)),
+            "cifar-10-batches-bin/test_batch.bin",
+        ),
+    ),
+    "iris": Dataset(
+        "tasks.data.embedded:iris", {"train": 90, "validation": 15, "test": 45}, (4,), 3,
+        "Fisher 1936, as in scikit-learn; lengths and widths scaled to [0, 1]",
     ),
 }
 
