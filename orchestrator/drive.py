@@ -267,6 +267,8 @@ class _Driver:
             return
         self.writer.commit(self.pending)
         for job in self.pending:
+            if "models" in job.tables:  # only now can a training not be lost any more
+                self.writer.store.drop_checkpoint(job.measurement_id)
             if "verification" in job.tables:
                 self.open_rows.add(job.tables["verification"], past=False)
             for part in job.staged:

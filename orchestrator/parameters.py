@@ -76,9 +76,16 @@ def expand(
 
 
 def resolve(
-    document: Document, key: Key, defaults: Mapping[str, Any], given: Mapping[str, Any]
+    document: Document,
+    key: Key,
+    defaults: Mapping[str, Any],
+    given: Mapping[str, Any],
+    later: Collection[str] = (),
 ) -> dict[str, Any]:
     """An entry's parameters: those given, checked, and the defaults of the others.
+
+    Args:
+        later: Parameters that are left out where they have their default, given or not.
 
     Raises:
         SpecError: A parameter is unknown, missing, or of another type.
@@ -101,7 +108,11 @@ def resolve(
             _check_words(name, values[name])
         except ValueError as error:
             raise document.error((*key, name), str(error)) from error
-    return values
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in later or value != _copied(defaults[name])
+    }
 
 
 def _check_range(name: str, value: Any) -> None:

@@ -31,7 +31,7 @@ class Planner:
         self.spec = spec
         self.places = places
         self.paths = (str(spec.folder),)
-        sets = [spec.dataset, *spec.ood_sets.values()]
+        sets = [spec.dataset, *spec.ood_sets.values(), *spec.outlier_sets.values()]
         self.setting = Setting(
             data_dir=str(places.data_dir.expanduser().resolve()),
             data_files={s.name: s.file for s in sets if s.file is not None},
@@ -70,11 +70,14 @@ class Planner:
     def _train(
         self, name: str, model: ModelSpec, training_name: str, training: EntrySpec, seed: int
     ) -> Planned:
+        parameters = dict(training.parameters)
+        if (named := parameters.get("outliers")) in self.spec.outlier_sets:
+            parameters["outliers"] = self.spec.outlier_sets[named].name
         params = {
             "arch": model.name,
             "arch_parameters": model.parameters,
             "training": training.name,
-            "parameters": training.parameters,
+            "parameters": parameters,
         }
         dataset = self.spec.dataset
         if "train" not in dataset.splits:
@@ -341,7 +344,11 @@ class Planner:
             group,
             max(1, -(-per_job // group)) * group,
             (() if kind == "train" else model.needs) if needs is None else needs,
-            replace(setting or self.setting, threads=threads),
+            replace(
+                setting or self.setting,
+                threads=threads,
+                checkpoint_seconds=resources.checkpoint_seconds,
+            ),
             resources,
         )
 

@@ -43,6 +43,10 @@ def preflight_checks(spec: SweepSpec, models: Sequence[PlannedModel]) -> Iterato
             functions = []
     if any(model.needs for model in models):
         yield Check(models[0], spec.dataset, "train", {})
+    for entry in spec.trainings.values():
+        if (named := entry.parameters.get("outliers")) in spec.outlier_sets:
+            outliers = spec.outlier_sets[named]
+            yield Check(models[0], outliers, entry.parameters["outlier_split"], {})
     for dataset in spec.ood_sets.values():
         yield Check(models[0], dataset, "test", {})
 

@@ -234,6 +234,8 @@ class ResourceSpec(_Frozen):
     samples_per_job: Natural | None = None
     attempts: Natural = 3  # when a worker dies; a job that raises is not run again by itself
     time_limit_seconds: Positive | None = None  # a job still running then is stopped
+    checkpoint_seconds: Positive = 60.0  # between two checkpoints of a training
+    workers: Natural = 1  # processes that train one model together, each with `num_cpus`
 
 
 class DatasetSpec(_Frozen):
@@ -266,6 +268,7 @@ class SweepSpec(_Frozen):
     name: Annotated[str, AfterValidator(_plain_name)]
     dataset: DatasetSpec
     ood_sets: dict[str, DatasetSpec]
+    outlier_sets: dict[str, DatasetSpec]  # that trainings draw from, as named there
     samples: Samples
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     models: dict[str, ModelSpec]

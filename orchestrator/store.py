@@ -82,6 +82,16 @@ class Store:
         """
         return self.files.read(f"artifacts/models/{model_id}.safetensors")
 
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of what trainings need to go on; nothing there counts as a result."""
+        return self.root / "checkpoints"
+
+    def drop_checkpoint(self, measurement_id: str) -> None:
+        """Removes what a training kept to go on, and what it was writing when it was killed."""
+        for path in self.checkpoints.glob(f"*{measurement_id}.pt*"):
+            path.unlink(missing_ok=True)
+
     def is_here(self) -> bool:
         """Whether this process sees the same store: a worker elsewhere may see another folder."""
         try:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from orchestrator import yaml_file
 from orchestrator.errors import InputError
-from orchestrator.parameters import expand, of_user, resolve, unknown_name
+from orchestrator.parameters import expand, resolve, unknown_name
 from orchestrator.spec import (
     SECTIONS,
     AttackSpec,
@@ -18,10 +18,12 @@ from orchestrator.spec import (
     RegionFile,
     ResourceSpec,
     SweepSpec,
+    TrainingSpec,
     VerificationSpec,
 )
+from orchestrator.trainings import check_schedules, outlier_sets, parameters_of_user
 from orchestrator.yaml_file import Document, Key, did_you_mean
-from tasks.catalogue import DATASETS, KINDS, Verifier
+from tasks.catalogue import DATASETS, KINDS, Entry, Verifier
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _TOP = {"name", "dataset", "samples", "seeds", "resources", *SECTIONS}
@@ -64,6 +66,12 @@ def from_document(document: Document, folder: Path) -> SweepSpec:
         "name": raw["name"],
         "dataset": dataset,
         "ood_sets": ood_sets,
+        "outlier_sets": outlier_sets(
+            document,
+            sections["trainings"],
+            dataset,
+            lambda key, name: _dataset(document, key, name, folder),
+        ),
         "samples": raw.get("samples"),
         "seeds": seeds,
         **sections,
@@ -118,12 +126,7 @@ def _entry(document: Document, key: Key, kind: type[EntrySpec], body: dict[str, 
     given = {name: value for name, value in body.items() if name not in reserved}
     entry = kind.catalogue.get(called)
     if entry is None:
-        parameters = {}  # a user's function: the preflight holds them against its signature
-        for name, value in given.items():
-            try:
-                parameters[str(name)] = of_user(value)
-            except ValueError as error:
-                raise document.error((*key, name), str(error)) from error
+        parameters = parameters_of_user(document, key, given, training=kind is TrainingSpec)
     else:
         defaults = _defaults(entry)
         for name in given:
@@ -132,14 +135,17 @@ def _entry(document: Document, key: Key, kind: type[EntrySpec], body: dict[str, 
                 raise document.error(
                     (*key, name), f"unknown key {name!r}{did_you_mean(name, known)}"
                 )
-        parameters = resolve(document, key, defaults, given)
-        if kind is AttackSpec:
-            for name in ("norm", "gives"):
-                if fields.get(name, getattr(entry, name)) != getattr(entry, name):
-                    raise document.error(
-                        (*key, name), f"{called} has {name} {getattr(entry, name)}: leave it out"
-                    )
-                fields[name] = getattr(entry, name)
+        later = entry.later if isinstance(entry, Entry) else ()
+        parameters = resolve(document, key, defaults, given, later)
+    if kind is TrainingSpec:
+        check_schedules(document, key, parameters)
+    if kind is AttackSpec and entry is not None:
+        for name in ("norm", "gives"):
+            if fields.get(name, getattr(entry, name)) != getattr(entry, name):
+                raise document.error(
+                    (*key, name), f"{called} has {name} {getattr(entry, name)}: leave it out"
+                )
+            fields[name] = getattr(entry, name)
     if kind is AttackSpec and entry is None:
         fields.setdefault("gives", "min_norm" if fields.get("eps") is None else "fixed_eps")
     return _checked(document, key, kind, {**fields, "name": called, "parameters": parameters})

@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata
@@ -76,7 +76,7 @@ def work(job: Job, inputs: Inputs, place: Workplace) -> Outcome:
     artifacts: Mapping[str, bytes] = {}
     try:
         with _deadline(place.deadline_seconds):
-            output = _runner(place.runner)(job, inputs)
+            output = _runner(place.runner)(_with_checkpoints(job, place), inputs)
         artifacts = output.artifacts
         staged, artifacts = _stage(job, output.tables, artifacts, place)
     except JobTimeoutError as problem:
@@ -99,6 +99,16 @@ def work(job: Job, inputs: Inputs, place: Workplace) -> Outcome:
         artifacts=artifacts if status == "done" else {},
         staged=staged,
     )
+
+
+def _with_checkpoints(job: Job, place: Workplace) -> Job:
+    """A training keeps its checkpoints in the store, where the worker sees it."""
+    if job.measurement.kind != "train" or place.store is None:
+        return job
+    store = _visible_store(place.store, place.store_id)
+    if store is None:
+        return job
+    return replace(job, setting=replace(job.setting, checkpoint_dir=str(store.checkpoints)))
 
 
 def _stage(

@@ -36,12 +36,17 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Entry:
-    """A model, training, scorer, corruption or calibration."""
+    """A model, training, scorer, corruption or calibration.
+
+    `later` names the parameters that came after the entry's first release. Where they have their
+    default they are no part of any id, so that ids of before stay; such a default is final.
+    """
 
     path: str
     parameters: Parameters
     source: str
     needs: frozenset[str] = frozenset()
+    later: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -80,15 +85,25 @@ _TINY = 1e-12  # "above zero"
 RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, _INF), "batch_size": (1, _INF), "lr": (_TINY, _INF), "lr_decay": (_TINY, 1),
     "weight_decay": (0, _INF), "std": (0, _INF), "eps": (0, _INF), "steps": (1, _INF),
-    "rel_step_size": (_TINY, _INF), "hidden": (1, _INF), "channels": (1, _INF), "dropout": (0, 1),
+    "rel_step_size": (_TINY, _INF), "hidden": (1, _INF), "channels": (1, _INF),
+    "blocks": (1, _INF), "width": (1, _INF), "dropout": (0, 1),
     "temperature": (_TINY, _INF), "candidates": (2, _INF), "overshoot": (0, _INF),
     "initial_gradient_eval_steps": (1, _INF), "max_gradient_eval_steps": (1, _INF),
     "attack_steps": (0, _INF), "attack_restarts": (0, _INF),
     "again_steps": (0, _INF), "again_restarts": (0, _INF),
+    "momentum": (0, 1), "clip_norm": (0, _INF), "ema": (0, 1), "label_smoothing": (0, 1),
+    "patience": (0, _INF), "validation_samples": (0, _INF), "warmup_epochs": (0, _INF),
+    "rotation": (0, 180), "shift": (0, 1), "mixup": (0, _INF), "cutmix": (0, _INF),
+    "pixmix": (0, _INF), "added": (0, _INF), "added_noise": (0, _INF),
+    "adversarial_weight": (0, 1), "beta": (0, _INF), "weight": (0, _INF), "projections": (1, _INF),
+    "coefficient": (0, _INF), "ramp_epochs": (0, _INF), "kl_epochs": (0, _INF),
 }
 
 # What texts of these names may be, in every family.
 CHOICES: dict[str, tuple[str, ...]] = {
+    "optimizer": ("adam", "adamw", "sgd"), "schedule": ("exponential", "cosine"),
+    "precision": ("float32", "bfloat16"),
+    "activation": ("relu", "gelu", "tanh", "softplus", "elu"),
     "stages": STAGES, "solver": ("scip", "highs", "gurobi"), "tightening": ("none", "lp", "mip"),
 }
 
@@ -105,7 +120,7 @@ REFUSED: dict[str, dict[str, str]] = {
 
 KINDS: dict[str, Kind] = {
     "preflight": Kind("jobs"),
-    "train": Kind("models"),
+    "train": Kind("models", version=2),
     "predict": Kind("predictions", group_size=250, slice_groups=8),
     "attack": Kind("attacks", group_size=250, slice_groups=2),
     "score": Kind("ood_scores", group_size=250, slice_groups=8),
@@ -192,8 +207,13 @@ DATASETS: dict[str, Dataset] = {
     ),
 }
 
+_AN: Parameters = {"activation": "relu", "conv_bias": False}
+
 MODELS: dict[str, Entry] = {
-    "mlp": Entry("tasks.models.mlp:mlp", {"hidden": (64, 64)}, "fully connected ReLU net"),
+    "mlp": Entry(
+        "tasks.models.mlp:mlp", {"hidden": (64, 64), "activation": "relu"}, "fully connected net",
+        later=frozenset({"activation"}),
+    ),
     "cnn_small": Entry(
         "tasks.models.cnn:cnn_small", {"channels": (8, 16), "hidden": 32},
         "two strided convolutions, no pooling: small enough to verify exactly",
@@ -202,29 +222,73 @@ MODELS: dict[str, Entry] = {
         "tasks.models.cnn:cnn", {"dropout": 0.5},
         "LeCun-style net of the PyTorch MNIST example; 21,840 parameters on 28x28",
     ),
+    "madry": Entry("tasks.models.cnn:madry", {}, "Madry et al. 2018, MNIST"),
+    "resnet": Entry(
+        "tasks.models.resnet:resnet", {"blocks": 1, "width": 16}, "He et al. 2016, section 4.2"
+    ),
+    "an_k3": Entry("tasks.models.an2020:an_k3", _AN, "An et al. 2020: ten 3x3 convolutions"),
+    "an_k5": Entry("tasks.models.an2020:an_k5", _AN, "An et al. 2020: five 5x5 convolutions"),
+    "an_k7": Entry("tasks.models.an2020:an_k7", _AN, "An et al. 2020: four 7x7 convolutions"),
+    "an_k3_shallow": Entry(
+        "tasks.models.an2020:an_k3_shallow", _AN, "the first five convolutions of an_k3"
+    ),
+    "an_k5_shallow": Entry(
+        "tasks.models.an2020:an_k5_shallow", _AN, "the first three convolutions of an_k5"
+    ),
     "wk17a": Entry("tasks.models.imported:wk17a", {}, "Wong & Kolter 2018, MNIST, Linf 0.1"),
     "rsl18a": Entry("tasks.models.imported:rsl18a", {}, "Raghunathan et al. 2018, MNIST, Linf 0.1"),
     "onnx": Entry("tasks.models.onnx_file:onnx", {}, "an ONNX file, given as `weights:`"),
 }
 
-_FIT: Parameters = {
-    "epochs": 10, "batch_size": 128, "lr": 1e-3, "lr_decay": 1.0, "weight_decay": 0.0,
+# What all trainings share: the fields of tasks/training/recipe.py, which says what they are.
+RECIPE: Parameters = {
+    "epochs": 10, "batch_size": 128, "optimizer": "adam", "lr": 1e-3, "lr_decay": 1.0,
+    "schedule": "exponential", "warmup_epochs": 0, "momentum": 0.9, "weight_decay": 0.0,
+    "clip_norm": 0.0, "ema": 0.0, "label_smoothing": 0.0, "patience": 0, "validation_samples": 0,
+    "rotation": 0.0, "shift": 0.0, "mixup": 0.0, "cutmix": 0.0, "pixmix": 0,
+    "added": 0.0, "added_noise": 0.0, "precision": "float32", "compile": False,
 }
+_FIT = RECIPE
+
+# Parameters that say something of each epoch, or of the first so many: they must fit the epochs.
+SCHEDULES = ("adversarial_weight", "warmup_epochs", "ramp_epochs", "kl_epochs")
 
 TRAININGS: dict[str, Entry] = {
-    "standard": Entry("tasks.training.standard:standard", _FIT, "cross entropy, Adam"),
+    "standard": Entry("tasks.training.standard:standard", _FIT, "cross entropy"),
     "noise": Entry(
         "tasks.training.noise:noise", {**_FIT, "std": 0.1},
         "Gaussian noise augmentation, Ford et al. 2019, section 4",
     ),
     "fgsm": Entry(
-        "tasks.training.adversarial:fgsm", {**_FIT, "eps": float, "rel_step_size": 1.25},
+        "tasks.training.adversarial:fgsm",
+        {**_FIT, "eps": float, "rel_step_size": 1.25, "adversarial_weight": (1.0,)},
         "adversarial training with random-start FGSM, Wong et al. 2020, algorithm 3",
     ),
     "pgd": Entry(
         "tasks.training.adversarial:pgd",
-        {**_FIT, "eps": float, "steps": 7, "rel_step_size": 0.25},
+        {
+            **_FIT, "eps": float, "steps": 7, "rel_step_size": 0.25,
+            "adversarial_weight": (1.0,),
+        },
         "adversarial training with PGD, Madry et al. 2018, section 2",
+    ),
+    "trades": Entry(
+        "tasks.training.adversarial:trades",
+        {**_FIT, "eps": float, "steps": 10, "rel_step_size": 0.25, "beta": 6.0},
+        "Zhang et al. 2019, section 3",
+    ),
+    "jacobian": Entry(
+        "tasks.training.penalties:jacobian", {**_FIT, "weight": 0.01, "projections": 1},
+        "Jacobian penalty, Hoffman et al. 2019, section 2",
+    ),
+    "input_gradient": Entry(
+        "tasks.training.penalties:input_gradient", {**_FIT, "weight": 1.0},
+        "input-gradient penalty, Ross & Doshi-Velez 2018, section 3",
+    ),
+    "outlier_exposure": Entry(
+        "tasks.training.outlier_exposure:outlier_exposure",
+        {**_FIT, "outliers": str, "outlier_split": "train", "coefficient": 0.5},
+        "Hendrycks et al. 2019, section 3",
     ),
 }
 

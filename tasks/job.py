@@ -48,6 +48,8 @@ class Setting:
     device: str = "auto"
     time_limit_seconds: float | None = None
     keep_adversarials: bool = True
+    checkpoint_dir: str | None = None  # where trainings keep what they need to go on; None: nowhere
+    checkpoint_seconds: float = 60.0
     region_file: str | None = None  # of a radius map or box, whose SHA-256 is a parameter
 
 

@@ -7,13 +7,25 @@ from math import prod
 
 from torch import nn
 
+from tasks.models.activations import activation_named
 
-def mlp(shape: tuple[int, ...], classes: int, *, hidden: Sequence[int] = (64, 64)) -> nn.Module:
-    """ReLU net with the given hidden widths; (N, *shape) in [0, 1] -> logits (N, classes)."""
+
+def mlp(
+    shape: tuple[int, ...],
+    classes: int,
+    *,
+    hidden: Sequence[int] = (64, 64),
+    activation: str = "relu",
+) -> nn.Module:
+    """Net with the given hidden widths; (N, *shape) in [0, 1] -> logits (N, classes).
+
+    Raises:
+        InputError: There is no such activation.
+    """
     widths = [prod(shape), *hidden]
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     for i, (width, following) in enumerate(pairwise(widths), start=1):
         layers[f"fc{i}"] = nn.Linear(width, following)
-        layers[f"relu{i}"] = nn.ReLU()
+        layers[f"{activation}{i}"] = activation_named(activation)
     layers[f"fc{len(widths)}"] = nn.Linear(widths[-1], classes)
     return nn.Sequential(layers)

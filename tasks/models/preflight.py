@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tasks.catalogue import RECIPE
 from tasks.errors import InputError
 from tasks.job import Inputs, Job, ModelRef, Output
 from tasks.load import data_for, device_of, model_of
@@ -78,7 +79,7 @@ def _check_verifiable(model: nn.Module, ref: ModelRef) -> None:
         ) from error
 
 
-_POSITIONAL = {"training": 3, "attack": 3, "scorer": 2, "corruption": 2, "method": 2}
+_POSITIONAL = {"training": 1, "attack": 3, "scorer": 2, "corruption": 2, "method": 2}
 
 
 def _check_engine(parameters: dict[str, Any]) -> None:
@@ -92,6 +93,8 @@ def _check_engine(parameters: dict[str, Any]) -> None:
 def _check_function(family: str, path: str, parameters: dict[str, Any]) -> None:
     """Whether a user's function can be called with these parameters."""
     signature = inspect.signature(resolve(path, family))
+    if family == "training":  # the rest is the recipe's, which the loop follows
+        parameters = {name: value for name, value in parameters.items() if name not in RECIPE}
     most = _POSITIONAL[family] + (family == "attack")  # fixed-eps attacks take eps too
     for count in range(most, _POSITIONAL[family] - 1, -1):
         try:

@@ -1,17 +1,29 @@
 """The train job."""
 
 import json
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from tasks.catalogue import TRAININGS
-from tasks.data.load import empty_like, splits
+from tasks.data.load import Labelled, empty_like, splits
 from tasks.groups import seed_everything
 from tasks.job import Inputs, Job, Output
-from tasks.load import device_of, labelled_data_for
+from tasks.load import data_for, device_of, labelled_data_for
 from tasks.models import weights
 from tasks.models.load import build
 from tasks.resolve import resolve
 from tasks.rows import table
-from tasks.training.fit import Epoch
+from tasks.training.checkpoints import Checkpoints
+from tasks.training.fit import Epoch, LossFunction, Setup, fit
+from tasks.training.recipe import split
+
+
+@runtime_checkable
+class Finished(Protocol):
+    """A model that has more to fit than its loss."""
+
+    def finish(self, train: Labelled) -> None:
+        """Called once, after the last epoch, in eval mode."""
 
 
 def train(job: Job, inputs: Inputs) -> Output:
@@ -31,10 +43,26 @@ def train(job: Job, inputs: Inputs) -> Output:
         validation = labelled_data_for(ref, m.dataset, "validation", job.setting)
     seed_everything(m.seed or 0, m.kind, 0)
     model = build(ref).to(device_of(job.setting))
+    recipe, own = split(dict(m.params["parameters"]))
+
+    def outliers(dataset: str, part: str) -> Labelled:
+        return data_for(ref, dataset, part, job.setting)
+
     path = TRAININGS[name].path if name in TRAININGS else name
-    history: list[Epoch] = resolve(path, "training")(
-        model, data, validation, **m.params["parameters"]
+    setup = Setup(model, data, recipe.epochs, outliers)
+    loss: LossFunction = resolve(path, "training")(setup, **own)
+    history = fit(
+        model,
+        data,
+        validation,
+        loss,
+        recipe,
+        seed=m.seed or 0,
+        classes=ref.classes,
+        checkpoints=_checkpoints(job),
     )
+    if isinstance(model, Finished):
+        model.finish(data)
     broken = [key for key, value in model.state_dict().items() if not value.isfinite().all()]
     if broken:
         raise FloatingPointError(f"trained weights are not finite: {', '.join(broken)}")
@@ -60,6 +88,14 @@ def train(job: Job, inputs: Inputs) -> Output:
         "training": table("training", keys, None, columns, n=len(history)),
     }
     return Output(tables, {f"models/{m.measurement_id}.safetensors": content})
+
+
+def _checkpoints(job: Job) -> Checkpoints:
+    setting = job.setting
+    if setting.checkpoint_dir is None:
+        return Checkpoints()
+    path = Path(setting.checkpoint_dir) / f"{job.measurement.measurement_id}.pt"
+    return Checkpoints(path, setting.checkpoint_seconds)
 
 
 def _terms(epoch: Epoch) -> list[dict[str, object]]:

@@ -1,42 +1,20 @@
 """Gaussian noise augmentation."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tasks.data.load import Labelled
-from tasks.training.fit import Epoch, Loss, fit
-from tasks.training.standard import cross_entropy
+from tasks.training.fit import Batch, Loss, LossFunction, Setup, cross_entropy
 
 
-def noise(
-    model: nn.Module,
-    train: Labelled,
-    validation: Labelled,
-    *,
-    epochs: int = 10,
-    batch_size: int = 128,
-    lr: float = 1e-3,
-    lr_decay: float = 1.0,
-    weight_decay: float = 0.0,
-    std: float = 0.1,
-) -> list[Epoch]:
-    """Minimises cross entropy on images with fresh Gaussian noise, clipped to [0, 1], in place.
+def noise(setup: Setup, *, std: float = 0.1) -> LossFunction:
+    """Cross entropy on images with fresh Gaussian noise, clipped to [0, 1].
 
     Source: Ford et al. 2019, section 4.
     """
+    del setup
 
-    def loss(model: nn.Module, images: Tensor, labels: Tensor) -> Loss:
-        noisy = (images + std * torch.randn_like(images)).clamp(0, 1)
-        return cross_entropy(model, noisy, labels)
+    def loss(model: nn.Module, batch: Batch) -> Loss:
+        noisy = (batch.images + std * torch.randn_like(batch.images)).clamp(0, 1)
+        return cross_entropy(model, batch._replace(images=noisy))
 
-    return fit(
-        model,
-        train,
-        validation,
-        loss,
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        lr_decay=lr_decay,
-        weight_decay=weight_decay,
-    )
+    return loss

@@ -30,13 +30,13 @@ def test_ids_of_a_sweep_are_pinned():
 
 
 PINNED = {
-    "attack": "attack-456745f743db0857",
-    "calibrate": "calibrate-00dfb475c48d41a1",
-    "predict": "predict-85f60c020ed311d5",
-    "score": "score-6fc44ac221236f23",
-    "screen": "screen-ea88c57f2a52927e",
-    "solve": "solve-69f2b128642dcb54",
-    "train": "train-e546bee13197facf",
+    "attack": "attack-6900cd3d3106a1b0",
+    "calibrate": "calibrate-d5ab70a334d71493",
+    "predict": "predict-599fd17d124781c4",
+    "score": "score-0815f586e7e4e326",
+    "screen": "screen-1c25f54cd021692c",
+    "solve": "solve-cd2ab301770981d3",
+    "train": "train-779ce94aa4062639",
 }
 
 
@@ -59,6 +59,7 @@ def test_ids_look_like_kind_and_hash():
         ("  pgd:", "  another:"),
         ("seeds:", "resources: {attack: {num_cpus: 2, threads: 2, samples_per_job: 500}}\nseeds:"),
         ("steps: 2", "steps: 2, keep_adversarials: false"),
+        ("hidden: [16]", "hidden: [16], activation: relu"),
         ("eps: 0.02,", "eps: 0.02, property: untargeted, margin: 0, rerun: always,"),
     ],
 )
@@ -88,6 +89,7 @@ def test_what_is_not_in_the_id(old, new):
         ("eps: 0.02,", "eps: 0.02, attack_steps: 9,", {"screen"}),
         ("epochs: 1", "epochs: 2", None),
         ("hidden: [16]", "hidden: [17]", None),
+        ("hidden: [16]", "hidden: [16], activation: gelu", None),
         ("seeds: [0, 1]", "seeds: [2, 3]", None),
     ],
 )

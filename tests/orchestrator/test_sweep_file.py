@@ -48,6 +48,7 @@ MISTAKES = {
     "axis values that look alike": (
         "epochs: 1", "epochs: 1, lr: [0.001, 0.0010000001]", 7, "look the same",
     ),
+    "unknown activation": ("[16]", "[16], activation: rely", 5, "did you mean 'relu'"),
     "unknown stage": ("milp,", "milp, stages: [crown, mlp],", 15, "did you mean 'milp'"),
     "unknown solver": ("milp,", "milp, solver: scp,", 15, "did you mean 'scip'"),
     "unknown tightening": ("milp,", "milp, tightening: [lp, mps],", 15, "unknown tightening 'mps'"),

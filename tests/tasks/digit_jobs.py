@@ -29,5 +29,5 @@ def job_of(
 
 
 def train_job(training: str = "standard", seed: int = 0, **parameters: Any) -> Job:
-    defaults = {k: v for k, v in TRAININGS[training].parameters.items() if v is not float}
+    defaults = {k: v for k, v in TRAININGS[training].parameters.items() if not isinstance(v, type)}
     return job_of("train", {"training": training, "parameters": defaults | parameters}, seed=seed)

@@ -17,10 +17,12 @@ from tasks.data import checksums
 from tasks.data.fetch import MIRRORS
 from tasks.data.load import Labelled
 from tasks.resolve import resolve
+from tasks.training.recipe import COMMON, Recipe, split
+from tests.tasks.trainings import setup_of, trained_with
 
 SEAMS = {
     "MODELS": (MODELS, ["shape", "classes"]),
-    "TRAININGS": (TRAININGS, ["model", "train", "validation"]),
+    "TRAININGS": (TRAININGS, ["setup"]),
     "SCORERS": (SCORERS, ["model", "images"]),
     "CORRUPTIONS": (CORRUPTIONS, ["images", "severity"]),
     "CALIBRATIONS": (CALIBRATIONS, ["logits", "labels"]),
@@ -41,8 +43,16 @@ def test_parameters_and_defaults_are_the_functions(entry: catalogue.Entry, seam:
     expected = {
         name: inspect.Parameter.empty if isinstance(default, type) else default
         for name, default in entry.parameters.items()
+        if seam != ["setup"] or name not in COMMON
     }
     assert keywords == expected
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_every_training_takes_the_whole_recipe(name: str) -> None:
+    given = {k: v for k, v in TRAININGS[name].parameters.items() if k in COMMON}
+    assert given.keys() == COMMON
+    assert vars(split(given)[0]) == {**vars(Recipe()), "epochs": given["epochs"]}
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -72,7 +82,8 @@ def test_every_file_can_be_fetched() -> None:
 
 
 def filled(parameters: catalogue.Parameters) -> dict[str, Any]:
-    return {k: 0.1 if v is float else v for k, v in parameters.items()}
+    required = {float: 0.1, str: "named"}
+    return {k: required.get(v, v) if isinstance(v, type) else v for k, v in parameters.items()}
 
 
 @pytest.mark.parametrize("name", TRAININGS)
@@ -81,8 +92,9 @@ def test_every_training_runs(name: str) -> None:
     data = Labelled(torch.rand(30, 1, 4, 4), torch.randint(3, (30,)))
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
     before = model[1].weight.detach().clone()
-    function = resolve(TRAININGS[name].path, "training")
-    history = function(model, data, data, **{**filled(TRAININGS[name].parameters), "epochs": 2})
+    _, own = split(filled(TRAININGS[name].parameters))
+    loss = resolve(TRAININGS[name].path, "training")(setup_of(model, data), **own)
+    history = trained_with(model, data, loss, validation=data, epochs=2)
     assert [epoch.epoch for epoch in history] == [1, 2]
     assert model[1].weight.isfinite().all()
     assert not torch.equal(model[1].weight, before)

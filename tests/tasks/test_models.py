@@ -33,16 +33,24 @@ def ref_of(arch: str, shape: tuple[int, ...] = (1, 28, 28)) -> ModelRef:
         ("cnn_small", (1, 8, 8)),
         ("cnn_small", (3, 9, 11)),
         ("cnn", (3, 32, 20)),
+        ("an_k3", (3, 21, 23)),
+        ("an_k7", (3, 25, 26)),
+        ("an_k3_shallow", (2, 11, 12)),
+        ("an_k5_shallow", (3, 13, 13)),
     ],
 )
-def test_models_give_logits_and_can_be_read_as_a_chain(arch: str, shape: tuple[int, ...]) -> None:
-    model = build(ref_of(arch, shape)).eval()
+def test_models_give_logits(arch: str, shape: tuple[int, ...]) -> None:
     images = torch.rand(3, *shape)
+    model = build(ref_of(arch, shape)).eval()
     logits = logits_of(model, images)
     assert logits.shape == (3, 10)
-    graph = fx.symbolic_trace(model).graph
-    assert {node.op for node in graph.nodes} == {"placeholder", "call_module", "output"}
     assert not torch.equal(logits, logits_of(model, torch.rand(3, *shape)))
+
+
+@pytest.mark.parametrize("arch", ["mlp", "cnn_small", "cnn", "wk17a", "rsl18a"])
+def test_models_can_be_read_as_a_chain_of_layers(arch: str) -> None:
+    graph = fx.symbolic_trace(build(ref_of(arch)).eval()).graph
+    assert {node.op for node in graph.nodes} == {"placeholder", "call_module", "output"}
 
 
 def test_cnn_is_as_large_as_the_published_one() -> None:
@@ -53,6 +61,9 @@ def test_cnn_is_as_large_as_the_published_one() -> None:
     ("ref", "why"),
     [
         (ref_of("cnn", (1, 8, 8)), "at least 16x16"),
+        (ref_of("an_k3", (1, 20, 28)), "'an_k3' needs images .* at least 21x21"),
+        (ref_of("an_k7", (1, 24, 24)), "at least 25x25"),
+        (replace(ref_of("an_k5"), params={"activation": "rely"}), "there are relu, gelu"),
         (ref_of("wk17a", (1, 8, 8)), "takes MNIST images"),
         (ref_of("rsl18a", (1, 8, 8)), "takes MNIST images"),
         (ref_of("onnx"), "give it as `weights: FILE.onnx`"),
