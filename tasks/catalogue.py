@@ -127,6 +127,7 @@ KINDS: dict[str, Kind] = {
     "calibrate": Kind("calibration"),
     "screen": Kind("verification", version=2, group_size=50, slice_groups=2),
     "solve": Kind("verification", version=2),
+    "sensitivity": Kind("sensitivity", group_size=50, slice_groups=4),
 }
 
 _IDX = ("{}-images-idx3-ubyte.gz", "{}-labels-idx1-ubyte.gz")

@@ -14,6 +14,7 @@ from tasks.models.predict import predict
 from tasks.models.preflight import preflight
 from tasks.ood.job import score
 from tasks.resolve import resolve
+from tasks.sensitivity.job import sensitivity
 from tasks.training.job import train
 
 
@@ -38,6 +39,7 @@ JOBS: dict[str, Callable[[Job, Inputs], Output]] = {
     "calibrate": calibrate,
     "screen": screen,
     "solve": solve,
+    "sensitivity": sensitivity,
 }
 
 

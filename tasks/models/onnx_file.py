@@ -112,7 +112,13 @@ class _Building:
             case Relu():
                 return self.called(nn.ReLU(), x)
             case Smooth():
-                curves = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "gelu": nn.GELU, "elu": nn.ELU}
+                curves = {
+                    "sigmoid": nn.Sigmoid,
+                    "tanh": nn.Tanh,
+                    "gelu": nn.GELU,
+                    "elu": nn.ELU,
+                    "softplus": nn.Softplus,
+                }
                 return self.called(curves[layer.curve](), x)
             case MaxPool():
                 return self.called(nn.MaxPool2d(layer.kernel, layer.stride, layer.padding), x)

@@ -90,15 +90,17 @@ def chosen_bounds(
     owner: Tensor,
     choice: Choice,
     sizes: Sizes | None,
+    *,
+    back_to: int = 0,
 ) -> Carried:
-    """As `lower_bounds`, in one piece and differentiable in the choice.
+    """As `lower_bounds`, in one piece and differentiable in the choice, weights and bounds.
 
     Args:
         sizes: As `magnitudes` gives them, of these bounds or wider ones; None leaves rounding out.
     """
     forms: dict[int, Tensor | Patches] = {len(bounds) - 1: rows}
     kept: dict[int, Tensor] = {}
-    return Carried(_carried(network, bounds, forms, owner, sizes, 0, choice, kept), kept)
+    return Carried(_carried(network, bounds, forms, owner, sizes, back_to, choice, kept), kept)
 
 
 def magnitudes(network: Network, bounds: list[Bounds]) -> Sizes:
@@ -269,7 +271,9 @@ def _through(
 def _through_relu(rows: Tensor, z: Bounds, slopes: Tensor | None) -> tuple[Tensor, Tensor]:
     """Below: a line through 0, by default what leaves less area; above: from (l, 0) to (u, u)."""
     lower, upper = z.lower.clamp(max=0), z.upper.clamp(min=0)
-    slope = upper / (upper - lower).clamp(min=torch.finfo(rows.dtype).tiny)
+    width = upper - lower
+    # where there is no width, the division's gradient must not be infinite
+    slope = torch.where(width > 0, upper / width.clamp(min=torch.finfo(rows.dtype).tiny), 0)
     negative = rows.clamp(max=0)
     constant = -(negative * slope * lower).flatten(1).sum(1)
     if slopes is None:

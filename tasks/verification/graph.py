@@ -22,8 +22,10 @@ from tasks.verification.layers import (
 class Graph:
     """The layers gathered so far; value 0 is the image."""
 
-    def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
-        self.device = device
+    def __init__(
+        self, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype = torch.float64
+    ) -> None:
+        self.device, self.dtype = device, dtype
         self.layers: list[Layer] = []
         self.shapes = [shape]
         self.inputs: list[tuple[int, ...]] = []
@@ -31,13 +33,14 @@ class Graph:
     def add(self, layer: Layer, *read: int) -> int:
         """The new value: what `layer` makes of the values that it reads."""
         zeros = (self.zeros(1, *self.shapes[v]) for v in read)
-        self.shapes.append(tuple(apply(layer, *zeros).shape[1:]))
+        with torch.no_grad():
+            self.shapes.append(tuple(apply(layer, *zeros).shape[1:]))
         self.layers.append(layer)
         self.inputs.append(read)
         return len(self.layers)
 
     def zeros(self, *shape: int) -> Tensor:
-        return torch.zeros(shape, dtype=torch.float64, device=self.device)
+        return torch.zeros(shape, dtype=self.dtype, device=self.device)
 
     def reshaped(self, value: int, shape: tuple[int, ...]) -> int:
         if value and isinstance(self.layers[value - 1], Reshape):
@@ -47,7 +50,7 @@ class Graph:
     def scaled(self, value: int, weight: Tensor, bias: Tensor) -> int:
         """Value * weight + bias, both broadcast over the value's shape."""
         shape = self.shapes[value]
-        full = (t.double().to(self.device).expand(shape).clone() for t in (weight, bias))
+        full = (t.to(self.device, self.dtype).expand(shape).clone() for t in (weight, bias))
         return self.add(Scale(*full), value)
 
     def places(self, value: int) -> Tensor:
@@ -92,7 +95,7 @@ class Graph:
             if k + 1 in needed:
                 needed.update(self.inputs[k])
         readers = Counter(v for k, read in enumerate(self.inputs) if k + 1 in needed for v in read)
-        built, now = Graph(self.shapes[0], self.device), {0: 0}
+        built, now = Graph(self.shapes[0], self.device, self.dtype), {0: 0}
         for k, (layer, read) in enumerate(zip(self.layers, self.inputs, strict=True)):
             if k + 1 not in needed:
                 continue

@@ -3,7 +3,7 @@
 import copy
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,7 @@ from tasks.verification.layers import (
 SUPPORTED = (
     "Linear, Conv2d, BatchNorm, ReLU, MaxPool2d, AvgPool2d, Flatten, reshapes, transpositions, "
     "slices, zero padding, Dropout, sums of branches, arithmetic with constants; Sigmoid, Tanh, "
-    "GELU and ELU with bounds only"
+    "GELU, ELU and Softplus with bounds only"
 )
 
 
@@ -40,7 +40,7 @@ def read(module: nn.Module, shape: tuple[int, ...]) -> Network:
         InputError: An operator that is not supported, weights that are not finite, or a reading
             that does not compute what the module computes.
     """
-    module = copy.deepcopy(module).eval().double()
+    module = copy.deepcopy(module).eval().double().requires_grad_(False)
     name = type(module).__name__
     for key, value in module.state_dict().items():
         if not torch.isfinite(value).all():
@@ -49,14 +49,48 @@ def read(module: nn.Module, shape: tuple[int, ...]) -> Network:
     probe = torch.linspace(0, 1, 2 * torch.Size(shape).numel(), device=device).double()
     probe = probe.reshape(2, *shape)
     with torch.no_grad():
-        network = _Reader(module, name, Graph(shape, device)).network(probe)
+        network = read_at(traced(module), name, probe).network
         same = torch.allclose(evaluate(network, probe)[-1], module(probe), rtol=1e-9, atol=1e-9)
     if not same:
         raise InputError(f"model {name}: its layers do not compute what it computes")
+    return network
+
+
+class Reading(NamedTuple):
+    network: Network
+    logits: Tensor  # (N, K), where it was read
+
+
+def traced(module: nn.Module) -> fx.GraphModule:
+    """The operations of a module, which share its weights.
+
+    Raises:
+        InputError: torch.fx cannot follow it.
+    """
+    # torch's own layers are only recognised inside another module
+    leaf = fx.Tracer().is_leaf_module(module, "")
+    try:
+        return fx.symbolic_trace(nn.Sequential(module).train(module.training) if leaf else module)
+    except Exception as error:
+        name = type(module).__name__
+        raise InputError(f"model {name}: torch.fx cannot trace it: {error}") from error
+
+
+def read_at(operations: fx.GraphModule, name: str, images: Tensor) -> Reading:
+    """Reads a module while it runs on images (N, *shape), with its weights as they are.
+
+    Gradients reach the weights through the network and through the logits. A layer in training mode
+    works on these images as it would in training, and is in the network as what it makes of every
+    image: dropout as the identity, batch normalisation with the statistics of these images.
+
+    Raises:
+        InputError: As `read`.
+    """
+    network, logits = _Reader(operations, name, images).run()
     if len(network.shapes[-1]) != 1:
         got = network.shapes[-1]
         raise InputError(f"model {name}: returns {got} per sample, not one row of logits")
-    return network
+    return Reading(network, logits)
 
 
 _LAYERS: dict[str, Callable[..., nn.Module]] = {
@@ -65,6 +99,7 @@ _LAYERS: dict[str, Callable[..., nn.Module]] = {
     "tanh": nn.Tanh,
     "gelu": nn.GELU,
     "elu": nn.ELU,
+    "softplus": nn.Softplus,
     "max_pool2d": nn.MaxPool2d,
     "avg_pool2d": nn.AvgPool2d,
     "dropout": lambda p=0.5, training=True, inplace=False: nn.Dropout(p).train(training),
@@ -86,39 +121,34 @@ _ARITHMETIC = {"add": "+", "sub": "-", "mul": "*", "truediv": "/", "div": "/", "
 
 
 class _Traced:
-    """A tensor that depends on the images: its value in the graph, and at the probe."""
+    """A tensor that depends on the images: its value in the graph, and at the probed images."""
 
     def __init__(self, value: int, probe: Tensor) -> None:
         self.value, self.probe = value, probe
 
 
 class _Reader:
-    """Runs a module once at a probe, and notes its layers; what else it computes is constant."""
+    """Runs a module once, and notes its layers; what else it computes is constant."""
 
-    def __init__(self, module: nn.Module, name: str, graph: Graph) -> None:
-        self.module, self.name, self.graph = module, name, graph
+    def __init__(self, operations: fx.GraphModule, name: str, images: Tensor) -> None:
+        self.operations, self.name, self.images = operations, name, images
+        self.graph = Graph(tuple(images.shape[1:]), images.device, images.dtype)
 
-    def network(self, probe: Tensor) -> Network:
-        # torch's own layers are only recognised inside another module
-        leaf = fx.Tracer().is_leaf_module(self.module, "")
-        try:
-            traced = fx.symbolic_trace(nn.Sequential(self.module) if leaf else self.module)
-        except Exception as error:
-            raise InputError(f"model {self.name}: torch.fx cannot trace it: {error}") from error
+    def run(self) -> Reading:
         known: dict[fx.Node, Any] = {}
-        for node in traced.graph.nodes:
+        for node in self.operations.graph.nodes:
             args = fx.map_arg(node.args, known.__getitem__)
             kwargs = fx.map_arg(node.kwargs, known.__getitem__)
             where = f"model {self.name}: operator {_name(node.target)!r} ({node.name})"
             match node.op:
                 case "placeholder":
-                    known[node] = _Traced(0, probe)
+                    known[node] = _Traced(0, self.images)
                 case "get_attr":
-                    known[node] = operator.attrgetter(str(node.target))(traced)
+                    known[node] = operator.attrgetter(str(node.target))(self.operations)
                 case "output" if isinstance(args[0], _Traced):
-                    return self.graph.network(args[0].value)
+                    return Reading(self.graph.network(args[0].value), args[0].probe)
                 case "call_module":
-                    layer = traced.get_submodule(str(node.target))
+                    layer = self.operations.get_submodule(str(node.target))
                     where = f"model {self.name}: layer {type(layer).__name__} ({node.target})"
                     if getattr(layer, "inplace", False):
                         _check_in_place(node, args[0], known, where)
@@ -139,6 +169,8 @@ class _Reader:
             args = (kwargs.pop("input"), *args)
         known = [a.probe if isinstance(a, _Traced) else a for a in args]
         target: Any = node.target
+        if name in _LAYERS and isinstance(args[0], _Traced) and len(traced) == 1:
+            return self._layer(_LAYERS[name](*args[1:], **kwargs), args[0], where)
         if node.op == "call_method":
             result = getattr(known[0], target)(*known[1:], **kwargs)
         elif all(not isinstance(a, _Traced) for a in kwargs.values()):
@@ -147,8 +179,6 @@ class _Reader:
             raise InputError(f"{where}, as set up here, cannot be verified; {SUPPORTED}")
         if not traced or not isinstance(result, Tensor):
             return result
-        if name in _LAYERS and isinstance(args[0], _Traced):
-            return self._layer(_LAYERS[name](*args[1:], **kwargs), args[0], where)
         if name in _REARRANGING and len(traced) == 1 and isinstance(args[0], _Traced):
 
             def does(places: Tensor) -> Tensor:
@@ -164,11 +194,13 @@ class _Reader:
     def _rearranged(
         self, x: _Traced, does: Callable[[Tensor], Tensor], result: Tensor, where: str
     ) -> _Traced:
-        """What `does` moves, seen from where it moves the places of two samples."""
-        places = self.graph.places(x.value)
-        moved = does(torch.stack([places, places + places.numel()]))
-        if len(moved) != 2 or not torch.equal(
-            moved[1], torch.where(moved[0] == 0, 0, moved[0] + places.numel())
+        """What `does` moves, seen from where it moves the places of all samples."""
+        places, count = self.graph.places(x.value), len(x.probe)
+        first = places.numel() * torch.arange(count, dtype=places.dtype, device=places.device)
+        moved = does(places + first.reshape(-1, *[1] * places.dim()))
+        first = first.reshape(-1, *[1] * (moved.dim() - 1))
+        if len(moved) != count or not torch.equal(
+            moved, torch.where(moved[0] == 0, 0, moved[0] + first)
         ):
             raise InputError(f"{where} mixes samples, which cannot be verified")
         return _Traced(self.graph.rearranged(x.value, moved[0]), result)
@@ -184,9 +216,9 @@ class _Reader:
         (x,) = traced
         if x.probe.shape != result.shape:
             raise InputError(f"{where} changes the shape of what it adds to or multiplies")
-        one = torch.ones((), dtype=torch.float64, device=x.probe.device)
+        one = torch.ones((), dtype=x.probe.dtype, device=x.probe.device)
         other = next((a for a in args if not isinstance(a, _Traced)), one)
-        constant = torch.as_tensor(other, dtype=torch.float64, device=x.probe.device)
+        constant = torch.as_tensor(other, dtype=x.probe.dtype, device=x.probe.device)
         if constant.dim() == x.probe.dim():
             if len(constant) > 1:
                 raise InputError(f"{where} treats samples differently, which cannot be verified")
@@ -220,7 +252,7 @@ class _Reader:
         match layer:
             case nn.Identity():
                 return value
-            case nn.Dropout() | nn.Dropout2d() if not layer.training:
+            case nn.Dropout() | nn.Dropout2d() if self.operations.training or not layer.training:
                 return value
             case nn.ReLU():
                 return graph.add(Relu(), value)
@@ -232,10 +264,12 @@ class _Reader:
                 return graph.add(Smooth("gelu"), value)
             case nn.ELU(alpha=1.0):
                 return graph.add(Smooth("elu"), value)
+            case nn.Softplus(beta=1.0, threshold=20.0):
+                return graph.add(Smooth("softplus"), value)
             case nn.Flatten() | nn.Unflatten() | nn.ZeroPad2d():
                 return None
             case nn.Linear() if dim == 2:
-                return graph.add(Linear(layer.weight.detach(), _bias(layer)), value)
+                return graph.add(Linear(layer.weight, _bias(layer)), value)
             case nn.Conv2d(padding_mode="zeros") if dim == 4:
                 return self._conv(layer, value)
             case nn.MaxPool2d(ceil_mode=False, return_indices=False) if (
@@ -252,7 +286,7 @@ class _Reader:
             case nn.BatchNorm1d() | nn.BatchNorm2d() if (
                 layer.running_mean is not None and layer.running_var is not None
             ):
-                return graph.scaled(value, *batch_norm(layer, dim))
+                return graph.scaled(value, *batch_norm(layer, x.probe))
         raise InputError(f"{where}, as set up here, cannot be verified; supported: {SUPPORTED}")
 
     def _conv(self, layer: nn.Conv2d, value: int) -> int:
@@ -263,7 +297,7 @@ class _Reader:
             moved = F.pad(self.graph.places(value), sides)
             value, padding = self.graph.rearranged(value, moved), (0, 0)
         rest = (_pair(layer.stride), _pair(padding), _pair(layer.dilation), layer.groups)
-        return self.graph.add(Conv(layer.weight.detach(), _bias(layer), *rest), value)
+        return self.graph.add(Conv(layer.weight, _bias(layer), *rest), value)
 
 
 def _check_in_place(node: fx.Node, x: _Traced, known: dict[fx.Node, Any], where: str) -> None:
@@ -279,17 +313,21 @@ def _check_in_place(node: fx.Node, x: _Traced, known: dict[fx.Node, Any], where:
             raise InputError(f"{where} works in place on what is used again; set inplace=False")
 
 
-def batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, dim: int) -> tuple[Tensor, Tensor]:
-    """Factor and constant of each channel, to be broadcast over one sample of `dim` - 1 axes."""
-    assert layer.running_mean is not None
-    assert layer.running_var is not None
-    weight = (layer.running_var + layer.eps).rsqrt()
+def batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Factor and constant of each channel of x (N, C, ...), to be broadcast over one sample."""
+    mean, var = layer.running_mean, layer.running_var
+    if layer.training:
+        rest = [axis for axis in range(x.dim()) if axis != 1]
+        var, mean = torch.var_mean(x, rest, correction=0)
+    assert mean is not None
+    assert var is not None
+    weight = (var + layer.eps).rsqrt()
     if layer.affine:
-        weight = weight * layer.weight.detach()
-    bias = -layer.running_mean * weight
+        weight = weight * layer.weight
+    bias = -mean * weight
     if layer.affine:
-        bias = bias + layer.bias.detach()
-    shape = (-1, *[1] * (dim - 2))
+        bias = bias + layer.bias
+    shape = (-1, *[1] * (x.dim() - 2))
     return weight.reshape(shape), bias.reshape(shape)
 
 
@@ -302,5 +340,4 @@ def _pair(value: Any) -> Pair:
 
 
 def _bias(layer: nn.Linear | nn.Conv2d) -> Tensor:
-    zeros = layer.weight.new_zeros(len(layer.weight))
-    return zeros if layer.bias is None else layer.bias.detach()
+    return layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Curve = Literal["sigmoid", "tanh", "gelu", "elu"]
+Curve = Literal["sigmoid", "tanh", "gelu", "elu", "softplus"]
 _ROUNDING = 1e-12
 _CELLS = 32
 
@@ -31,6 +31,8 @@ CURVES: dict[Curve, Shape] = {
     "tanh": Shape(torch.tanh, -math.inf, -1.0, (0.0, 1.0), 0.7699),
     "gelu": Shape(F.gelu, -0.7517915, -0.1699713, (-0.1290, 1.1290), 0.7979),
     "elu": Shape(F.elu, -math.inf, -1.0, (0.0, 1.0), 1.0),
+    # without the line that torch goes over to at 20, which is off by 2e-9
+    "softplus": Shape(lambda x: torch.logaddexp(x, 0 * x), -math.inf, 0.0, (0.0, 1.0), 0.25),
 }
 
 

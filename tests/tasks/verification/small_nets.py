@@ -105,7 +105,7 @@ class Curved(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = nn.functional.gelu(3 * self.first(x))
-        x = self.elu(self.second(x)) + torch.sigmoid(x)
+        x = self.elu(self.second(x)) + torch.sigmoid(x) - nn.functional.softplus(x)
         return self.out(torch.tanh(self.third(x)))
 
 

@@ -79,6 +79,7 @@ def test_set_ups_that_are_not_covered_are_refused() -> None:
         nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"),
         nn.BatchNorm2d(1, track_running_stats=False),
         nn.ELU(2.0),
+        nn.Softplus(beta=2.0),
     ):
         with pytest.raises(InputError, match=type(layer).__name__):
             read(nn.Sequential(layer), (1, 6, 6))
