@@ -49,7 +49,10 @@ def show(
     name: Annotated[str, typer.Argument(help="Sweep.")],
     table: Annotated[
         str,
-        typer.Option(help="leaderboard, attacks, calibration, ood, shift or verification."),
+        typer.Option(
+            help="leaderboard, attacks, calibration, ood, shift, verification, sensitivity or "
+            "landscape."
+        ),
     ] = "leaderboard",
     style: Format = "text",
     store: StoreOption = None,
@@ -96,8 +99,8 @@ def list_entries(
     family: Annotated[
         str | None,
         typer.Argument(
-            help="attacks, models, trainings, scorers, corruptions, calibrations, datasets or "
-            "verifiers; all without it."
+            help="attacks, models, trainings, scorers, corruptions, calibrations, datasets, "
+            "verifiers, sensitivities or landscapes; all without it."
         ),
     ] = None,
 ) -> None:

@@ -9,6 +9,7 @@ from tasks.calibration.job import calibrate
 from tasks.catalogue import VERIFIERS
 from tasks.groups import seed_everything
 from tasks.job import Inputs, Job, Output
+from tasks.landscape.job import landscape
 from tasks.models.load import add_import_paths
 from tasks.models.predict import predict
 from tasks.models.preflight import preflight
@@ -40,6 +41,7 @@ JOBS: dict[str, Callable[[Job, Inputs], Output]] = {
     "screen": screen,
     "solve": solve,
     "sensitivity": sensitivity,
+    "landscape": landscape,
 }
 
 

@@ -50,4 +50,14 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "unknown": _INT, "error": _INT, "bracket_low": _FLOAT, "bracket_high": _FLOAT,
         "bracket_n": _INT, "bracket_wanted": _INT, "seconds": _FLOAT,
     },
+    "sensitivity": {
+        **_MODEL, "method": _TEXT, "eps": _FLOAT, **_metric("median_width"),
+        "mean_width": _FLOAT, "mean_log_volume": _FLOAT, "infinite_log_volume": _INT,
+    },
+    "landscape": {
+        **_MODEL, "landscape": _TEXT, "eps": _FLOAT, "measure": _TEXT,
+        "chains": _INT, "chains_planned": _INT, "minima": _INT,
+        "lowest_loss": _FLOAT, "highest_loss": _FLOAT,
+        **_metric("sensitivity_correlation"), **_metric("robust_accuracy_correlation"),
+    },
 }  # fmt: skip

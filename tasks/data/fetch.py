@@ -7,8 +7,8 @@ from tempfile import TemporaryDirectory
 from tasks.catalogue import DATASETS
 from tasks.data import archives, checksums
 from tasks.data.published import verified
+from tasks.download import download
 from tasks.errors import InputError, RobsweepError
-from tasks.resolve import optional
 
 # Folders with the files of a folder below the data dir, one by one.
 MIRRORS: dict[str, tuple[str, ...]] = {
@@ -23,7 +23,6 @@ MIRRORS: dict[str, tuple[str, ...]] = {
         "http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
     ),
 }
-_TIMEOUT_SECONDS = 60
 
 
 def fetch(name: str, data_dir: str, mirrors: Sequence[str] | None = None) -> list[Path]:
@@ -116,21 +115,11 @@ def _first(
         # next to its place, so that the move is atomic; whatever is not moved is removed
         with TemporaryDirectory(prefix=".fetch-", dir=folder) as place:
             part = Path(place) / url.rsplit("/", maxsplit=1)[-1]
-            problem = _download(url, part) or take(part)
+            problem = download(url, part) or take(part)
         if problem is None:
             return
         failures.append(f"{url}: {problem}")
     raise RobsweepError(f"cannot {what}:\n  " + "\n  ".join(failures) + f"\nor {instead}")
-
-
-def _download(url: str, path: Path) -> str | None:
-    pooch = optional("pooch", "data")
-    downloader = pooch.HTTPDownloader(timeout=_TIMEOUT_SECONDS)
-    try:
-        pooch.retrieve(url, None, fname=path.name, path=path.parent, downloader=downloader)
-    except (OSError, ValueError) as error:  # requests' errors are OSErrors
-        return f"{type(error).__name__}: {error}"
-    return None
 
 
 def _problem(path: Path, file: str) -> str | None:
