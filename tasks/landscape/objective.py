@@ -37,42 +37,39 @@ class Objective:
         self.model = copy.deepcopy(model).double().eval().requires_grad_(True)
         self.images, self.labels = data.images.double(), data.labels
         self.l2 = l2
+        self._weights = parameters_to_vector(self.model.parameters()).detach()
+        # from here on the parameters are views of it
+        vector_to_parameters(self._weights, self.model.parameters())
 
     def start(self) -> Floats:
-        """The weights as they were given, (P,)."""
-        weights: Floats = parameters_to_vector(self.model.parameters()).detach().cpu().numpy()
-        return weights.copy()
+        """The weights of now, (P,)."""
+        weights: Floats = self._weights.cpu().numpy().copy()
+        return weights
 
     def __call__(self, weights: Floats) -> tuple[float, Floats]:
         """The loss at weights (P,), and its gradient, (P,)."""
-        put(self.model, weights)
+        self._weights.copy_(torch.from_numpy(weights))
         parameters = list(self.model.parameters())
-        loss = self.l2 * torch.stack([(p**2).sum() for p in parameters]).sum()
-        gradient = _gradient(loss, parameters)
-        total = loss.detach()
+        loss, gradient = self.l2 * float(weights @ weights), 2 * self.l2 * weights
         for start in range(0, len(self.labels), _BATCH):
             part = slice(start, start + _BATCH)
             logits = self.model(self.images[part])
-            loss = F.cross_entropy(logits, self.labels[part], reduction="sum") / len(self.labels)
-            gradient += _gradient(loss, parameters)
-            total += loss.detach()
-        return float(total), gradient.cpu().numpy()
+            share = F.cross_entropy(logits, self.labels[part], reduction="sum") / len(self.labels)
+            found = torch.autograd.grad(
+                share, parameters, allow_unused=True, materialize_grads=True
+            )
+            gradient += torch.cat([one.reshape(-1) for one in found]).cpu().numpy()
+            loss += float(share.detach())
+        return loss, gradient
 
     def logits(self, weights: Floats) -> Tensor:
         """Float64 logits on the data, (N, K)."""
-        put(self.model, weights)
+        self._weights.copy_(torch.from_numpy(weights))
         return torch.cat([raw_logits(self.model, part) for part in self.images.split(_BATCH)])  # type: ignore[no-untyped-call]
 
 
 def put(model: nn.Module, weights: Floats) -> None:
     """Gives a model these weights, in its own type."""
     first = next(model.parameters())
-    # a copy, as the optimiser writes into its own arrays
-    vector_to_parameters(
-        torch.tensor(weights, dtype=first.dtype, device=first.device), model.parameters()
-    )
-
-
-def _gradient(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
-    parts = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-    return torch.cat([part.reshape(-1) for part in parts])
+    flat = torch.tensor(weights, dtype=first.dtype, device=first.device)
+    vector_to_parameters(flat, model.parameters())

@@ -12,7 +12,17 @@ from torch import nn
 
 from tasks import catalogue
 from tasks.attacks.foolbox_attacks import foolbox_class
-from tasks.catalogue import ATTACKS, CALIBRATIONS, CORRUPTIONS, DATASETS, MODELS, SCORERS, TRAININGS
+from tasks.catalogue import (
+    ATTACKS,
+    CALIBRATIONS,
+    CORRUPTIONS,
+    DATASETS,
+    LANDSCAPES,
+    MODELS,
+    SCORERS,
+    SENSITIVITIES,
+    TRAININGS,
+)
 from tasks.data import checksums
 from tasks.data.fetch import MIRRORS
 from tasks.data.load import Labelled
@@ -26,6 +36,8 @@ SEAMS = {
     "SCORERS": (SCORERS, ["model", "images"]),
     "CORRUPTIONS": (CORRUPTIONS, ["images", "severity"]),
     "CALIBRATIONS": (CALIBRATIONS, ["logits", "labels"]),
+    "SENSITIVITIES": (SENSITIVITIES, ["model", "images", "eps", "method"]),
+    "LANDSCAPES": (LANDSCAPES, ["objective", "start"]),
 }
 ENTRIES = [
     pytest.param(entry, seam, id=f"{family}-{name}")
