@@ -49,7 +49,10 @@ def show(
     name: Annotated[str, typer.Argument(help="Sweep.")],
     table: Annotated[
         str,
-        typer.Option(help="leaderboard, attacks, calibration, ood, shift or verification."),
+        typer.Option(
+            help="leaderboard, attacks, calibration, ood, shift, verification, sensitivity or "
+            "landscape."
+        ),
     ] = "leaderboard",
     style: Format = "text",
     store: StoreOption = None,
@@ -96,8 +99,8 @@ def list_entries(
     family: Annotated[
         str | None,
         typer.Argument(
-            help="attacks, models, nets, trainings, scorers, corruptions, calibrations, datasets "
-            "or verifiers; all without it."
+            help="attacks, models, nets, trainings, scorers, corruptions, calibrations, datasets, "
+            "verifiers, sensitivities or landscapes; all without it."
         ),
     ] = None,
 ) -> None:
@@ -216,10 +219,10 @@ def verify(
 
 @data.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="mnist, fashion_mnist or notmnist.")],
+    name: Annotated[str, typer.Argument(help="e.g. mnist; `robsweep list datasets` has them.")],
     data_dir: DataDir = None,
 ) -> None:
-    """Download a public data set, checked by SHA-256."""
+    """Download a public data set; files, or the archive they come in, are checked by SHA-256."""
     from tasks.data.fetch import fetch as fetch_data
 
     folder = settings_of(data_dir=data_dir).data_dir

@@ -111,6 +111,31 @@ def mean_of_signed(terms: ArrayLike, level: float = LEVEL) -> Interval:
     return Interval(mean, max(0.0, float(mean - half)), min(1.0, float(mean + half)))
 
 
+def spearman(x: ArrayLike, y: ArrayLike, level: float = LEVEL) -> Interval:
+    """Rank correlation (equal values share their mean rank) and its interval by Fisher's z.
+
+    None below four pairs, or where one side does not vary; no limits where the ranks agree or
+    disagree entirely, as the variance of z says nothing there.
+
+    Args:
+        x: (n,).
+        y: (n,).
+
+    Source: Spearman 1904; variance (1 + r^2 / 2) / (n - 3) of z after Bonett & Wright 2000,
+    section 3.
+    """
+    a, b = (midranks(np.asarray(side, dtype=np.float64)) for side in (x, y))
+    n = len(a)
+    if n < 4 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return NO_DATA
+    rho = float(np.clip(np.corrcoef(a, b)[0, 1], -1, 1))
+    if 1 - abs(rho) < 1e-12:
+        return Interval(rho, float("nan"), float("nan"))
+    half = _z(level) * np.sqrt((1 + rho**2 / 2) / (n - 3))
+    centre = np.arctanh(rho)
+    return Interval(rho, float(np.tanh(centre - half)), float(np.tanh(centre + half)))
+
+
 def midranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Ranks from 1; equal values share the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)

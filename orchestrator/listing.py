@@ -18,6 +18,8 @@ FAMILIES: dict[str, Mapping[str, Any]] = {
     "calibrations": catalogue.CALIBRATIONS,
     "datasets": catalogue.DATASETS,
     "verifiers": catalogue.VERIFIERS,
+    "sensitivities": catalogue.SENSITIVITIES,
+    "landscapes": catalogue.LANDSCAPES,
 }
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator.errors import InputError
+from orchestrator.evaluations import landscapes, sensitivities
 from orchestrator.identity import measurement_id, source_sha256
 from orchestrator.imported import planned_model
 from orchestrator.planned import Places, Planned, PlannedModel
@@ -243,6 +244,8 @@ class Planner:
                 )
         yield from self._calibrations(model, clean)
         yield from self._verifications(model)
+        yield from sensitivities(spec, model, self._planned)
+        yield from landscapes(spec, model, self._planned, self._sources)
 
     def _calibrations(self, model: PlannedModel, clean: Mapping[str, Any]) -> Iterator[Planned]:
         chosen = {
@@ -331,6 +334,7 @@ class Planner:
         dataset: DatasetSpec | None = None,
         split: str = "test",
         samples: tuple[int, int] | None = None,
+        units: int | None = None,
         code: Mapping[str, str] | None = None,
         needs: tuple[str, ...] | None = None,
         setting: Setting | None = None,
@@ -355,7 +359,7 @@ class Planner:
         }:  # one unit of work, not one per sample
             size, group = 1, 1
         else:
-            size = dataset.splits.get(split, 0)
+            size = units or dataset.splits.get(split, 0)
             group = int(params.get("group_size", 1))
         if size == 0:
             raise InputError(f"data set {dataset.name} has no {split} split")

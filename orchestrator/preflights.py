@@ -24,7 +24,8 @@ def preflight_checks(spec: SweepSpec, models: Sequence[PlannedModel]) -> Iterato
     """One per architecture or file of imported weights, and one per further data set.
 
     The first also checks that a user's own functions are there and take their parameters. A model
-    that is to be verified is read as a network, and the solvers of its verifiers are tried.
+    that is to be verified, or whose outputs are to be bounded, is read as a network; the solvers
+    of its verifiers are tried.
     """
     functions = [
         [kind.family, entry.name, entry.parameters]
@@ -41,6 +42,8 @@ def preflight_checks(spec: SweepSpec, models: Sequence[PlannedModel]) -> Iterato
             params = {"functions": functions, "engines": _engines(spec, model.name, same)}
             if estimates := _estimates(spec, model.name, same):
                 params["estimates"] = estimates
+            if boxes := _boxes(spec, model.name, same):
+                params["boxes"] = boxes
             yield Check(model, spec.dataset, "test", params)
             functions = []
     if any(model.training is not None for model in models):
@@ -79,3 +82,13 @@ def _verifications(
         for entry in spec.verification.values()
         if any(selected(entry, model, training) for training in trainings)
     ]
+
+
+def _boxes(spec: SweepSpec, model: str, trainings: Sequence[str | None]) -> list[str]:
+    """The sections that bound a model's outputs, in whatever training."""
+    sections: list[str] = []
+    for section, entries in (("sensitivity", spec.sensitivity), ("landscape", spec.landscape)):
+        chosen = [t for t in trainings if section == "sensitivity" or t is not None]
+        if any(selected(entry, model, t) for entry in entries.values() for t in chosen):
+            sections.append(section)
+    return sections

@@ -9,7 +9,7 @@ import polars as pl
 
 from orchestrator.errors import InputError, StoreError
 from orchestrator.log import Part
-from orchestrator.metrics import tables
+from orchestrator.metrics import boxes, tables
 from orchestrator.metrics.attacks import breaks_from
 from orchestrator.metrics.leaderboard import leaderboard
 from orchestrator.metrics.planned import Asked, Model, models
@@ -21,7 +21,10 @@ from orchestrator.ranges import Ranges, union
 from orchestrator.store import Snapshot, Store
 from tasks.rows import schema
 
-TableName = Literal["leaderboard", "attacks", "calibration", "ood", "shift", "verification"]
+TableName = Literal[
+    "leaderboard", "attacks", "calibration", "ood", "shift", "verification", "sensitivity",
+    "landscape",
+]  # fmt: skip
 TABLES: tuple[TableName, ...] = get_args(TableName)
 
 _MAKERS: dict[TableName, Callable[[Sequence[Model], Read], pl.DataFrame]] = {
@@ -31,6 +34,8 @@ _MAKERS: dict[TableName, Callable[[Sequence[Model], Read], pl.DataFrame]] = {
     "ood": tables.ood_table,
     "shift": tables.shift_table,
     "verification": tables.verification_table,
+    "sensitivity": boxes.sensitivity_table,
+    "landscape": boxes.landscape_table,
 }
 
 

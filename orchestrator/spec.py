@@ -12,8 +12,10 @@ from tasks.catalogue import (
     ATTACKS,
     CALIBRATIONS,
     CORRUPTIONS,
+    LANDSCAPES,
     MODELS,
     SCORERS,
+    SENSITIVITIES,
     TRAININGS,
     VERIFIERS,
 )
@@ -285,6 +287,39 @@ class VerificationSpec(_Evaluation):
         return self
 
 
+class SensitivitySpec(_Evaluation):
+    family = "method"
+    catalogue = SENSITIVITIES
+    lists = _Evaluation.lists | {"eps"}
+    eps: Annotated[tuple[float, ...], BeforeValidator(_eps_list)]
+
+    @model_validator(mode="after")
+    def _eps_fits(self) -> Self:
+        for eps in self.eps:
+            _check_pixels("linf", eps)
+        return self
+
+
+class LandscapeSpec(EntrySpec):
+    family = "landscape"
+    catalogue = LANDSCAPES
+    chains: Natural = 4
+    train_samples: Annotated[int, Field(ge=0, strict=True)] = 0  # the first ones; 0: all
+    l2: Positive = 1e-5  # times the squared weights, part of the loss
+    gradient_tolerance: Positive = 1e-6  # of what counts as a minimum
+    samples: Samples = None  # of the test split: what is measured at each minimum
+    eps: Positive
+    method: Literal["interval", "crown"] = "interval"  # of the output boxes
+    measure: Literal["log_volume", "mean_width"] = "log_volume"
+    attack_steps: Natural = 20  # of PGD
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _eps_fits(self) -> Self:
+        _check_pixels("linf", self.eps)
+        return self
+
+
 class ResourceSpec(_Frozen):
     """What one job of a kind takes. Changes no row, but threads may change last bits."""
 
@@ -339,6 +374,8 @@ class SweepSpec(_Frozen):
     shift: dict[str, ShiftSpec]
     calibration: dict[str, CalibrationSpec]
     verification: dict[str, VerificationSpec]
+    sensitivity: dict[str, SensitivitySpec]
+    landscape: dict[str, LandscapeSpec]
     regions: dict[str, RegionFile]  # `radius:` and `box:` of a verification, as named there
     resources: dict[str, ResourceSpec]
     folder: Path  # of the sweep file: a user's own modules and weights lie there
@@ -353,4 +390,6 @@ SECTIONS: dict[str, type[EntrySpec]] = {
     "shift": ShiftSpec,
     "calibration": CalibrationSpec,
     "verification": VerificationSpec,
+    "sensitivity": SensitivitySpec,
+    "landscape": LandscapeSpec,
 }

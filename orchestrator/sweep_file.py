@@ -19,6 +19,7 @@ from orchestrator.spec import (
     ModelSpec,
     RegionFile,
     ResourceSpec,
+    SensitivitySpec,
     SweepSpec,
     TrainingSpec,
     VerificationSpec,
@@ -121,7 +122,8 @@ def _entry(document: Document, key: Key, kind: type[EntrySpec], body: dict[str, 
     if kind is ModelSpec:
         body = written_out(document, key, body)
     called = body.pop(kind.family, key[-1])
-    own = isinstance(called, str) and ":" in called and kind.family != "verifier"
+    fixed = kind in {VerificationSpec, SensitivitySpec}  # their functions are ours alone
+    own = isinstance(called, str) and ":" in called and not fixed
     if not isinstance(called, str) or not (called in kind.catalogue or own):
         place = (*key, kind.family)
         raise document.error(place, unknown_name(kind.family, str(called), kind.catalogue))
@@ -244,9 +246,16 @@ def _checked(document: Document, key: Key, kind: type[_Model], body: Any) -> _Mo
 def _check_sizes(document: Document, spec: SweepSpec) -> None:
     test = spec.dataset.splits.get("test", 0)
     named: list[tuple[Key, tuple[int, int] | None, int]] = [(("samples",), spec.samples, test)]
-    for section in ("attacks", "ood", "shift", "verification"):
+    for section in ("attacks", "ood", "shift", "verification", "sensitivity", "landscape"):
         for name, entry in getattr(spec, section).items():
             named.append(((section, without_axes(name), "samples"), entry.samples, test))
+    train = spec.dataset.splits.get("train", 0)
+    for name, landscape in spec.landscape.items():
+        if landscape.train_samples > train:
+            raise document.error(
+                ("landscape", without_axes(name), "train_samples"),
+                f"asks for {landscape.train_samples} samples, the train split has {train}",
+            )
     for name, entry in spec.ood.items():
         for ood_set in entry.sets:
             size = spec.ood_sets[ood_set].splits.get("test", 0)
@@ -278,6 +287,18 @@ def _check_selections(document: Document, spec: SweepSpec) -> None:
         for name, model in plain.items()
     ):
         raise document.error(("trainings",), "`only:` and `exclude:` leave no model to train")
+    for name, entry in spec.landscape.items():
+        if not any(
+            selected(entry, model, training)
+            for model, one in spec.models.items()
+            if not one.imported
+            for training, trained in spec.trainings.items()
+            if selected(trained, model, training)
+        ):
+            raise document.error(
+                ("landscape", without_axes(name)),
+                "applies to no model that is trained here: its chains start from trained weights",
+            )
     known = {name for full in (*spec.models, *spec.trainings) for name in both(full)}
     for section in SECTIONS:
         for name, entry in getattr(spec, section).items():

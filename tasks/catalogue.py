@@ -103,6 +103,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "blocks": (1, _INF), "width": (1, _INF), "dropout": (0, 1),
     "temperature": (_TINY, _INF), "candidates": (2, _INF), "overshoot": (0, _INF),
     "initial_gradient_eval_steps": (1, _INF), "max_gradient_eval_steps": (1, _INF),
+    "step_size": (_TINY, _INF), "max_iterations": (1, _INF),
     "attack_steps": (0, _INF), "attack_restarts": (0, _INF),
     "again_steps": (0, _INF), "again_restarts": (0, _INF),
     "momentum": (0, 1), "clip_norm": (0, _INF), "ema": (0, 1), "label_smoothing": (0, 1),
@@ -147,6 +148,7 @@ KINDS: dict[str, Kind] = {
     "screen": Kind("verification", version=2, group_size=50, slice_groups=2),
     "solve": Kind("verification", version=2),
     "sensitivity": Kind("sensitivity", group_size=50, slice_groups=4),
+    "landscape": Kind("landscape", slice_groups=1),
 }
 
 _IDX = ("{}-images-idx3-ubyte.gz", "{}-labels-idx1-ubyte.gz")
@@ -157,6 +159,17 @@ def _idx(folder: str, *prefixes: str) -> tuple[str, ...]:
 
 
 _MNIST_SPLITS = {"train": 55_000, "validation": 5_000, "test": 10_000}
+
+
+def _emnist(part: str, train: int, test: int, classes: int) -> Dataset:
+    """The last part of the training images, as many as test images, is the validation split."""
+    files = (name.format(f"emnist/emnist-{part}-{s}") for s in ("train", "test") for name in _IDX)
+    splits = {"train": train, "validation": test, "test": test}
+    source = "Cohen et al. 2017, table II; files checked by format, sizes and counts, not SHA-256"
+    return Dataset(
+        f"tasks.data.idx:emnist_{part}", splits, (1, 28, 28), classes, source, tuple(files)
+    )
+
 
 DATASETS: dict[str, Dataset] = {
     "digits": Dataset(
@@ -184,6 +197,26 @@ DATASETS: dict[str, Dataset] = {
     "notmnist": Dataset(
         "tasks.data.idx:notmnist", {"test": 10_000}, (1, 28, 28), 10,
         "Bulatov 2011", _idx("notmnist", "t10k"),
+    ),
+    "kmnist": Dataset(
+        "tasks.data.idx:kmnist", _MNIST_SPLITS, (1, 28, 28), 10,
+        "Clanuwat et al. 2018", _idx("kmnist", "train", "t10k"),
+    ),
+    "emnist_letters": _emnist("letters", 104_000, 20_800, 26),
+    "emnist_digits": _emnist("digits", 200_000, 40_000, 10),
+    "emnist_balanced": _emnist("balanced", 94_000, 18_800, 47),
+    "cifar10": Dataset(
+        "tasks.data.cifar:cifar10",
+        {"train": 45_000, "validation": 5_000, "test": 10_000}, (3, 32, 32), 10,
+        "Krizhevsky 2009, binary version",
+        (
+            *(f"cifar-10-batches-bin/data_batch_{i}.bin" for i in range(1, 6)),
+            "cifar-10-batches-bin/test_batch.bin",
+        ),
+    ),
+    "iris": Dataset(
+        "tasks.data.embedded:iris", {"train": 90, "validation": 15, "test": 45}, (4,), 3,
+        "Fisher 1936, as in scikit-learn; lengths and widths scaled to [0, 1]",
     ),
 }
 
@@ -451,5 +484,22 @@ VERIFIERS: dict[str, Verifier] = {
         "tasks.verification.abs_bound:screen", None, ("l2",), {"steps": 50}, {},
         "estimate of the nearest adversarial of abs, no proof; Schott et al. 2019, section 4",
         frozenset({"analysis by synthesis"}),
+    ),
+}
+
+SENSITIVITIES: dict[str, Entry] = {
+    "interval": Entry(
+        "tasks.sensitivity.measure:output_box", {}, "interval bounds, Gowal et al. 2018, section 3"
+    ),
+    "crown": Entry(
+        "tasks.sensitivity.measure:output_box", {}, "linear bounds, Zhang et al. 2018, section 3"
+    ),
+}
+
+LANDSCAPES: dict[str, Entry] = {
+    "basin_hopping": Entry(
+        "tasks.landscape.basin_hopping:basin_hopping",
+        {"steps": 50, "temperature": 0.01, "step_size": 10.0, "max_iterations": 20_000},
+        "Wales & Doye 1997; over weights as in arXiv 1810.11726",
     ),
 }

@@ -9,6 +9,7 @@ from tasks.calibration.job import calibrate
 from tasks.catalogue import VERIFIERS
 from tasks.groups import seed_everything
 from tasks.job import Inputs, Job, Output
+from tasks.landscape.job import landscape
 from tasks.models.assemble import assemble
 from tasks.models.load import add_import_paths
 from tasks.models.predict import predict
@@ -43,6 +44,7 @@ JOBS: dict[str, Callable[[Job, Inputs], Output]] = {
     "screen": screen,
     "solve": solve,
     "sensitivity": sensitivity,
+    "landscape": landscape,
 }
 
 

@@ -51,4 +51,14 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "bracket_n": _INT, "bracket_wanted": _INT, "seconds": _FLOAT,
         **_metric("estimate_median"), "estimate_violations": _INT, "estimate_violations_n": _INT,
     },
+    "sensitivity": {
+        **_MODEL, "method": _TEXT, "eps": _FLOAT, **_metric("median_width"),
+        "mean_width": _FLOAT, "mean_log_volume": _FLOAT, "infinite_log_volume": _INT,
+    },
+    "landscape": {
+        **_MODEL, "landscape": _TEXT, "eps": _FLOAT, "measure": _TEXT,
+        "chains": _INT, "chains_planned": _INT, "minima": _INT,
+        "lowest_loss": _FLOAT, "highest_loss": _FLOAT,
+        **_metric("sensitivity_correlation"), **_metric("robust_accuracy_correlation"),
+    },
 }  # fmt: skip

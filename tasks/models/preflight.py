@@ -21,7 +21,8 @@ def preflight(job: Job, inputs: Inputs) -> Output:
 
     Params: functions, a list of (family, "package.module:function", parameters): a user's own;
     engines, the parameters of those solves that are to verify the model: without any, it is not
-    read as a network; estimates, the verifiers that only estimate a distance.
+    read as a network; boxes, the sections that are to bound its outputs, likewise; estimates, the
+    verifiers that only estimate a distance.
 
     Raises:
         InputError: The model cannot be loaded or called, gives no finite logits (2, classes), or
@@ -55,7 +56,9 @@ def preflight(job: Job, inputs: Inputs) -> Output:
     if not torch.isfinite(logits).all():
         raise InputError(f"{called}, gave logits that are not finite")
     if engines:
-        _check_verifiable(loaded.model, m.model)
+        _check_readable(loaded.model, m.model, "verification", "is to be verified and cannot be")
+    for section in m.params.get("boxes", ()):
+        _check_readable(loaded.model, m.model, section, "is to be bounded and cannot be")
     if m.params.get("estimates"):
         from tasks.verification.abs_bound import estimable
 
@@ -73,7 +76,7 @@ def preflight(job: Job, inputs: Inputs) -> Output:
     return Output({"models": table("models", keys, None, described, n=1)})
 
 
-def _check_verifiable(model: nn.Module, ref: ModelRef) -> None:
+def _check_readable(model: nn.Module, ref: ModelRef, section: str, what: str) -> None:
     """Whether a model is made of layers that can be verified."""
     from tasks.verification.network import read
 
@@ -81,12 +84,19 @@ def _check_verifiable(model: nn.Module, ref: ModelRef) -> None:
         read(model, ref.shape)
     except InputError as error:
         raise InputError(
-            f"model {ref.name or ref.arch!r} is to be verified and cannot be: {error}; leave it "
-            "out of `verification:` with `exclude:`"
+            f"model {ref.name or ref.arch!r} {what}: {error}; leave it out of `{section}:` with "
+            "`exclude:`"
         ) from error
 
 
-_POSITIONAL = {"training": 1, "attack": 3, "scorer": 2, "corruption": 2, "method": 2}
+_POSITIONAL = {
+    "training": 1,
+    "attack": 3,
+    "scorer": 2,
+    "corruption": 2,
+    "method": 2,
+    "landscape": 2,
+}
 
 
 def _check_engine(parameters: dict[str, Any]) -> None:

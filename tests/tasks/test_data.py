@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tasks.catalogue import DATASETS
-from tasks.data import idx
+from tasks.data import checksums, idx
 from tasks.data.fetch import fetch
 from tasks.data.load import load
 from tasks.errors import InputError, RobsweepError
@@ -25,7 +25,7 @@ def put(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", ["digits", "photo_patches"])
+@pytest.mark.parametrize("name", ["digits", "photo_patches", "iris"])
 def test_embedded_sets_are_as_the_catalogue_says(name: str) -> None:
     entry = DATASETS[name]
     for split, size in entry.splits.items():
@@ -43,6 +43,22 @@ def test_digits_splits_do_not_overlap() -> None:
     images = torch.cat([load("digits", split, "").images for split in DATASETS["digits"].splits])
     assert len(images) == 1797
     assert len(torch.unique(images.flatten(1), dim=0)) == 1797
+
+
+def test_iris_splits_are_stratified_and_hold_all_150() -> None:
+    from sklearn.datasets import load_iris
+
+    found = []
+    for split, size in DATASETS["iris"].splits.items():
+        data = load("iris", split, "")
+        assert torch.bincount(data.labels).tolist() == [size // 3] * 3
+        assert set(data.labels[:3].tolist()) == {0, 1, 2}
+        low, high = np.array([4.3, 2, 1, 0.1]), np.array([7.9, 4.4, 6.9, 2.5])
+        found.append(data.images.double().numpy() * (high - low) + low)
+    everything = np.concatenate(found).round(4)
+    raw = load_iris().data
+    assert sorted(map(tuple, everything)) == sorted(map(tuple, raw.round(4)))
+    assert np.concatenate(found).min(0) == pytest.approx(raw.min(0))
 
 
 def test_photo_patches_are_the_same_each_time() -> None:
@@ -101,8 +117,8 @@ def test_idx_is_parsed() -> None:
 @pytest.fixture
 def mirrors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Two mirrors of notMNIST over HTTP: one serves damaged files, one the right ones."""
-    monkeypatch.setattr(idx, "SHA256", dict.fromkeys(idx.SHA256, hashlib.sha256(IDX).hexdigest()))
-    monkeypatch.setattr("tasks.data.fetch.SHA256", idx.SHA256)
+    digest = hashlib.sha256(IDX).hexdigest()
+    monkeypatch.setattr(checksums, "CONTENT", dict.fromkeys(checksums.CONTENT, digest))
     for file in DATASETS["notmnist"].files:
         put(tmp_path / "bad" / Path(file).name, gzip.compress(IDX[:-1]))
         put(tmp_path / "good" / Path(file).name, gzip.compress(IDX))

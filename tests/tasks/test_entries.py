@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,19 @@ from torch import nn
 
 from tasks import catalogue
 from tasks.attacks.foolbox_attacks import foolbox_class
-from tasks.catalogue import ATTACKS, CALIBRATIONS, CORRUPTIONS, DATASETS, MODELS, SCORERS, TRAININGS
-from tasks.data.idx import SHA256
+from tasks.catalogue import (
+    ATTACKS,
+    CALIBRATIONS,
+    CORRUPTIONS,
+    DATASETS,
+    LANDSCAPES,
+    MODELS,
+    SCORERS,
+    SENSITIVITIES,
+    TRAININGS,
+)
+from tasks.data import checksums
+from tasks.data.fetch import MIRRORS
 from tasks.data.load import Labelled
 from tasks.models.abs import ABS, Inference
 from tasks.resolve import resolve
@@ -25,6 +37,8 @@ SEAMS = {
     "SCORERS": (SCORERS, ["model", "images"]),
     "CORRUPTIONS": (CORRUPTIONS, ["images", "severity"]),
     "CALIBRATIONS": (CALIBRATIONS, ["logits", "labels"]),
+    "SENSITIVITIES": (SENSITIVITIES, ["model", "images", "eps", "method"]),
+    "LANDSCAPES": (LANDSCAPES, ["objective", "start"]),
 }
 ENTRIES = [
     pytest.param(entry, seam, id=f"{family}-{name}")
@@ -68,7 +82,16 @@ def test_foolbox_takes_the_parameters(name: str) -> None:
 
 
 def test_data_files_have_checksums() -> None:
-    assert {file for entry in DATASETS.values() for file in entry.files} == set(SHA256)
+    files = {file for entry in DATASETS.values() for file in entry.files}
+    known = {*checksums.CONTENT, *checksums.FILE}
+    assert known <= files
+    assert {Path(file).parent.name for file in files - known} == {"emnist"}
+    assert all(len(archive.sha256) == 64 for archive in checksums.ARCHIVES.values())
+
+
+def test_every_file_can_be_fetched() -> None:
+    folders = {Path(file).parent.name for entry in DATASETS.values() for file in entry.files}
+    assert folders == {*MIRRORS, *checksums.ARCHIVES}
 
 
 def filled(parameters: catalogue.Parameters) -> dict[str, Any]:

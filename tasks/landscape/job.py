@@ -1,0 +1,144 @@
+"""The landscape job: minima of the loss, how sensitive each is, and how robust."""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tasks.catalogue import LANDSCAPES
+from tasks.data.load import Labelled
+from tasks.groups import seed_everything
+from tasks.job import Inputs, Job, Output
+from tasks.landscape.objective import Objective, Visit, put
+from tasks.load import device_of, labelled_data_for, model_of
+from tasks.models.load import build
+from tasks.models.logits import logits_of
+from tasks.resolve import resolve
+from tasks.rows import table
+from tasks.sensitivity.measure import log_volume, mean_width, network_box
+from tasks.training.adversarial import ascend
+from tasks.verification.network import read
+
+# Two minima are one if no logit on the data differs by more than this share of the largest.
+_SAME_LOGITS = 1e-3
+_BATCH = 100  # images whose output boxes are computed at once
+
+
+class Minimum(NamedTuple):
+    """A local minimisation that converged, where none of its chain had ended before."""
+
+    visit: Visit
+    loss: float  # of the objective, penalty included
+    gradient_norm: float  # Euclidean
+    logits: Tensor
+
+
+def landscape(job: Job, inputs: Inputs) -> Output:
+    """One `landscape` row per distinct converged minimum of each chain; `sample` is the chain.
+
+    Chain 0 starts at the trained weights, the others at fresh ones. Two minima are the same if
+    they are the same function on the data, whatever the order of the hidden units.
+
+    Params: landscape and its parameters; train_samples (0: all), l2: the objective;
+    gradient_tolerance; samples of the test split, eps, method, measure, attack_steps: what is
+    measured at each minimum; seed.
+
+    Raises:
+        RuntimeError: A chain without a single minimum that converged.
+    """
+    m = job.measurement
+    p = m.params
+    loaded, device = model_of(job, inputs), device_of(job.setting)
+    train = labelled_data_for(m.model, m.dataset, "train", job.setting)
+    data = _on(Labelled(*(part[: p["train_samples"] or None] for part in train)), device)
+    test = labelled_data_for(m.model, m.dataset, m.split, job.setting)
+    test = _on(Labelled(*(part[slice(*p["samples"])] for part in test)), device)
+    path = LANDSCAPES[p["landscape"]].path if p["landscape"] in LANDSCAPES else p["landscape"]
+    explore = resolve(path, "landscape")
+    chains, rows = [], []
+    for chain in range(job.start, job.stop):
+        # chains of models that were trained from other seeds are other chains
+        seed_everything(p["seed"], f"{m.kind} of {m.seed}", chain)
+        model = loaded.model if chain == 0 else build(m.model).to(device)
+        objective = Objective(model, data, p["l2"])
+        visits = explore(objective, objective.start(), **p["parameters"])
+        for minimum in distinct(objective, visits, p["gradient_tolerance"]):
+            chains.append(chain)
+            rows.append(_row(minimum, loaded.model, test, p))
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    keys = job.keys(loaded.weights_sha256)
+    return Output({"landscape": table("landscape", keys, chains, columns)})
+
+
+def distinct(objective: Objective, visits: Sequence[Visit], tolerance: float) -> Iterator[Minimum]:
+    """The minima among visits whose gradient norm is at most the tolerance, each one once.
+
+    Raises:
+        RuntimeError: There is none.
+    """
+    norms: list[float] = []
+    found: list[Minimum] = []
+    for visit in visits:
+        loss, gradient = objective(visit.weights)
+        norms.append(float(np.linalg.norm(gradient)))
+        if not norms[-1] <= tolerance:
+            continue
+        minimum = Minimum(visit, loss, norms[-1], objective.logits(visit.weights))
+        if not any(_same(minimum.logits, other.logits) for other in found):
+            found.append(minimum)
+            yield minimum
+    if not found:
+        raise RuntimeError(
+            f"none of {len(norms)} local minimisations came to gradient norm {tolerance:g}, the "
+            f"closest to {min(norms, default=np.nan):.2g}: take a smooth activation, a larger l2, "
+            "more max_iterations or a larger gradient_tolerance"
+        )
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    largest = torch.maximum(one.abs().max(), other.abs().max())
+    return bool((one - other).abs().max() <= _SAME_LOGITS * largest)
+
+
+def _row(
+    minimum: Minimum, trained: nn.Module, test: Labelled, p: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What is measured at a minimum, on a float32 model as anywhere else."""
+    model = copy.deepcopy(trained)
+    put(model, minimum.visit.weights)
+    right, unbroken = _survivors(model, test, p)
+    return {
+        "step": minimum.visit.step,
+        "loss": minimum.loss,
+        "sensitivity": _sensitivity(model, test.images, p),
+        "accuracy": float(right.double().mean()),
+        "robust_accuracy": float((right & unbroken).double().mean()),
+        "gradient_norm": minimum.gradient_norm,
+        "accepted": minimum.visit.accepted,
+    }
+
+
+def _survivors(model: nn.Module, test: Labelled, p: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """Whether each sample is classified as its label, as it is and under PGD, (N,) each."""
+    seed_everything(p["seed"], "landscape attack", 0)  # the same starts for every minimum
+    steps: int = p["attack_steps"]
+    step_size = 2.5 * p["eps"] / steps  # any point of the ball can be reached from any other
+    found = ascend(model, *test, eps=p["eps"], steps=steps, step_size=step_size)
+    right = logits_of(model, test.images).argmax(dim=1) == test.labels
+    return right, logits_of(model, found.detach()).argmax(dim=1) == test.labels
+
+
+def _sensitivity(model: nn.Module, images: Tensor, p: Mapping[str, Any]) -> float:
+    """Mean size of the output boxes."""
+    network = read(model, tuple(images.shape[1:]))
+    size = {"log_volume": log_volume, "mean_width": mean_width}[p["measure"]]
+    parts = images.split(_BATCH)  # type: ignore[no-untyped-call]
+    sizes = [size(network_box(network, part, p["eps"], p["method"])) for part in parts]
+    return float(torch.cat(sizes).mean())
+
+
+def _on(data: Labelled, device: torch.device) -> Labelled:
+    return Labelled(data.images.to(device), data.labels.to(device))
