@@ -6,7 +6,7 @@ from typing import Any
 from orchestrator.errors import InputError
 from orchestrator.yaml_file import did_you_mean
 from tasks import catalogue
-from tasks.catalogue import Attack, Dataset, Net, Verifier
+from tasks.entries import Attack, Dataset, Net, Verifier
 
 FAMILIES: dict[str, Mapping[str, Any]] = {
     "attacks": catalogue.ATTACKS,

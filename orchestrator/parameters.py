@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from orchestrator.yaml_file import Document, Key, did_you_mean
-from tasks.catalogue import CHOICES, RANGES, REFUSED
+from tasks.values import CHOICES, RANGES, REFUSED
 
 _FRACTION = re.compile(r"\s*([0-9.eE+-]+)\s*/\s*([0-9.eE+-]+)\s*")
 

@@ -27,7 +27,8 @@ from orchestrator.spec import (
 from orchestrator.trainings import check_schedules, outlier_sets, parameters_of_user
 from orchestrator.version_checks import check as check_versions
 from orchestrator.yaml_file import Document, Key, did_you_mean
-from tasks.catalogue import DATASETS, KINDS, Entry, Verifier
+from tasks.catalogue import DATASETS, KINDS
+from tasks.entries import Entry, Verifier
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _TOP = {"name", "dataset", "samples", "seeds", "resources", *SECTIONS}

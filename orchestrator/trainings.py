@@ -6,7 +6,8 @@ from typing import Any
 from orchestrator.parameters import of_user, resolve
 from orchestrator.spec import DatasetSpec, EntrySpec
 from orchestrator.yaml_file import Document, Key
-from tasks.catalogue import RECIPE, SCHEDULES
+from tasks.catalogue import RECIPE
+from tasks.values import SCHEDULES
 
 
 def parameters_of_user(

@@ -5,137 +5,8 @@ A list or tuple default means the parameter itself is a list; elsewhere a list i
 as default means a mapping of plain values, whose names the entry's own function knows.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
-
-Parameters = Mapping[str, Any]
-NORMS = ("linf", "l2", "l1", "l0")
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of job: the table whose rows make it done, and how it is cut and placed."""
-
-    table: str
-    version: int = 1  # part of every measurement id: bump it when the kind's rows change
-    group_size: int = 1  # default; samples that are computed together, always
-    slice_groups: int = 2  # default number of groups in a job
-    num_cpus: float = 1
-
-
-@dataclass(frozen=True)
-class Dataset:
-    path: str  # function (split, data_dir) -> (images, labels)
-    splits: Mapping[str, int]
-    shape: tuple[int, ...]
-    classes: int
-    source: str
-    files: tuple[str, ...] = ()  # below the data dir
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A model, training, scorer, corruption or calibration.
-
-    `later` names the parameters that came after the entry's first release. Where they have their
-    default they are no part of any id, so that ids of before stay; such a default is final.
-    """
-
-    path: str
-    parameters: Parameters
-    source: str
-    needs: frozenset[str] = frozenset()
-    later: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Net:
-    """A published network: weights that go with an architecture."""
-
-    file: str  # beside the sweep file, or in the nets dir
-    arch: str  # of MODELS; a sweep file may name another one that these weights fit
-    sha256: str  # of the file
-    source: str
-    parameters: Parameters = field(default_factory=dict)  # of that architecture
-
-
-@dataclass(frozen=True)
-class Attack:
-    """`fixed_eps` attacks take a list of eps; `min_norm` ones seek the closest adversarial."""
-
-    path: str
-    norm: str
-    gives: Literal["fixed_eps", "min_norm"]
-    parameters: Parameters
-    source: str
-    needs: frozenset[str] = frozenset()
-    fixed: Parameters = field(default_factory=dict)  # arguments that make the entry what it is
-
-
-@dataclass(frozen=True)
-class Verifier:
-    """A screen over many samples, then a solver for each one that it leaves undecided.
-
-    Without a solver, the screen estimates a distance: it is asked for no eps and decides nothing.
-    """
-
-    screen: str
-    solve: str | None
-    norms: tuple[str, ...]
-    screen_parameters: Parameters
-    solve_parameters: Parameters
-    source: str
-    needs: frozenset[str] = field(default_factory=lambda: frozenset({"piecewise linear"}))
-
-
-# Of verification, in their order; each can be left out.
-STAGES = ("attack", "interval", "crown", "alpha", "branching", "milp")
-
-_INF = float("inf")
-_TINY = 1e-12  # "above zero"
-
-# What parameters of these names may be, in every family.
-RANGES: dict[str, tuple[float, float]] = {
-    "epochs": (1, _INF), "batch_size": (1, _INF), "lr": (_TINY, _INF), "lr_decay": (_TINY, 1),
-    "weight_decay": (0, _INF), "std": (0, _INF), "eps": (0, _INF), "steps": (1, _INF),
-    "rel_step_size": (_TINY, _INF), "hidden": (1, _INF), "channels": (1, _INF),
-    "blocks": (1, _INF), "width": (1, _INF), "dropout": (0, 1),
-    "temperature": (_TINY, _INF), "candidates": (2, _INF), "overshoot": (0, _INF),
-    "initial_gradient_eval_steps": (1, _INF), "max_gradient_eval_steps": (1, _INF),
-    "step_size": (_TINY, _INF), "max_iterations": (1, _INF),
-    "attack_steps": (0, _INF), "attack_restarts": (0, _INF),
-    "again_steps": (0, _INF), "again_restarts": (0, _INF),
-    "momentum": (0, 1), "clip_norm": (0, _INF), "ema": (0, 1), "label_smoothing": (0, 1),
-    "patience": (0, _INF), "validation_samples": (0, _INF), "warmup_epochs": (0, _INF),
-    "rotation": (0, 180), "shift": (0, 1), "mixup": (0, _INF), "cutmix": (0, _INF),
-    "pixmix": (0, _INF), "added": (0, _INF), "added_noise": (0, _INF),
-    "adversarial_weight": (0, 1), "beta": (0, _INF), "weight": (0, _INF), "projections": (1, _INF),
-    "coefficient": (0, _INF), "ramp_epochs": (0, _INF), "kl_epochs": (0, _INF), "kappa": (0, 1),
-    "samples": (0, _INF), "alpha": (0, _INF), "eta": (0, _INF),
-    "kl_start": (0, _INF), "kl_end": (0, _INF),
-}
-
-# What texts of these names may be, in every family.
-CHOICES: dict[str, tuple[str, ...]] = {
-    "optimizer": ("adam", "adamw", "sgd"), "schedule": ("exponential", "cosine"),
-    "precision": ("float32", "bfloat16"),
-    "method": ("interval", "crown"), "measure": ("log_volume", "volume", "mean_width"),
-    "activation": ("relu", "gelu", "tanh", "softplus", "elu"),
-    "stages": STAGES, "solver": ("scip", "highs", "gurobi"), "tightening": ("none", "lp", "mip"),
-    "vote": ("mean_logits", "mean_probabilities", "majority"),
-}
-
-# What a parameter that is a mapping must not hold, and why.
-_LIMIT = "the time limit is time_limit_seconds"
-REFUSED: dict[str, dict[str, str]] = {
-    "solver_parameters": {
-        "limits/primal": "SCIP aborts its process when it reaches this limit",
-        "limits/dual": "SCIP aborts its process when it reaches this limit",
-        "limits/time": _LIMIT, "time_limit": _LIMIT, "TimeLimit": _LIMIT,
-    },
-}
-
+from tasks.entries import Attack, Dataset, Entry, Kind, Net, Parameters, Verifier
+from tasks.values import STAGES
 
 KINDS: dict[str, Kind] = {
     "preflight": Kind("jobs"),
@@ -324,9 +195,6 @@ RECIPE: Parameters = {
     "added": 0.0, "added_noise": 0.0, "precision": "float32", "compile": False,
 }
 _FIT = RECIPE
-
-# Parameters that say something of each epoch, or of the first so many: they must fit the epochs.
-SCHEDULES = ("adversarial_weight", "warmup_epochs", "ramp_epochs", "kl_epochs")
 
 TRAININGS: dict[str, Entry] = {
     "standard": Entry("tasks.training.standard:standard", _FIT, "cross entropy"),

@@ -18,7 +18,14 @@ def modules(house):
     return [name.removesuffix(".__init__") for name in names]
 
 
-CONTRACT = ["tasks.rows", "tasks.catalogue", "tasks.job", "tasks.errors"]
+CONTRACT = [
+    "tasks.rows",
+    "tasks.catalogue",
+    "tasks.entries",
+    "tasks.values",
+    "tasks.job",
+    "tasks.errors",
+]
 
 
 def imports(names, *before):

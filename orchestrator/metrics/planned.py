@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from orchestrator.ranges import Ranges, intersect, union
-from tasks.catalogue import NORMS
+from tasks.values import NORMS
 
 PLAIN = "untargeted"  # the property of the bracket: the label wins in the whole ball
 DISTANCE = "untargeted distance"  # how far away the nearest adversarial is, as an estimate

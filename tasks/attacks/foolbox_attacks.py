@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tasks.attacks.count import RefusesNonFinite
-from tasks.catalogue import Attack
+from tasks.entries import Attack
 from tasks.resolve import optional, resolve
 
 _RENAMED = {"rel_step_size": "rel_stepsize"}

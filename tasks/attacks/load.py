@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from tasks.attacks.foolbox_attacks import adapt
-from tasks.catalogue import ATTACKS, NORMS, Attack
+from tasks.catalogue import ATTACKS
+from tasks.entries import Attack
 from tasks.errors import InputError
 from tasks.resolve import resolve
+from tasks.values import NORMS
 
 
 class LoadedAttack(NamedTuple):

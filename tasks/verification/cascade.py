@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tasks.catalogue import STAGES
+from tasks.values import STAGES
 from tasks.verification.alpha import Ascent, Relaxed, optimised_margins
 from tasks.verification.bounds import best_margins, by_crown, by_intervals, unstable_relus
 from tasks.verification.branching import Limit, Search

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from tasks.catalogue import STAGES
 from tasks.groups import groups, seed_everything
 from tasks.job import Inputs, Job, Output
 from tasks.load import device_of, labelled_data_for, model_of
 from tasks.models.weights import to_bytes
+from tasks.values import STAGES
 from tasks.verification.alpha import Relaxed, optimised_margins
 from tasks.verification.bounds import by_crown, by_intervals, unstable_relus
 from tasks.verification.cascade import ASCENT

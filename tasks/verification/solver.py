@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from tasks.catalogue import REFUSED
 from tasks.errors import InputError
+from tasks.values import REFUSED
 from tasks.verification.child import SolverDiedError, SolverLateError, replies
 from tasks.verification.milp import Milp, constraint_rows
 from tasks.verification.properties import BOUNDARY, Property

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from orchestrator.errors import InputError, SpecError
-from tasks.catalogue import MODELS, NETS, Net
+from tasks.catalogue import MODELS, NETS
+from tasks.entries import Net
 from tasks.models.mlp import mlp
 from tasks.models.weights import put, to_bytes
 from tests.stores import all_rows

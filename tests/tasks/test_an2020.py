@@ -75,6 +75,6 @@ def test_the_verifier_reads_them(net: type) -> None:
 
 
 def test_activations_are_those_that_a_sweep_may_name() -> None:
-    from tasks.catalogue import CHOICES
+    from tasks.values import CHOICES
 
     assert tuple(ACTIVATIONS) == CHOICES["activation"]

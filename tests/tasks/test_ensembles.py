@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
-from tasks.catalogue import CHOICES
 from tasks.data.load import Labelled
 from tasks.errors import InputError
 from tasks.job import Inputs, Job, ModelRef, Setting
@@ -18,6 +17,7 @@ from tasks.models import weights as weights_of
 from tasks.models.ensemble import Ensemble
 from tasks.models.load import build, load
 from tasks.recheck.network import read as read_again
+from tasks.values import CHOICES
 from tasks.verification.layers import evaluate
 from tasks.verification.network import read
 from tests.tasks.digit_jobs import job_of, train_job

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from tasks import catalogue
 from tasks.attacks.foolbox_attacks import foolbox_class
 from tasks.catalogue import (
     ATTACKS,
@@ -26,6 +25,7 @@ from tasks.catalogue import (
 from tasks.data import checksums
 from tasks.data.fetch import MIRRORS
 from tasks.data.load import Labelled
+from tasks.entries import Entry, Parameters
 from tasks.models.abs import ABS, Inference
 from tasks.resolve import resolve
 from tasks.training.recipe import COMMON, Recipe, split
@@ -48,7 +48,7 @@ ENTRIES = [
 
 
 @pytest.mark.parametrize(("entry", "seam"), ENTRIES)
-def test_parameters_and_defaults_are_the_functions(entry: catalogue.Entry, seam: list[str]) -> None:
+def test_parameters_and_defaults_are_the_functions(entry: Entry, seam: list[str]) -> None:
     parameters = inspect.signature(resolve(entry.path, "entry")).parameters
     positional = [p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
     assert positional == seam
@@ -94,7 +94,7 @@ def test_every_file_can_be_fetched() -> None:
     assert folders == {*MIRRORS, *checksums.ARCHIVES}
 
 
-def filled(parameters: catalogue.Parameters) -> dict[str, Any]:
+def filled(parameters: Parameters) -> dict[str, Any]:
     required = {float: 0.1, str: "named"}
     return {k: required.get(v, v) if isinstance(v, type) else v for k, v in parameters.items()}
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tasks.catalogue import STAGES
+from tasks.values import STAGES
 from tasks.verification.cascade import Method
 from tasks.verification.counterexamples import subject_of
 from tasks.verification.question import Robustness

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tasks.catalogue import STAGES
+from tasks.values import STAGES
 from tasks.verification.bounds import by_crown
 from tasks.verification.cascade import Method
 from tasks.verification.counterexamples import subject_of

@@ -4,11 +4,11 @@ from safetensors.torch import load
 from torch import nn
 
 from tasks.attacks.ball import inside
-from tasks.catalogue import STAGES
 from tasks.data.load import load as load_data
 from tasks.errors import InputError
 from tasks.job import Inputs
 from tasks.models.load import load as load_model
+from tasks.values import STAGES
 from tasks.verification.counterexamples import around, search, subject_of
 from tasks.verification.properties import untargeted
 from tasks.verification.question import Robustness

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tasks.catalogue import CHOICES, VERIFIERS
+from tasks.catalogue import VERIFIERS
 from tasks.errors import InputError
 from tasks.job import Inputs
+from tasks.values import CHOICES
 from tasks.verification import solver
 from tasks.verification.cascade import Method
 from tasks.verification.counterexamples import subject_of

@@ -1,0 +1,83 @@
+"""What a line of the catalogue says. Torch-free."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Parameters = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of job: the table whose rows make it done, and how it is cut and placed."""
+
+    table: str
+    version: int = 1  # part of every measurement id: bump it when the kind's rows change
+    group_size: int = 1  # default; samples that are computed together, always
+    slice_groups: int = 2  # default number of groups in a job
+    num_cpus: float = 1
+
+
+@dataclass(frozen=True)
+class Dataset:
+    path: str  # function (split, data_dir) -> (images, labels)
+    splits: Mapping[str, int]
+    shape: tuple[int, ...]
+    classes: int
+    source: str
+    files: tuple[str, ...] = ()  # below the data dir
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model, training, scorer, corruption or calibration.
+
+    `later` names the parameters that came after the entry's first release. Where they have their
+    default they are no part of any id, so that ids of before stay; such a default is final.
+    """
+
+    path: str
+    parameters: Parameters
+    source: str
+    needs: frozenset[str] = frozenset()
+    later: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Net:
+    """A published network: weights that go with an architecture."""
+
+    file: str  # beside the sweep file, or in the nets dir
+    arch: str  # of MODELS; a sweep file may name another one that these weights fit
+    sha256: str  # of the file
+    source: str
+    parameters: Parameters = field(default_factory=dict)  # of that architecture
+
+
+@dataclass(frozen=True)
+class Attack:
+    """`fixed_eps` attacks take a list of eps; `min_norm` ones seek the closest adversarial."""
+
+    path: str
+    norm: str
+    gives: Literal["fixed_eps", "min_norm"]
+    parameters: Parameters
+    source: str
+    needs: frozenset[str] = frozenset()
+    fixed: Parameters = field(default_factory=dict)  # arguments that make the entry what it is
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """A screen over many samples, then a solver for each one that it leaves undecided.
+
+    Without a solver, the screen estimates a distance: it is asked for no eps and decides nothing.
+    """
+
+    screen: str
+    solve: str | None
+    norms: tuple[str, ...]
+    screen_parameters: Parameters
+    solve_parameters: Parameters
+    source: str
+    needs: frozenset[str] = field(default_factory=lambda: frozenset({"piecewise linear"}))
