@@ -37,7 +37,8 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "ece_equal_mass_high": _FLOAT, "brier": _FLOAT, "nll": _FLOAT,
     },
     "ood": {
-        **_MODEL, "scorer": _TEXT, "ood_set": _TEXT, **_metric("auroc"), "aupr_out": _FLOAT,
+        **_MODEL, "scorer": _TEXT, "ood_set": _TEXT, "seen": pl.Boolean, **_metric("auroc"),
+        "aupr_out": _FLOAT,
         "aupr_in": _FLOAT, "fpr95_ood_pos": _FLOAT, "fpr95_id_pos": _FLOAT, "id_n": _INT,
     },
     "shift": {

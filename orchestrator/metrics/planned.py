@@ -106,6 +106,24 @@ def models(plan: pl.DataFrame) -> list[Model]:
     return list(found.values())
 
 
+def outliers_of(models: Sequence[Model]) -> dict[str, set[str]]:
+    """Model id -> the outlier sets that it, its members or what it started from was trained on."""
+    made = {
+        asked.measurement_id: asked
+        for model in models
+        for asked in model.asked
+        if asked.kind in {"train", "ensemble"}
+    }
+
+    def seen(key: str) -> set[str]:
+        if key not in made:
+            return set()
+        own = made[key].params.get("parameters", {}).get("outliers")
+        return {own} - {None} | {name for need in made[key].needs for name in seen(need)}
+
+    return {model.model_id: seen(model.model_id) for model in models}
+
+
 def any_wanted(measurements: Iterable[Asked]) -> Ranges:
     """Samples that at least one of the measurements was asked for."""
     return union(piece for asked in measurements for piece in asked.wanted)

@@ -16,7 +16,15 @@ from orchestrator.metrics.calibration import Calibration, calibration
 from orchestrator.metrics.columns import SCHEMAS
 from orchestrator.metrics.estimates import estimates
 from orchestrator.metrics.ood import detection
-from orchestrator.metrics.planned import DISTANCE, PLAIN, Asked, Model, all_wanted, any_wanted
+from orchestrator.metrics.planned import (
+    DISTANCE,
+    PLAIN,
+    Asked,
+    Model,
+    all_wanted,
+    any_wanted,
+    outliers_of,
+)
 from orchestrator.metrics.rates import estimate, known, rate
 from orchestrator.ranges import intersect, total
 
@@ -61,8 +69,16 @@ def calibration_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
 
 
 def ood_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
-    """One row per scorer and OOD set."""
-    return frame("ood", (row for model in models for row in ood_rows(model, read)))
+    """One row per scorer and OOD set; `seen` where the model was trained on outliers from there."""
+    outliers = outliers_of(models)
+    return frame(
+        "ood",
+        (
+            {**row, "seen": row["ood_set"] in outliers[model.model_id]}
+            for model in models
+            for row in ood_rows(model, read)
+        ),
+    )
 
 
 def shift_table(models: Sequence[Model], read: Read) -> pl.DataFrame:

@@ -108,6 +108,7 @@ def test_two_workers_train_what_one_trains(tmp_path: Path) -> None:
         assert one_rows[column].to_pylist() == pytest.approx(two_rows[column].to_pylist(), abs=2e-3)
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_in_two_workers_says_why(tmp_path: Path) -> None:
     text = BY_TWO.replace("WORKERS", "2").replace("lr: 0.1", "lr: 1e30")
     assert start(tmp_path, "store", text).wait(300) == 1
