@@ -5,6 +5,7 @@ import pytest
 from orchestrator.errors import InputError, SpecError
 from orchestrator.metrics.planned import DISTANCE
 from orchestrator.recheck import prepare
+from orchestrator.report import render
 from orchestrator.results import Results
 from tasks.recheck.claims import Budget
 from tests.demo_store import DemoSweep
@@ -60,6 +61,9 @@ def test_violations_are_counted_against_every_attack_of_the_norm(results):
     assert (row["estimate_median"], row["estimate_median_n"]) == (0.7, 5)
     assert (row["estimate_violations"], row["estimate_violations_n"]) == (2, 4)
     assert (row["misclassified"], row["unknown"], row["verified"]) == (1, 4, None)
+    shown = render(results.table("demo", "verification"), "text")
+    assert "estimate_violations" in shown
+    assert "2 n=4" in shown
 
 
 def test_an_estimate_is_no_proof(results):
