@@ -8,6 +8,7 @@ import polars as pl
 import pyarrow as pa
 
 from orchestrator.errors import StoreError
+from orchestrator.identity import MADE_HERE
 from orchestrator.log import Part, Snapshot, done_ranges
 from orchestrator.parts import decode, read_part
 from orchestrator.ranges import Ranges, intersect, subtract, total, union
@@ -109,7 +110,7 @@ def _artifact_problems(store: Store, snapshot: Snapshot) -> Iterator[str]:
 def trained_weights(
     store: Store, snapshot: Snapshot, model_id: str | None = None
 ) -> dict[str, set[str]]:
-    """Model id -> SHA-256 of its weights, for one model or all that were trained here."""
+    """Model id -> SHA-256 of its weights, for one model or all that were made here."""
     found: dict[str, set[str]] = {}
     for part in snapshot.parts("models"):
         if model_id is not None and model_id not in part.covers:
@@ -118,7 +119,7 @@ def trained_weights(
             continue
         rows = read_part(store.files, part.path).select(["model_id", "weights_sha256"])
         for row in rows.to_pylist():
-            if row["model_id"].startswith("train-"):
+            if row["model_id"].startswith(MADE_HERE):
                 found.setdefault(row["model_id"], set()).add(row["weights_sha256"])
     return found
 

@@ -83,10 +83,17 @@ def run(
 @app.command("eval")
 def evaluate(
     model: Annotated[
-        str, typer.Argument(help="Catalogue name, package.module:function or FILE.onnx.")
+        str,
+        typer.Argument(help="Name of a net or model, package.module:function or FILE.onnx."),
     ],
     dataset: Annotated[str, typer.Option(help="Data set, or npz:FILE.")],
-    weights: Annotated[str | None, typer.Option(help="FILE.safetensors or FILE.pt.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="FILE.safetensors, FILE.pt or a URL of one.")
+    ] = None,
+    sha256: Annotated[str | None, typer.Option(help="Of the weights; a URL needs it.")] = None,
+    net: Annotated[
+        str | None, typer.Option(help="A published network, for another architecture than its own.")
+    ] = None,
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
     eps: Annotated[
         list[str] | None,
@@ -107,9 +114,20 @@ def evaluate(
     """
     from orchestrator.one_model import spec_for
 
-    if weights is None and not model.endswith(".onnx"):
+    spec = spec_for(
+        model,
+        dataset,
+        weights,
+        norm,
+        eps or ["0.1"],
+        samples,
+        verify,
+        time_limit,
+        net=net,
+        sha256=sha256,
+    )
+    if spec.models["model"].weights is None:
         print("no --weights: the model is measured as its function returns it", file=sys.stderr)
-    spec = spec_for(model, dataset, weights, norm, eps or ["0.1"], samples, verify, time_limit)
     print(f"sweep {spec.name}: robsweep show {spec.name} --table attacks", file=sys.stderr)
     _run(spec, settings_of(store, data_dir, nets_dir, address))
 

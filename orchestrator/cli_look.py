@@ -99,7 +99,7 @@ def list_entries(
     family: Annotated[
         str | None,
         typer.Argument(
-            help="attacks, models, trainings, scorers, corruptions, calibrations, datasets, "
+            help="attacks, models, nets, trainings, scorers, corruptions, calibrations, datasets, "
             "verifiers, sensitivities or landscapes; all without it."
         ),
     ] = None,

@@ -9,6 +9,7 @@ from orchestrator.plan import Planned
 PRIOR_SECONDS = {
     "preflight": 1.0,
     "train": 30.0,
+    "ensemble": 0.1,
     "predict": 0.0005,
     "attack": 0.02,
     "score": 0.0005,

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 
 from orchestrator.planned import Planned, PlannedModel
+from orchestrator.selection import selected
 from orchestrator.spec import LandscapeSpec, SensitivitySpec, SweepSpec
-from orchestrator.sweep_file import selected
 from tasks.catalogue import KINDS
 
 Make = Callable[..., Planned]  # the planner's

@@ -12,6 +12,8 @@ from typing import Any
 
 from orchestrator.errors import InputError
 
+MADE_HERE = ("train-", "ensemble-")  # ids of models whose weights a store keeps
+
 
 def canonical_json(value: Any) -> str:
     """One text for equal values: sorted keys, no spaces, ASCII, floats as `repr`."""
@@ -32,7 +34,7 @@ def measurement_id(
     Args:
         params: Resolved parameters, defaults included.
         model: Identity of the model that is measured; None for training.
-        data: `<data set>:<split>`.
+        data: `<data set>:<split>`; empty if none is read.
         seed: Training seed; None for imported models.
         version: Of the kind, from the catalogue.
         code: A user's own functions -> SHA-256 of their source file.

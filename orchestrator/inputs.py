@@ -1,19 +1,20 @@
 """What jobs need from the store: weights, and rows of other measurements."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestrator.check import trained_weights
 from orchestrator.errors import StoreError
+from orchestrator.identity import MADE_HERE
+from orchestrator.imported import read as read_weights
 from orchestrator.log import Snapshot
 from orchestrator.parts import read_part, within
 from orchestrator.plan import Plan
 from orchestrator.store import Store, digest
-from tasks.job import Inputs, Job
+from tasks.job import Inputs, Job, ModelRef
 
 _CACHED_WEIGHTS = 64
 
@@ -29,11 +30,14 @@ class InputReader:
         """Inputs of a job whose needs are complete."""
         m = job.measurement
         if m.kind == "train":
-            return Inputs()
+            start = m.params.get("start")
+            return Inputs(None if start is None else self._kept(start))
+        if m.kind == "ensemble":
+            return Inputs(members=tuple(map(self._weights_of, job.setting.members)))
         rows = None
         if m.kind == "calibrate":
             rows = self._rows("predictions", self._plan.measurements[m.measurement_id].needs[-1])
-        return Inputs(self._model_weights(job), rows)
+        return Inputs(self._weights_of(m.model), rows)
 
     def part(self, path: str) -> pa.Table:
         """Rows of one part."""
@@ -70,20 +74,26 @@ class InputReader:
                 "restore it from a backup"
             )
 
-    def _model_weights(self, job: Job) -> bytes | None:
-        ref = job.measurement.model
-        if ref.model_id in self._weights:
-            self._weights.move_to_end(ref.model_id)
-            return self._weights[ref.model_id]
-        if ref.weights is not None:
-            content = Path(ref.weights).read_bytes()
-        elif ref.model_id.startswith("train-"):
+    def _weights_of(self, ref: ModelRef) -> bytes | None:
+        if ref.weights is None:
+            return self._kept(ref.model_id) if ref.model_id.startswith(MADE_HERE) else None
+        return self._cached(ref.model_id, lambda: read_weights(ref))
+
+    def _kept(self, model_id: str) -> bytes:
+        """Weights of a model that was trained or assembled here."""
+
+        def read() -> bytes:
             assert self._store is not None
-            content = self._store.weights(ref.model_id)
-            self._verify(ref.model_id, content)
-        else:
-            return None
-        self._weights[ref.model_id] = content
-        if len(self._weights) > _CACHED_WEIGHTS:
-            self._weights.popitem(last=False)
-        return content
+            content = self._store.weights(model_id)
+            self._verify(model_id, content)
+            return content
+
+        return self._cached(model_id, read)
+
+    def _cached(self, model_id: str, read: Callable[[], bytes]) -> bytes:
+        if model_id not in self._weights:
+            self._weights[model_id] = read()
+            if len(self._weights) > _CACHED_WEIGHTS:
+                self._weights.popitem(last=False)
+        self._weights.move_to_end(model_id)
+        return self._weights[model_id]

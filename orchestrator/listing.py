@@ -6,11 +6,12 @@ from typing import Any
 from orchestrator.errors import InputError
 from orchestrator.yaml_file import did_you_mean
 from tasks import catalogue
-from tasks.catalogue import Attack, Dataset, Verifier
+from tasks.catalogue import Attack, Dataset, Net, Verifier
 
 FAMILIES: dict[str, Mapping[str, Any]] = {
     "attacks": catalogue.ATTACKS,
     "models": catalogue.MODELS,
+    "nets": catalogue.NETS,
     "trainings": catalogue.TRAININGS,
     "scorers": catalogue.SCORERS,
     "corruptions": catalogue.CORRUPTIONS,
@@ -40,6 +41,9 @@ def _about(entry: Any) -> str:
         splits = ", ".join(f"{name} {count}" for name, count in entry.splits.items())
         shape = "x".join(map(str, entry.shape))
         return f"{shape}, {entry.classes} classes; {splits}; {entry.source}"
+    if isinstance(entry, Net):
+        chosen = f" with {_parameters(entry.parameters)}" if entry.parameters else ""
+        return f"{entry.arch}{chosen}; {entry.file}; {entry.source}; SHA-256 {entry.sha256}"
     if isinstance(entry, Verifier):
         parameters = {**entry.screen_parameters, **entry.solve_parameters}
         return f"{', '.join(entry.norms)}; {_parameters(parameters)}; {entry.source}"

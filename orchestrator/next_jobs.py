@@ -7,6 +7,7 @@ from orchestrator.ranges import Range, Ranges, aligned, slices, subtract, union
 from tasks.job import Job
 
 Coverage = Callable[[str], Ranges]
+_MODELS = ("train", "ensemble")
 
 
 def next_jobs(
@@ -18,7 +19,7 @@ def next_jobs(
 ) -> Iterator[Job]:
     """Jobs that can start now, cut one by one as they are asked for.
 
-    Trainings come first, since all else waits for them; then the longest expected job first.
+    Models come first, since all else waits for them; then the longest expected job first.
 
     Args:
         coverage: Measurement id -> samples that the store has.
@@ -41,7 +42,7 @@ def next_jobs(
             is_complete(plan.measurements[need], coverage) for need in planned.needs
         ):
             seconds = expected(planned) * planned.per_job
-            pieces.append((0 if kind == "train" else 1, -seconds, order, planned, missing))
+            pieces.append((0 if kind in _MODELS else 1, -seconds, order, planned, missing))
     pieces.sort(key=lambda piece: piece[:3])
     for _, _, _, planned, ranges in pieces:
         for start, stop in slices(ranges, planned.per_job):

@@ -11,10 +11,10 @@ from ruamel.yaml import YAML
 
 from orchestrator.errors import InputError
 from orchestrator.npz import describe
-from orchestrator.spec import SweepSpec
+from orchestrator.spec import SweepSpec, is_url
 from orchestrator.sweep_file import from_document
 from orchestrator.yaml_file import did_you_mean, parse
-from tasks.catalogue import DATASETS, MODELS
+from tasks.catalogue import DATASETS, MODELS, NETS
 
 # A strong cheap attack and an independent one, per norm.
 ATTACKS: dict[str, dict[str, dict[str, Any]]] = {
@@ -32,6 +32,9 @@ def spec_for(
     samples: int | None,
     verify: int,
     time_limit_seconds: float,
+    *,
+    net: str | None = None,
+    sha256: str | None = None,
 ) -> SweepSpec:
     """Writes the sweep file of an evaluation and reads it as if the user had written it.
 
@@ -46,11 +49,18 @@ def spec_for(
         if weights is not None:
             raise InputError(f"{model} has its weights in it: leave --weights out")
         model, weights = "onnx", model
-    if model in MODELS and weights is None:
-        raise InputError(f"{model} needs --weights FILE: it is an architecture without weights")
-    stem = re.sub(r"[^A-Za-z0-9_]+", "-", Path(weights).stem if weights else model).strip("-")
+    if net is None and weights is None and model in NETS:
+        net, model = model, NETS[model].arch
+    if model in MODELS and weights is None and net is None:
+        raise InputError(
+            f"{model} needs --weights FILE or --net NAME: it is an architecture without weights"
+        )
+    named = Path(weights).stem if weights else net or model
+    stem = re.sub(r"[^A-Za-z0-9_]+", "-", named).strip("-")
     # two files of one name, or one file in two models, are two sweeps
-    place = str(Path(weights).expanduser().resolve()) if weights else ""
+    place = net or weights or ""
+    if weights and not is_url(weights):
+        place = str(Path(weights).expanduser().resolve())
     distinct = hashlib.sha256(f"{model}|{place}|{dataset}".encode()).hexdigest()[:6]
     radii = [_number(value) for value in eps]
     body: dict[str, Any] = {
@@ -62,8 +72,9 @@ def spec_for(
             for entry, attack in ATTACKS[norm].items()
         },
     }
-    if weights is not None:
-        body["models"]["model"]["weights"] = weights
+    for key, value in {"weights": weights, "sha256": sha256, "net": net}.items():
+        if value is not None:
+            body["models"]["model"][key] = value
     if samples is not None:
         body["samples"] = samples
     if "validation" in _splits(dataset):

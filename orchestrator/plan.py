@@ -32,6 +32,9 @@ def plan(spec: SweepSpec, places: Places) -> Plan:
                 f"{planned.model}/{planned.training} and {first.model}/{first.training} "
                 "are the same model trained the same way: take one out"
             )
+        elif planned.measurement.kind == "ensemble":
+            other = measurements[key].model
+            raise InputError(f"{planned.model} and {other} are the same ensemble: take one out")
         else:  # the same measurement under two names, or an ID set that two entries score
             measurements[key] = _merged(measurements[key], planned)
     return Plan(spec.name, measurements, tuple(planner.preflights()))

@@ -1,28 +1,25 @@
 """Expands a sweep: every model, and every measurement of each of them."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import InputError
 from orchestrator.evaluations import landscapes, sensitivities
-from orchestrator.identity import import_identity, measurement_id, source_sha256
+from orchestrator.identity import measurement_id, source_sha256
+from orchestrator.imported import planned_model
 from orchestrator.planned import Places, Planned, PlannedModel
 from orchestrator.preflights import preflight_checks
 from orchestrator.questions import question_params
 from orchestrator.ranges import union
-from orchestrator.spec import (
-    DatasetSpec,
-    EntrySpec,
-    ModelSpec,
-    ResourceSpec,
-    SweepSpec,
-)
-from orchestrator.sweep_file import selected
+from orchestrator.selection import selected
+from orchestrator.spec import DatasetSpec, ResourceSpec, SweepSpec
+from orchestrator.versions import Version, all_versions
 from tasks.catalogue import KINDS, VERIFIERS
 from tasks.job import Measurement, ModelRef, Setting
+
+# One unit of work, not one per sample.
+_WHOLE = frozenset({"preflight", "train", "ensemble", "calibrate"})
 
 
 class Planner:
@@ -40,16 +37,18 @@ class Planner:
         )
         self._code: dict[str, str] = {}
         self.models: list[PlannedModel] = []
+        self._known: dict[tuple[str, str | None, int | None], PlannedModel] = {}
 
     def measurements(self) -> Iterator[Planned]:
-        for name, model in self.spec.models.items():
-            if model.imported:
-                self.models.append(self._imported(name, model))
+        for name, version in all_versions(self.spec):
+            if self.spec.models[name].imported:
+                self._add(self._imported(name))
                 continue
-            for training_name, training in self.spec.trainings.items():
-                if selected(training, name, training_name):
-                    for seed in self.spec.seeds:
-                        yield self._train(name, model, training_name, training, seed)
+            for seed in self.spec.seeds if version.seeded else (None,):
+                if version.members:
+                    yield self._assembled(name, version, seed)
+                else:
+                    yield self._train(name, version, seed)
         for trained in self.models:
             yield from self._evaluations(trained)
 
@@ -68,17 +67,23 @@ class Planner:
                 split=check.split,
             )
 
-    def _train(
-        self, name: str, model: ModelSpec, training_name: str, training: EntrySpec, seed: int
-    ) -> Planned:
+    def _train(self, name: str, version: Version, seed: int | None) -> Planned:
+        model, training = self.spec.models[name], self.spec.trainings[str(version.training)]
         parameters = dict(training.parameters)
         if (named := parameters.get("outliers")) in self.spec.outlier_sets:
             parameters["outliers"] = self.spec.outlier_sets[named].name
+        arch, arch_parameters = model.name, dict[str, Any](model.parameters)
+        started: dict[str, str] = {}
+        if version.start is not None:
+            first = self._known[name, version.start, seed].ref
+            arch_parameters = dict(first.params)  # of an ensemble: its members'
+            started = {"start": first.model_id}
         params = {
-            "arch": model.name,
-            "arch_parameters": model.parameters,
+            "arch": arch,
+            "arch_parameters": arch_parameters,
             "training": training.name,
             "parameters": parameters,
+            **started,
         }
         dataset = self.spec.dataset
         if "train" not in dataset.splits:
@@ -90,47 +95,65 @@ class Planner:
             f"{dataset.name}:train",
             seed,
             KINDS["train"].version,
-            self._sources(model.name, training.name),
+            self._sources(arch, training.name),
         )
-        ref = ModelRef(key, model.name, model.parameters, dataset.shape, dataset.classes, name=name)
-        trained = PlannedModel(ref, key, name, training_name, seed, (key,))
-        self.models.append(trained)
+        ref = ModelRef(key, arch, arch_parameters, dataset.shape, dataset.classes, name=name)
+        trained = self._add(PlannedModel(ref, key, name, version.training, seed, (key,)))
         return self._planned(
-            "train", trained, "models", name, training.name, params, split="train", key=key
-        )
-
-    def _imported(self, name: str, model: ModelSpec) -> PlannedModel:
-        file, digest = None, None
-        if model.weights is not None:
-            file = self._weights(name, model.weights)
-            digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        code = self._sources(model.name)
-        shape, classes = self.spec.dataset.shape, self.spec.dataset.classes
-        identity = import_identity(model.name, model.parameters, shape, classes, digest, code)
-        if same := [other.name for other in self.models if other.identity == identity]:
-            raise InputError(f"models {same[0]!r} and {name!r} are the same: take one out")
-        ref = ModelRef(
-            identity,
-            model.name,
-            model.parameters,
-            shape,
-            classes,
-            str(file) if file else None,
-            digest,
+            "train",
+            trained,
+            "models",
             name,
+            training.name,
+            params,
+            split="train",
+            key=key,
+            needs=tuple(started.values()),
         )
-        return PlannedModel(ref, identity, name, None, None, ())
 
-    def _weights(self, name: str, weights: str) -> Path:
-        folders = [self.spec.folder, *([self.places.nets_dir] if self.places.nets_dir else [])]
-        for folder in folders:
-            path = (folder / Path(weights).expanduser()).resolve()
-            if path.is_file():
-                return path
-        raise InputError(
-            f"model {name!r}: no weights {weights!r} in {', '.join(map(str, folders))}; "
-            "set ROBSWEEP_NETS_DIR or --nets-dir to the folder that holds them"
+    def _assembled(self, name: str, version: Version, seed: int | None) -> Planned:
+        """An ensemble of models that come earlier; an imported one has no seed."""
+        vote = self.spec.models[name].parameters["vote"]
+        members = [
+            self._known[model, training, None if training is None else seed]
+            for model, training in version.members
+        ]
+        params = {"vote": vote, "members": [member.ref.model_id for member in members]}
+        key = measurement_id("ensemble", params, None, "", seed, KINDS["ensemble"].version, {})
+        built = [{"arch": m.ref.arch, "params": m.ref.params} for m in members]
+        dataset = self.spec.dataset
+        ref = ModelRef(
+            key,
+            "ensemble",
+            {"vote": vote, "members": built},
+            dataset.shape,
+            dataset.classes,
+            name=name,
         )
+        ensemble = self._add(PlannedModel(ref, key, name, version.training, seed, (key,)))
+        return self._planned(
+            "ensemble",
+            ensemble,
+            "models",
+            name,
+            "ensemble",
+            params,
+            key=key,
+            needs=tuple(need for member in members for need in member.needs),
+            setting=replace(self.setting, members=tuple(member.ref for member in members)),
+        )
+
+    def _add(self, model: PlannedModel) -> PlannedModel:
+        self.models.append(model)
+        self._known[model.name, model.training, model.seed] = model
+        return model
+
+    def _imported(self, name: str) -> PlannedModel:
+        code = self._sources(self.spec.models[name].name)
+        model = planned_model(self.spec, name, self.places, code)
+        if same := [other.name for other in self.models if other.identity == model.identity]:
+            raise InputError(f"models {same[0]!r} and {name!r} are the same: take one out")
+        return model
 
     def _evaluations(self, model: PlannedModel) -> Iterator[Planned]:
         spec = self.spec
@@ -284,6 +307,8 @@ class Planner:
                 setting=setting,
             )
             yield screen
+            if verifier.solve is None:
+                continue
             solve = self._planned(
                 "solve",
                 model,
@@ -326,7 +351,12 @@ class Planner:
                 KINDS[kind].version,
                 code or {},
             )
-        if kind in {"train", "calibrate", "preflight"}:  # one unit of work, not one per sample
+        if kind in {
+            "train",
+            "ensemble",
+            "calibrate",
+            "preflight",
+        }:  # one unit of work, not one per sample
             size, group = 1, 1
         else:
             size = units or dataset.splits.get(split, 0)
@@ -347,7 +377,7 @@ class Planner:
             size,
             group,
             max(1, -(-per_job // group)) * group,
-            (() if kind == "train" else model.needs) if needs is None else needs,
+            model.needs if needs is None else needs,
             replace(
                 setting or self.setting,
                 threads=threads,

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.planned import PlannedModel
-from orchestrator.spec import SECTIONS, DatasetSpec, SweepSpec
-from orchestrator.sweep_file import selected
+from orchestrator.selection import selected
+from orchestrator.spec import SECTIONS, DatasetSpec, SweepSpec, VerificationSpec, only_estimates
 from tasks.catalogue import VERIFIERS
 
 
 @dataclass(frozen=True)
 class Check:
-    """A model on a split; a model still to be trained is checked with fresh weights."""
+    """A model on a split; one still to be trained or assembled is checked with fresh weights."""
 
     model: PlannedModel
     dataset: DatasetSpec
@@ -42,9 +42,11 @@ def preflight_checks(spec: SweepSpec, models: Sequence[PlannedModel]) -> Iterato
             params = {"functions": functions, "engines": _engines(spec, model.name, same)}
             if boxes := _boxes(spec, model.name, same):
                 params["boxes"] = boxes
+            if estimates := _estimates(spec, model.name, same):
+                params["estimates"] = estimates
             yield Check(model, spec.dataset, "test", params)
             functions = []
-    if any(model.needs for model in models):
+    if any(model.training is not None for model in models):
         yield Check(models[0], spec.dataset, "train", {})
     for entry in spec.trainings.values():
         if (named := entry.parameters.get("outliers")) in spec.outlier_sets:
@@ -57,8 +59,8 @@ def preflight_checks(spec: SweepSpec, models: Sequence[PlannedModel]) -> Iterato
 def _engines(spec: SweepSpec, model: str, trainings: Sequence[str | None]) -> list[dict[str, Any]]:
     """Parameters of the solves of a model, in whatever training."""
     engines: list[dict[str, Any]] = []
-    for entry in spec.verification.values():
-        if any(selected(entry, model, training) for training in trainings):
+    for entry in _verifications(spec, model, trainings):
+        if not only_estimates(entry.name):
             names = VERIFIERS[entry.name].solve_parameters
             engine = {name: entry.parameters[name] for name in names if name != "stages"}
             if engine not in engines:
@@ -74,3 +76,19 @@ def _boxes(spec: SweepSpec, model: str, trainings: Sequence[str | None]) -> list
         if any(selected(entry, model, t) for entry in entries.values() for t in chosen):
             sections.append(section)
     return sections
+
+
+def _estimates(spec: SweepSpec, model: str, trainings: Sequence[str | None]) -> list[str]:
+    """The verifiers of a model that only estimate a distance."""
+    entries = _verifications(spec, model, trainings)
+    return sorted({entry.name for entry in entries if only_estimates(entry.name)})
+
+
+def _verifications(
+    spec: SweepSpec, model: str, trainings: Sequence[str | None]
+) -> list[VerificationSpec]:
+    return [
+        entry
+        for entry in spec.verification.values()
+        if any(selected(entry, model, training) for training in trainings)
+    ]

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.spec import RegionFile, VerificationSpec
+from orchestrator.metrics.planned import DISTANCE
+from orchestrator.spec import RegionFile, VerificationSpec, only_estimates
 
 _DIGITS = 8  # of a file's SHA-256, in the text; the parameters have all of it
 
@@ -27,7 +28,7 @@ def question_params(entry: VerificationSpec, regions: Mapping[str, RegionFile]) 
 
 def property_text(entry: VerificationSpec, regions: Mapping[str, RegionFile]) -> str:
     """The `property` of rows: equal for equal questions, but for the norm and eps."""
-    words: list[str] = [entry.property]
+    words: list[str] = [DISTANCE if only_estimates(entry.name) else entry.property]
     if entry.targets:
         words.append(",".join(map(str, entry.targets)))
     if entry.margin:

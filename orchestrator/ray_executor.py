@@ -4,14 +4,14 @@ import os
 import pickle
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
 from orchestrator.errors import InputError
 from orchestrator.spec import ResourceSpec
-from orchestrator.work import Outcome, Workplace, work
+from orchestrator.work import Outcome, Run, Workplace, work
 from tasks.catalogue import KINDS
 from tasks.job import Inputs, Job
 
@@ -84,8 +84,14 @@ class RayExecutor:
     def submit(self, job: Job, inputs: Inputs, place: Workplace) -> None:
         remote = self._remotes[job.measurement.kind]
         head = self._head(job, place)
-        weights = self._share(job.measurement.model.model_id, inputs.weights)
-        ref = remote.remote(head, job.start, job.stop, job.attempt, weights, inputs.rows)
+        m = job.measurement
+        # a training that starts from weights has those of another model
+        weights = self._share(m.params.get("start", m.model.model_id), inputs.weights)
+        members = [
+            self._share(member.model_id, content)
+            for member, content in zip(job.setting.members, inputs.members, strict=True)
+        ]
+        ref = remote.remote(head, job.start, job.stop, job.attempt, weights, inputs.rows, *members)
         self._running[ref] = job
 
     def wait(self, timeout: float) -> list[tuple[Job, Outcome]]:
@@ -120,6 +126,18 @@ class RayExecutor:
                         f"resources.{kind} asks for {wish:g} of {name}, this machine has "
                         f"{total.get(name, 0):g}: ask for less, or use a cluster"
                     )
+        run: Run = work
+        if kind == "train" and spec.workers > 1:
+            if not self._elastic and spec.workers * cpus > ray.cluster_resources().get("CPU", 1):
+                raise InputError(
+                    f"resources.train asks for {spec.workers} workers of {cpus:g} CPUs, this "
+                    f"machine has {ray.cluster_resources().get('CPU', 1):g}: ask for less, or use "
+                    "a cluster"
+                )
+            from orchestrator.ray_train import together
+
+            run = together(spec.workers, cpus, spec.num_gpus)
+            spec, cpus = spec.model_copy(update={"num_gpus": 0, "memory": None}), 0
         options: dict[str, Any] = {
             "num_cpus": cpus,
             "num_gpus": spec.num_gpus,
@@ -129,7 +147,7 @@ class RayExecutor:
         }
         if spec.memory is not None:
             options["memory"] = spec.memory
-        return ray.remote(**options)(_run)
+        return ray.remote(**options)(_runner(run))
 
     def _head(self, job: Job, place: Workplace) -> bytes:
         """What all jobs of a measurement share, pickled once."""
@@ -152,11 +170,21 @@ class RayExecutor:
         return self._shared[model_id]
 
 
-def _run(
-    head: bytes, start: int, stop: int, attempt: int, weights: bytes | None, rows: Any
-) -> Outcome:
-    measurement, setting, place = _unpickled(head)
-    return work(Job(measurement, start, stop, setting, attempt), Inputs(weights, rows), place)
+def _runner(run: Run) -> Callable[..., Outcome]:
+    def _run(
+        head: bytes,
+        start: int,
+        stop: int,
+        attempt: int,
+        weights: bytes | None,
+        rows: Any,
+        *members: bytes | None,
+    ) -> Outcome:
+        measurement, setting, place = _unpickled(head)
+        inputs = Inputs(weights, rows, members)
+        return run(Job(measurement, start, stop, setting, attempt), inputs, place)
+
+    return _run
 
 
 @lru_cache(maxsize=64)

@@ -12,6 +12,7 @@ from orchestrator.counterexamples import Kept
 from orchestrator.errors import InputError, StoreError
 from orchestrator.inputs import InputReader
 from orchestrator.log import Snapshot
+from orchestrator.metrics.planned import DISTANCE
 from orchestrator.plan import Places, Plan, Planned, plan
 from orchestrator.results import Results
 from orchestrator.session import recorded
@@ -47,7 +48,8 @@ def prepare(results: Results, sweep: str, budget: Budget) -> Recheck:
     Raises:
         InputError: The sweep is not there, or has no verdicts.
     """
-    rows = results.verdicts(sweep).select(*_CLAIM, "decided_by").unique()
+    verdicts = results.verdicts(sweep).filter(pl.col("property") != DISTANCE)  # claims nothing
+    rows = verdicts.select(*_CLAIM, "decided_by").unique()
     rows = rows.sort(*_CLAIM, "decided_by")
     if rows.is_empty():
         raise InputError(f"sweep {sweep!r} has no verdicts yet: there is nothing to recheck")

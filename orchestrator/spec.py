@@ -1,5 +1,6 @@
 """A sweep file as typed, frozen values: what the researcher wrote, with every default resolved."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -98,6 +99,14 @@ def _targets(value: Any) -> Any:
     return tuple(sorted(set(values)))
 
 
+def _sha256(value: Any) -> Any:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", value):
+        raise ValueError(f"expected a SHA-256, 64 digits from 0 to f in quotes, got {value!r}")
+    return value.lower()
+
+
 Norm = Literal["linf", "l2", "l1", "l0"]
 EpsList = Annotated[tuple[float, ...] | None, BeforeValidator(_eps_list)]
 Samples = Annotated[tuple[int, int] | None, BeforeValidator(_range)]
@@ -105,6 +114,10 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 Positive = Annotated[float, BeforeValidator(number), Field(gt=0)]
 Natural = Annotated[int, Field(gt=0, strict=True)]
 Seed = Annotated[int, Field(ge=0, strict=True)]
+# What a verifier that only estimates a distance has no use for.
+_OF_A_QUESTION = (
+    "eps", "property", "margin", "targets", "radius", "box", "rerun", "time_limit_seconds",
+)  # fmt: skip
 Rerun = Literal["never", "ambiguous", "refine", "always"]
 
 
@@ -125,11 +138,40 @@ class EntrySpec(_Frozen):
     exclude: Names = ()
 
 
+def is_url(weights: str) -> bool:
+    return weights.startswith(("https://", "http://"))
+
+
 class ModelSpec(EntrySpec):
     family = "arch"
     catalogue = MODELS
-    weights: str | None = None  # imported; relative to the sweep file or the nets dir
+    # `samples` is a parameter here, so a list of them is an axis
+    lists = frozenset({"only", "exclude", "members"})
+    net: str | None = None  # a published network, whose file, arch and SHA-256 are known
+    weights: str | None = None  # imported: a URL, or relative to the sweep file or the nets dir
+    sha256: Annotated[str | None, BeforeValidator(_sha256)] = None  # of the weights
     train: bool = True
+    members: Names = ()  # of an ensemble: models of this sweep, or `model/training`
+
+    @model_validator(mode="after")
+    def _members_fit(self) -> Self:
+        if self.members and self.name != "ensemble":
+            raise ValueError("an ensemble has the architectures of its members: leave `arch:` out")
+        if self.members and self.imported:
+            raise ValueError(
+                "an ensemble has its members' weights: leave `net:`, `weights:` and `train:` out"
+            )
+        if self.name == "ensemble" and not self.members:
+            raise ValueError("an ensemble needs `members:`, e.g. members: [small, large]")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Self:
+        if self.weights is None and self.sha256 is not None:
+            raise ValueError("`sha256:` says what `weights:` hold: name a file or URL there")
+        if self.sha256 is None and is_url(self.weights or ""):
+            raise ValueError("weights from a URL need `sha256:`, as nothing else is believed")
+        return self
 
     @property
     def imported(self) -> bool:
@@ -139,6 +181,7 @@ class ModelSpec(EntrySpec):
 class TrainingSpec(EntrySpec):
     family = "training"
     catalogue = TRAININGS
+    start: str | None = None  # another training, whose weights a model starts from
 
 
 class _Evaluation(EntrySpec):
@@ -190,6 +233,11 @@ class CalibrationSpec(EntrySpec):
     catalogue = CALIBRATIONS
 
 
+def only_estimates(verifier: str) -> bool:
+    """Whether a verifier estimates a distance, and is asked about no ball."""
+    return verifier in VERIFIERS and VERIFIERS[verifier].solve is None
+
+
 class VerificationSpec(_Evaluation):
     family = "verifier"
     catalogue = VERIFIERS
@@ -204,8 +252,21 @@ class VerificationSpec(_Evaluation):
     rerun: Rerun = "ambiguous"
     time_limit_seconds: Positive = 60.0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _norm_of_the_verifier(cls, given: Any) -> Any:
+        verifier = VERIFIERS.get(str(given["name"])) if "name" in given else None
+        return given if verifier is None else {"norm": verifier.norms[0], **given}
+
     @model_validator(mode="after")
     def _question_fits(self) -> Self:
+        if only_estimates(self.name):
+            if given := [name for name in _OF_A_QUESTION if name in self.model_fields_set]:
+                raise ValueError(
+                    f"{self.name} estimates the distance of the nearest adversarial and is asked "
+                    f"about no ball: leave out `{given[0]}:`"
+                )
+            return self
         if self.box is not None and (self.eps is not None or self.radius is not None):
             raise ValueError("a box has bounds of its own: leave out `eps:` and `radius:`")
         if self.box is None and self.eps is None:

@@ -75,7 +75,7 @@ class Store:
         return log.read(self.files)
 
     def weights(self, model_id: str) -> bytes:
-        """Weights of a model trained here, as safetensors.
+        """Weights of a model trained or assembled here, as safetensors.
 
         Raises:
             FileNotFoundError: None are stored.

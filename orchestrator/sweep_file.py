@@ -8,7 +8,9 @@ from pydantic import BaseModel, ValidationError
 
 from orchestrator import yaml_file
 from orchestrator.errors import InputError
+from orchestrator.imported import arch_of, written_out
 from orchestrator.parameters import expand, resolve, unknown_name
+from orchestrator.selection import both, selected, without_axes
 from orchestrator.spec import (
     SECTIONS,
     AttackSpec,
@@ -23,6 +25,8 @@ from orchestrator.spec import (
     VerificationSpec,
 )
 from orchestrator.trainings import check_schedules, outlier_sets, parameters_of_user
+from orchestrator.version_checks import check as check_versions
+from orchestrator.versions import all_versions
 from orchestrator.yaml_file import Document, Key, did_you_mean
 from tasks.catalogue import DATASETS, KINDS, Entry, Verifier
 
@@ -84,6 +88,8 @@ def from_document(document: Document, folder: Path) -> SweepSpec:
     spec = _checked(document, (), SweepSpec, body)
     _check_sizes(document, spec)
     _check_selections(document, spec)
+    check_versions(document, spec)
+    _check_landscapes(document, spec)
     return spec
 
 
@@ -99,7 +105,7 @@ def _section(document: Document, section: str, raw: Any) -> dict[str, EntrySpec]
         if given is not None and not isinstance(given, Mapping):
             raise document.error(key, f"expected `{name}: {{...}}`, got {given!r}")
         body = dict(given or {})
-        called = body.get(kind.family, name)
+        called = arch_of(name, body) if kind is ModelSpec else body.get(kind.family, name)
         lists = kind.lists | _list_parameters(kind, called)
         for suffix, chosen in expand(document, key, body, lists):
             if f"{name}{suffix}" in entries:
@@ -115,8 +121,8 @@ def _list_parameters(kind: type[EntrySpec], called: Any) -> set[str]:
 
 
 def _entry(document: Document, key: Key, kind: type[EntrySpec], body: dict[str, Any]) -> EntrySpec:
-    if kind is ModelSpec and str(body.get("weights", "")).endswith(".onnx"):
-        body.setdefault("arch", "onnx")
+    if kind is ModelSpec:
+        body = written_out(document, key, body)
     called = body.pop(kind.family, key[-1])
     fixed = kind in {VerificationSpec, SensitivitySpec}  # their functions are ours alone
     own = isinstance(called, str) and ":" in called and not fixed
@@ -174,6 +180,9 @@ def _resources(document: Document, raw: Any) -> dict[str, ResourceSpec]:
         if body is not None and not isinstance(body, Mapping):
             raise document.error(("resources", kind), f"expected `{kind}: {{...}}`, got {body!r}")
         resources[kind] = _checked(document, ("resources", kind), ResourceSpec, dict(body or {}))
+        for name in ("workers", "checkpoint_seconds"):
+            if name in resources[kind].model_fields_set and kind != "train":
+                raise document.error(("resources", kind, name), f"{name} belongs to `train:`")
     return resources
 
 
@@ -204,7 +213,7 @@ def _regions(
     found: dict[str, RegionFile] = {}
     for name, entry in entries.items():
         assert isinstance(entry, VerificationSpec)
-        key: Key = ("verification", _base(name))
+        key: Key = ("verification", without_axes(name))
         if beyond := [target for target in entry.targets if target >= dataset.classes]:
             last = dataset.classes - 1
             raise document.error(
@@ -241,18 +250,11 @@ def _check_sizes(document: Document, spec: SweepSpec) -> None:
     named: list[tuple[Key, tuple[int, int] | None, int]] = [(("samples",), spec.samples, test)]
     for section in ("attacks", "ood", "shift", "verification", "sensitivity", "landscape"):
         for name, entry in getattr(spec, section).items():
-            named.append(((section, _base(name), "samples"), entry.samples, test))
-    train = spec.dataset.splits.get("train", 0)
-    for name, landscape in spec.landscape.items():
-        if landscape.train_samples > train:
-            raise document.error(
-                ("landscape", _base(name), "train_samples"),
-                f"asks for {landscape.train_samples} samples, the train split has {train}",
-            )
+            named.append(((section, without_axes(name), "samples"), entry.samples, test))
     for name, entry in spec.ood.items():
         for ood_set in entry.sets:
             size = spec.ood_sets[ood_set].splits.get("test", 0)
-            key: Key = ("ood", _base(name))
+            key: Key = ("ood", without_axes(name))
             named.append(((*key, "ood_samples"), entry.ood_samples, size))
             if spec.ood_sets[ood_set].shape != spec.dataset.shape:
                 raise document.error(
@@ -270,52 +272,40 @@ def _check_sizes(document: Document, spec: SweepSpec) -> None:
 def _check_selections(document: Document, spec: SweepSpec) -> None:
     if not spec.models:
         raise document.error(("models",), "needs at least one model")
-    if not spec.trainings and not all(model.imported for model in spec.models.values()):
+    plain = {name: model for name, model in spec.models.items() if not model.members}
+    if not spec.trainings and not all(model.imported for model in plain.values()):
         raise document.error(
             ("models",), "models without `weights:` need `trainings:` to train them"
         )
     if not any(
         model.imported or any(selected(t, name, training) for training, t in spec.trainings.items())
-        for name, model in spec.models.items()
+        for name, model in plain.items()
     ):
         raise document.error(("trainings",), "`only:` and `exclude:` leave no model to train")
-    for name, entry in spec.landscape.items():
-        if not any(
-            selected(entry, model, training)
-            for model, one in spec.models.items()
-            if not one.imported
-            for training, trained in spec.trainings.items()
-            if selected(trained, model, training)
-        ):
-            raise document.error(
-                ("landscape", _base(name)),
-                "applies to no model that is trained here: its chains start from trained weights",
-            )
-    known = {name for full in (*spec.models, *spec.trainings) for name in _both(full)}
+    known = {name for full in (*spec.models, *spec.trainings) for name in both(full)}
     for section in SECTIONS:
         for name, entry in getattr(spec, section).items():
             for key in ("only", "exclude"):
                 for word in getattr(entry, key):
                     if not set(word.split("/")) <= known:
                         raise document.error(
-                            (section, _base(name), key),
+                            (section, without_axes(name), key),
                             f"no model or training is named {word!r}{did_you_mean(word, known)}",
                         )
 
 
-def selected(entry: EntrySpec, model: str, training: str | None) -> bool:
-    """Whether an entry applies to a trained model: `only:`, less `exclude:`.
-
-    Both name models, trainings, or `model/training`; a name without axes means all its variants.
-    """
-    names = {*_both(model), *_both(training or "")}
-    names |= {f"{m}/{t}" for m in _both(model) for t in _both(training or "")}
-    return (not entry.only or bool(names & {*entry.only})) and not names & {*entry.exclude}
-
-
-def _base(name: str) -> str:
-    return name.split("[", maxsplit=1)[0]
-
-
-def _both(name: str) -> tuple[str, str]:
-    return name, _base(name)
+def _check_landscapes(document: Document, spec: SweepSpec) -> None:
+    train = spec.dataset.splits.get("train", 0)
+    versions = list(all_versions(spec))
+    for name, entry in spec.landscape.items():
+        key: Key = ("landscape", without_axes(name))
+        if entry.train_samples > train:
+            raise document.error(
+                (*key, "train_samples"),
+                f"asks for {entry.train_samples} samples, the train split has {train}",
+            )
+        if not any(v.training and selected(entry, model, v.training) for model, v in versions):
+            raise document.error(
+                key,
+                "applies to no model that is trained here: its chains start from trained weights",
+            )

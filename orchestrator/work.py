@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -28,6 +28,7 @@ from orchestrator.errors import InputError
 from orchestrator.log import Part
 from orchestrator.parts import Stamp, write_part
 from orchestrator.store import Store
+from tasks.catalogue import KINDS
 from tasks.job import Inputs, Job
 
 RUNNER = "tasks.jobs:run"
@@ -68,6 +69,9 @@ class Workplace:
     deadline_seconds: float | None = None
 
 
+Run = Callable[[Job, Inputs, Workplace], Outcome]
+
+
 def work(job: Job, inputs: Inputs, place: Workplace) -> Outcome:
     """Runs a job to its outcome; raises nothing but KeyboardInterrupt."""
     started_at, start = datetime.now(UTC), time.perf_counter()
@@ -75,7 +79,7 @@ def work(job: Job, inputs: Inputs, place: Workplace) -> Outcome:
     staged: tuple[Part, ...] = ()
     artifacts: Mapping[str, bytes] = {}
     try:
-        with _deadline(place.deadline_seconds):
+        with deadline(place.deadline_seconds):
             output = _runner(place.runner)(_with_checkpoints(job, place), inputs)
         artifacts = output.artifacts
         staged, artifacts = _stage(job, output.tables, artifacts, place)
@@ -116,10 +120,10 @@ def _stage(
 ) -> tuple[tuple[Part, ...], Mapping[str, bytes]]:
     """Writes large results into the store from here, where the worker sees it.
 
-    Not those of trainings: whose weights count is for the log to decide, and an adopted row must
+    Not new models: whose weights count is for the log to decide, and an adopted row must
     never be without its weights.
     """
-    if job.measurement.kind == "train":
+    if KINDS[job.measurement.kind].table == "models":
         return (), artifacts
     size = sum(t.nbytes for t in tables.values()) + sum(len(a) for a in artifacts.values())
     if size < LARGE_BYTES or place.store is None:
@@ -146,7 +150,7 @@ def _visible_store(location: str, store_id: str) -> Store | None:
 
 
 @contextmanager
-def _deadline(seconds: float | None) -> Iterator[None]:
+def deadline(seconds: float | None) -> Iterator[None]:
     """Raises JobTimeoutError in the job when its time is up (between Python instructions)."""
     if seconds is None or threading.current_thread() is not threading.main_thread():
         yield

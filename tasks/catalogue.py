@@ -50,6 +50,17 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Net:
+    """A published network: weights that go with an architecture."""
+
+    file: str  # beside the sweep file, or in the nets dir
+    arch: str  # of MODELS; a sweep file may name another one that these weights fit
+    sha256: str  # of the file
+    source: str
+    parameters: Parameters = field(default_factory=dict)  # of that architecture
+
+
+@dataclass(frozen=True)
 class Attack:
     """`fixed_eps` attacks take a list of eps; `min_norm` ones seek the closest adversarial."""
 
@@ -64,10 +75,13 @@ class Attack:
 
 @dataclass(frozen=True)
 class Verifier:
-    """A screen over many samples, then a solver for each one that it leaves undecided."""
+    """A screen over many samples, then a solver for each one that it leaves undecided.
+
+    Without a solver, the screen estimates a distance: it is asked for no eps and decides nothing.
+    """
 
     screen: str
-    solve: str
+    solve: str | None
     norms: tuple[str, ...]
     screen_parameters: Parameters
     solve_parameters: Parameters
@@ -97,15 +111,19 @@ RANGES: dict[str, tuple[float, float]] = {
     "rotation": (0, 180), "shift": (0, 1), "mixup": (0, _INF), "cutmix": (0, _INF),
     "pixmix": (0, _INF), "added": (0, _INF), "added_noise": (0, _INF),
     "adversarial_weight": (0, 1), "beta": (0, _INF), "weight": (0, _INF), "projections": (1, _INF),
-    "coefficient": (0, _INF), "ramp_epochs": (0, _INF), "kl_epochs": (0, _INF),
+    "coefficient": (0, _INF), "ramp_epochs": (0, _INF), "kl_epochs": (0, _INF), "kappa": (0, 1),
+    "samples": (0, _INF), "alpha": (0, _INF), "eta": (0, _INF),
+    "kl_start": (0, _INF), "kl_end": (0, _INF),
 }
 
 # What texts of these names may be, in every family.
 CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": ("adam", "adamw", "sgd"), "schedule": ("exponential", "cosine"),
     "precision": ("float32", "bfloat16"),
+    "method": ("interval", "crown"), "measure": ("log_volume", "volume", "mean_width"),
     "activation": ("relu", "gelu", "tanh", "softplus", "elu"),
     "stages": STAGES, "solver": ("scip", "highs", "gurobi"), "tightening": ("none", "lp", "mip"),
+    "vote": ("mean_logits", "mean_probabilities", "majority"),
 }
 
 # What a parameter that is a mapping must not hold, and why.
@@ -122,6 +140,7 @@ REFUSED: dict[str, dict[str, str]] = {
 KINDS: dict[str, Kind] = {
     "preflight": Kind("jobs"),
     "train": Kind("models", version=2),
+    "ensemble": Kind("models"),
     "predict": Kind("predictions", group_size=250, slice_groups=8),
     "attack": Kind("attacks", group_size=250, slice_groups=2),
     "score": Kind("ood_scores", group_size=250, slice_groups=8),
@@ -202,6 +221,9 @@ DATASETS: dict[str, Dataset] = {
 }
 
 _AN: Parameters = {"activation": "relu", "conv_bias": False}
+_EXPLAINING: Parameters = {
+    "samples": 8000, "steps": 50, "lr": 0.05, "beta": 1.0, "alpha": 440.0, "eta": 3.9e-5,
+}
 
 MODELS: dict[str, Entry] = {
     "mlp": Entry(
@@ -231,7 +253,66 @@ MODELS: dict[str, Entry] = {
     ),
     "wk17a": Entry("tasks.models.imported:wk17a", {}, "Wong & Kolter 2018, MNIST, Linf 0.1"),
     "rsl18a": Entry("tasks.models.imported:rsl18a", {}, "Raghunathan et al. 2018, MNIST, Linf 0.1"),
+    "abs_cnn": Entry(
+        "tasks.models.abs_nets:abs_cnn", {}, "CNN of Schott et al. 2019; 249,228 parameters"
+    ),
+    "abs_binary_cnn": Entry(
+        "tasks.models.abs_nets:abs_binary_cnn", {}, "Binary CNN of Schott et al. 2019"
+    ),
+    "abs_transfer_cnn": Entry(
+        "tasks.models.abs_nets:abs_transfer_cnn", {},
+        "source of transfer attacks in Schott et al. 2019",
+    ),
+    "nearest_neighbour": Entry(
+        "tasks.models.nearest_neighbour:nearest_neighbour", {"samples": 0},
+        "nearest training image in l2; Schott et al. 2019",
+    ),
+    "abs": Entry(
+        "tasks.models.abs:analysis_by_synthesis", _EXPLAINING,
+        "one VAE per class, searched and descended; Schott et al. 2019, section 4",
+    ),
+    "binary_abs": Entry(
+        "tasks.models.abs:binary_analysis_by_synthesis", _EXPLAINING,
+        "ABS of black and white images, with class weights; Schott et al. 2019, section 4",
+    ),
     "onnx": Entry("tasks.models.onnx_file:onnx", {}, "an ONNX file, given as `weights:`"),
+    "ensemble": Entry(
+        "tasks.models.ensemble:ensemble", {"vote": "mean_logits", "members": ()},
+        "models of the same sweep, given as `members:`",
+    ),
+}
+
+_ABS = "Schott et al. 2019, the authors' weights"
+_MIPVERIFY = "as converted for Tjeng et al. 2019"
+
+NETS: dict[str, Net] = {
+    "wk17a_linf0.1": Net(
+        "wk17a_linf0.1.safetensors", "wk17a",
+        "847e160ddaadbec79b5e4291b63b5ff857a0cb21ba88069ef1362c491e56f124",
+        f"Wong & Kolter 2018, {_MIPVERIFY}",
+    ),
+    "rsl18a_linf0.1": Net(
+        "rsl18a_linf0.1.safetensors", "rsl18a",
+        "2f436b574886de8e810e2c8ef616db1c09df1f77f22880554bfe3d5a98179654",
+        f"Raghunathan et al. 2018, {_MIPVERIFY}",
+    ),
+    "abs_vanilla_cnn": Net(
+        "abs_vanilla_cnn.safetensors", "abs_cnn",
+        "dd137d99ae1a5aebf9d6609bc14d9dbaf2ac251330f07f43dbac095d0e581643", _ABS,
+    ),
+    "abs_binary_cnn": Net(
+        "abs_binary_cnn.safetensors", "abs_binary_cnn",
+        "f8c4312bde3cee5c2eb98f30326572be51d2531322f4e00eae64bfd128934d1e", _ABS,
+    ),
+    "abs_transfer_cnn": Net(
+        "abs_transfer_cnn.safetensors", "abs_transfer_cnn",
+        "2d46d5acb9e11f83cdd051a80b70dd22f93caceeb0f3f4feef888b18ef55dd80", _ABS,
+    ),
+    "abs_authors": Net(
+        "abs_authors.safetensors", "abs",
+        "2ef832473e49a06738eb7793bd9f73f4dde0abe81d237576327782b83fc79c47",
+        f"{_ABS}, for arch abs and binary_abs",
+    ),
 }
 
 # What all trainings share: the fields of tasks/training/recipe.py, which says what they are.
@@ -279,10 +360,28 @@ TRAININGS: dict[str, Entry] = {
         "tasks.training.penalties:input_gradient", {**_FIT, "weight": 1.0},
         "input-gradient penalty, Ross & Doshi-Velez 2018, section 3",
     ),
+    "sensitivity": Entry(
+        "tasks.training.sensitivity:sensitivity",
+        {
+            **_FIT, "eps": float, "weight": 0.1, "method": "interval", "measure": "log_volume",
+            "ramp_epochs": 1,
+        },
+        "small output boxes, after arXiv 1810.11726",
+    ),
+    "certified": Entry(
+        "tasks.training.certified:certified",
+        {**_FIT, "eps": float, "method": "interval", "kappa": 0.5, "ramp_epochs": 2},
+        "IBP, Gowal et al. 2018, and CROWN-IBP, Zhang et al. 2020",
+    ),
     "outlier_exposure": Entry(
         "tasks.training.outlier_exposure:outlier_exposure",
         {**_FIT, "outliers": str, "outlier_split": "train", "coefficient": 0.5},
         "Hendrycks et al. 2019, section 3",
+    ),
+    "vae": Entry(
+        "tasks.training.vae:vae",
+        {**_FIT, "epochs": 50, "kl_start": 10.0, "kl_end": 1.0, "kl_epochs": 50},
+        "for abs and binary_abs; Schott et al. 2019, section 4",
     ),
 }
 
@@ -360,6 +459,7 @@ CORRUPTIONS: dict[str, Entry] = {
     ),
     "brightness": Entry("tasks.shift.corruptions:brightness", {}, "Hendrycks & Dietterich 2019"),
     "contrast": Entry("tasks.shift.corruptions:contrast", {}, "Hendrycks & Dietterich 2019"),
+    "rotation": Entry("tasks.shift.corruptions:rotation", {}, "a random angle, up to 5 .. 30 deg"),
 }
 
 CALIBRATIONS: dict[str, Entry] = {
@@ -379,6 +479,11 @@ VERIFIERS: dict[str, Verifier] = {
         },
         {"stages": STAGES, "solver": "scip", "tightening": "none", "solver_parameters": {}},
         "Tjeng et al. 2019",
+    ),
+    "abs_bound": Verifier(
+        "tasks.verification.abs_bound:screen", None, ("l2",), {"steps": 50}, {},
+        "estimate of the nearest adversarial of abs, no proof; Schott et al. 2019, section 4",
+        frozenset({"analysis by synthesis"}),
     ),
 }
 

@@ -13,13 +13,15 @@ from tasks.rows import Keys
 class ModelRef:
     """How to build a model, and whose weights it takes."""
 
-    model_id: str  # training measurement id, or `import-<hash>` of code, parameters and weights
+    # id of the measurement that makes it, or `import-<hash>` of code, parameters and weights
+    model_id: str
     arch: str  # catalogue name, or a user's "package.module:function"
     params: Mapping[str, Any]  # the architecture's parameters, defaults resolved
     shape: tuple[int, ...]  # of one input: (channels, height, width), or (features,)
     classes: int
     weights: str | None = None  # file of imported weights; None: trained here, or none needed
     weights_sha256: str | None = None  # of that file; for trained models known after training
+    weights_url: str | None = None  # where that file comes from if it is not there yet
     name: str = ""  # in the sweep that asks; no part of any identity
 
 
@@ -51,6 +53,7 @@ class Setting:
     checkpoint_dir: str | None = None  # where trainings keep what they need to go on; None: nowhere
     checkpoint_seconds: float = 60.0
     region_file: str | None = None  # of a radius map or box, whose SHA-256 is a parameter
+    members: tuple[ModelRef, ...] = ()  # of an ensemble to be assembled: their ids are parameters
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,9 @@ class Job:
 class Inputs:
     """What the store holds that a job needs."""
 
-    weights: bytes | None = None  # the model's weights file, as stored
+    weights: bytes | None = None  # the model's, as stored; of a training: those it starts from
     rows: pa.Table | None = None  # e.g. the validation predictions of a temperature fit
+    members: tuple[bytes | None, ...] = ()  # weights of an ensemble's members; None: they need none
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from tasks.catalogue import VERIFIERS
 from tasks.groups import seed_everything
 from tasks.job import Inputs, Job, Output
 from tasks.landscape.job import landscape
+from tasks.models.assemble import assemble
 from tasks.models.load import add_import_paths
 from tasks.models.predict import predict
 from tasks.models.preflight import preflight
@@ -27,6 +28,7 @@ def screen(job: Job, inputs: Inputs) -> Output:
 
 def solve(job: Job, inputs: Inputs) -> Output:
     path = VERIFIERS[job.measurement.params["verifier"]].solve
+    assert path is not None, "nothing plans solves of a verifier that has none"
     output: Output = resolve(path, "verifier")(job, inputs)
     return output
 
@@ -34,6 +36,7 @@ def solve(job: Job, inputs: Inputs) -> Output:
 JOBS: dict[str, Callable[[Job, Inputs], Output]] = {
     "preflight": preflight,
     "train": train,
+    "ensemble": assemble,
     "predict": predict,
     "attack": attack,
     "score": score,

@@ -11,7 +11,7 @@ _TEXT, _FLOAT, _INT, _BOOL = pa.string(), pa.float64(), pa.int64(), pa.bool_()
 
 KEY_COLUMNS: dict[str, pa.DataType] = {
     "measurement_id": _TEXT,
-    "model_id": _TEXT,  # id of the training measurement, or of the import (code and weights)
+    "model_id": _TEXT,  # of the measurement that makes it, or of the import (code and weights)
     "weights_sha256": _TEXT,
     "dataset": _TEXT,  # the data set that `sample` indexes
     "split": _TEXT,

@@ -18,10 +18,19 @@ def rows(job: Job, inputs: Inputs) -> Output:
     kind, keys = job.measurement.kind, job.keys(hashlib.sha256(WEIGHTS).hexdigest())
     samples = np.arange(job.start, job.stop)
     if kind == "train":
+        assert inputs.weights == (WEIGHTS if "start" in job.measurement.params else None)
         models = table("models", keys, None, {"model": "m", "arch": "a", "training": "t"}, n=1)
         epochs = table("training", keys, None, {"epoch": [1, 2], "loss": [2.0, 1.0]}, n=2)
         key = f"models/{job.measurement.measurement_id}.safetensors"
         return Output({"models": models, "training": epochs}, {key: WEIGHTS})
+    if kind == "ensemble":
+        members = job.setting.members
+        bring_theirs = [m.weights is None and m.model_id[:7] == "import-" for m in members]
+        assert inputs.members == tuple(None if own else WEIGHTS for own in bring_theirs)
+        models = table("models", keys, None, {"model": "m", "arch": "ensemble"}, n=1)
+        return Output(
+            {"models": models}, {f"models/{job.measurement.measurement_id}.safetensors": WEIGHTS}
+        )
     if kind == "calibrate":
         assert inputs.rows is not None
         columns = {"method": "temperature", "temperature": float(inputs.rows.num_rows)}

@@ -79,7 +79,9 @@ def errors(confidence: Floats, correct: NDArray[np.bool_], bin_of: Ints) -> Erro
     return Errors(ece, rms, float(np.abs(gaps).max()))
 
 
-def calibration(logits: Floats, labels: Ints, temperature: float = 1.0) -> Calibration:
+def calibration(
+    logits: Floats, labels: Ints, temperature: float = 1.0, own: Floats | None = None
+) -> Calibration:
     """All calibration metrics of softmax(logits / temperature).
 
     Brier is the sum over classes (Brier 1950), so in [0, 2]; NLL is in nats.
@@ -88,6 +90,8 @@ def calibration(logits: Floats, labels: Ints, temperature: float = 1.0) -> Calib
         logits: (n, classes).
         labels: (n,).
         temperature: As fitted on other data (Guo et al. 2017, section 4.2).
+        own: (n,), the confidences that the model itself states, in place of the largest
+            probability; Brier and NLL are of the softmax all the same.
     """
     n = len(labels)
     if n == 0:
@@ -99,7 +103,7 @@ def calibration(logits: Floats, labels: Ints, temperature: float = 1.0) -> Calib
     p = np.exp(log_p)
     rows = np.arange(n)
     predicted = p.argmax(axis=1)
-    confidence = np.minimum(p[rows, predicted], 1.0)
+    confidence = np.minimum(p[rows, predicted] if own is None else own, 1.0)
     correct = predicted == labels
     width = errors(confidence, correct, equal_width(confidence))
     mass = errors(confidence, correct, equal_mass(confidence))

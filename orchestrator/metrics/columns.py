@@ -49,6 +49,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "verified": _INT, "falsified": _INT, "misclassified": _INT, "timeout": _INT,
         "unknown": _INT, "error": _INT, "bracket_low": _FLOAT, "bracket_high": _FLOAT,
         "bracket_n": _INT, "bracket_wanted": _INT, "seconds": _FLOAT,
+        **_metric("estimate_median"), "estimate_violations": _INT, "estimate_violations_n": _INT,
     },
     "sensitivity": {
         **_MODEL, "method": _TEXT, "eps": _FLOAT, **_metric("median_width"),

@@ -53,7 +53,8 @@ def _rows(model: Model, read: Read) -> Iterator[Row]:
 
 def _clean(model: Model, read: Read) -> Row:
     clean = model.of("predict", "clean")
-    predictions = read("predictions", clean).select("label", "predicted", "logits").collect()
+    needed = ("label", "predicted", "logits", "confidence")
+    predictions = read("predictions", clean).select(needed).collect()
     plain = calibrated_rows(predictions, 1.0)
     wanted = total(any_wanted(clean))
     row: Row = {

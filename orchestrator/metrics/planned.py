@@ -11,6 +11,7 @@ from orchestrator.ranges import Ranges, intersect, union
 from tasks.catalogue import NORMS
 
 PLAIN = "untargeted"  # the property of the bracket: the label wins in the whole ball
+DISTANCE = "untargeted distance"  # how far away the nearest adversarial is, as an estimate
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ import polars as pl
 from orchestrator.metrics import attacks, verification
 from orchestrator.metrics.calibration import Calibration, calibration
 from orchestrator.metrics.columns import SCHEMAS
+from orchestrator.metrics.estimates import estimates
 from orchestrator.metrics.ood import detection
-from orchestrator.metrics.planned import PLAIN, Asked, Model, all_wanted, any_wanted
+from orchestrator.metrics.planned import DISTANCE, PLAIN, Asked, Model, all_wanted, any_wanted
 from orchestrator.metrics.rates import estimate, known, rate
 from orchestrator.ranges import intersect, total
 
@@ -82,7 +83,8 @@ def shift_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
 def verification_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
     """One row per property, norm and eps, with a count of samples for each final verdict.
 
-    Plain robustness comes first, and only it has a bracket.
+    Plain robustness comes first, and only it has a bracket. Estimates of a distance verify
+    nothing: they have a median, and a count of the samples on which an attack refutes them.
     """
     rows: list[Row] = []
     for model in models:
@@ -97,6 +99,9 @@ def verification_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
                 row = _answered(model, (PLAIN, norm, eps), screens_here, here)
                 rows.append({**row, **bracketed(model, norm, eps, here, standing)})
         for question, screens_here in model.other_questions().items():
+            if question[0] == DISTANCE:
+                rows.append(_estimated(model, question[1], screens_here, read))
+                continue
             here = at(final, *question[1:], property_=question[0])
             rows.append(_answered(model, question, screens_here, here))
     return frame("verification", rows)
@@ -116,6 +121,27 @@ def _answered(
         "verified_accuracy_wanted": total(any_wanted(screens)),
         **{verdict: counts.get(verdict, 0) for verdict in verification.RANK},
         "seconds": final["seconds"].sum(),
+    }
+
+
+def _estimated(model: Model, norm: str | None, screens: Sequence[Asked], read: Read) -> Row:
+    rows = at(read("verification", screens).collect(), norm, None, property_=DISTANCE)
+    attacked = attack_rows(model, read)
+    of_norm = attacked.filter(pl.col("measurement_id").is_in(model.attacks_of(norm)))
+    measured = estimates(rows, of_norm)
+    wrong = rows.filter(pl.col("verdict") == "misclassified")["sample"].n_unique()
+    return {
+        **model.names,
+        "property": DISTANCE,
+        "norm": norm,
+        "misclassified": wrong,
+        "unknown": measured.n - wrong,
+        "seconds": rows["seconds"].sum(),
+        **estimate("estimate_median", measured.median),
+        "estimate_median_n": measured.n,
+        "estimate_median_wanted": total(any_wanted(screens)),
+        "estimate_violations": measured.violations,
+        "estimate_violations_n": measured.violations_n,
     }
 
 
@@ -172,16 +198,21 @@ def temperatures(model: Model, read: Read) -> Iterator[tuple[Asked, float]]:
 
 def calibrated(predictions: Iterable[Asked], temperature: float, read: Read) -> Calibration:
     """Calibration of these predictions after dividing the logits by the temperature."""
-    rows = read("predictions", predictions).select("label", "logits").collect()
+    rows = read("predictions", predictions).select("label", "logits", "confidence").collect()
     return calibrated_rows(rows, temperature)
 
 
 def calibrated_rows(rows: pl.DataFrame, temperature: float) -> Calibration:
-    """Calibration of prediction rows of one model."""
+    """Calibration of prediction rows of one model.
+
+    Unscaled, the stored confidence counts: some models have another one than the softmax.
+    """
     n = len(rows)
+    own = rows["confidence"].to_numpy().astype(np.float64) if temperature == 1 else None
     logits = rows["logits"].explode(empty_as_null=False).to_numpy().astype(np.float64)
     labels = rows["label"].to_numpy().astype(np.int64)
-    return calibration(logits.reshape(n, -1) if n else logits.reshape(0, 1), labels, temperature)
+    shaped = logits.reshape(n, -1) if n else logits.reshape(0, 1)
+    return calibration(shaped, labels, temperature, own)
 
 
 def ood_rows(model: Model, read: Read) -> Iterator[Row]:
@@ -289,7 +320,9 @@ def _attack(model: Model, asked: Asked, own: pl.DataFrame, eps: float | None) ->
 
 def _shifted(model: Model, asked: Asked, read: Read) -> Row:
     corruption, severity = asked.params["source"].removeprefix("corruption:").rsplit(":", 1)
-    rows = read("predictions", [asked]).select("label", "predicted", "logits").collect()
+    rows = (
+        read("predictions", [asked]).select("label", "predicted", "logits", "confidence").collect()
+    )
     measured = calibrated_rows(rows, 1.0)
     wanted = total(asked.wanted)
     return {

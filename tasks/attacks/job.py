@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import nn
 
 from tasks.attacks.load import load
 from tasks.attacks.run import Result, attack_group
@@ -43,7 +44,7 @@ def attack(job: Job, inputs: Inputs) -> Output:
     part = Labelled(*(tensor[job.start : job.stop] for tensor in data))
     tables = {
         "attacks": _attack_rows(job, keys, results),
-        "predictions": _prediction_rows(job, keys, results, part),
+        "predictions": _prediction_rows(job, keys, results, part, loaded.model),
     }
     if not job.setting.keep_adversarials:
         return Output(tables)
@@ -92,7 +93,9 @@ def _attack_rows(job: Job, keys: Keys, results: list[Result]) -> pa.Table:
     return table("attacks", keys, _samples(job, results), columns)
 
 
-def _prediction_rows(job: Job, keys: Keys, results: list[Result], data: Labelled) -> pa.Table:
+def _prediction_rows(
+    job: Job, keys: Keys, results: list[Result], data: Labelled, model: nn.Module
+) -> pa.Table:
     logits = torch.stack([result.logits for result in results], dim=1).flatten(0, 1)
     names = [
         f"attack:{job.measurement.measurement_id}:{_eps_name(result.eps)}" for result in results
@@ -102,7 +105,7 @@ def _prediction_rows(job: Job, keys: Keys, results: list[Result], data: Labelled
         "label": data.labels.numpy().repeat(len(results)),
         "logits": logits.numpy(),
         "predicted": logits.argmax(dim=1).numpy(),
-        "confidence": confidence(logits).numpy(),
+        "confidence": confidence(logits, model).numpy(),
     }
     classes = job.measurement.model.classes
     return table("predictions", keys, _samples(job, results), columns, classes=classes)

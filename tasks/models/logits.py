@@ -1,5 +1,7 @@
 """Calling a model, and what follows from its logits."""
 
+import inspect
+
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +34,12 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     return logits[rows, labels] - others.amax(dim=1)
 
 
-def confidence(logits: Tensor) -> Tensor:
-    """Largest softmax probability, float64 (N,)."""
+def confidence(logits: Tensor, model: nn.Module | None = None) -> Tensor:
+    """Largest class probability, float64 (N,): the model's own one where it has a method
+    `confidence(logits)`, else that of the softmax.
+    """
+    own = getattr(model, "confidence", None)
+    if inspect.ismethod(own):
+        result: Tensor = own(logits)
+        return result.double()
     return torch.softmax(logits.double(), dim=1).amax(dim=1)

@@ -47,7 +47,7 @@ def predict(job: Job, inputs: Inputs) -> Output:
         "label": labels,
         "logits": logits.numpy(),
         "predicted": logits.argmax(dim=1).numpy(),
-        "confidence": confidence(logits).numpy(),
+        "confidence": confidence(logits, loaded.model).numpy(),
     }
     samples = range(job.start, job.stop)
     keys = job.keys(loaded.weights_sha256)

@@ -21,7 +21,8 @@ def preflight(job: Job, inputs: Inputs) -> Output:
 
     Params: functions, a list of (family, "package.module:function", parameters): a user's own;
     engines, the parameters of those solves that are to verify the model: without any, it is not
-    read as a network; boxes, the sections that are to bound its outputs, likewise.
+    read as a network; boxes, the sections that are to bound its outputs, likewise; estimates, the
+    verifiers that only estimate a distance.
 
     Raises:
         InputError: The model cannot be loaded or called, gives no finite logits (2, classes), or
@@ -41,7 +42,10 @@ def preflight(job: Job, inputs: Inputs) -> Output:
         with torch.no_grad():
             logits = loaded.model(images.to(device_of(job.setting)))
     except Exception as error:
-        raise InputError(f"{called}, raised {type(error).__name__}: {error}") from error
+        raise InputError(
+            f"{called}, raised {type(error).__name__}: {error}; "
+            f"it must take float32 batches (N, {', '.join(map(str, m.model.shape))})"
+        ) from error
     if not isinstance(logits, torch.Tensor):
         raise InputError(f"{called}, gave a {type(logits).__name__}, not a tensor of logits")
     wanted = (len(images), m.model.classes)
@@ -55,6 +59,10 @@ def preflight(job: Job, inputs: Inputs) -> Output:
         _check_readable(loaded.model, m.model, "verification", "is to be verified and cannot be")
     for section in m.params.get("boxes", ()):
         _check_readable(loaded.model, m.model, section, "is to be bounded and cannot be")
+    if m.params.get("estimates"):
+        from tasks.verification.abs_bound import estimable
+
+        estimable(loaded.model, m.model)
     if not m.model.model_id.startswith("import-"):
         return Output({})
     described = {

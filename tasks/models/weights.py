@@ -29,6 +29,10 @@ def sha256(content: bytes) -> str:
 def put(model: nn.Module, content: bytes, where: str) -> None:
     """Loads weights into a model.
 
+    A file may lack what a model has a default for: batch normalisation's counts of batches, on
+    which no output depends, and what the model names in a set `has_default`. Buffers that it names
+    in a set `sized_by_data` are as long as the file's.
+
     Args:
         where: The file or store entry that the bytes came from, for messages.
 
@@ -38,6 +42,8 @@ def put(model: nn.Module, content: bytes, where: str) -> None:
     """
     state = _read(content, where)
     wanted = model.state_dict()
+    for prefix, module in model.named_modules():
+        _adapt(module, prefix, state, wanted)
     problems = [
         *(f"tensor {name!r} is missing" for name in wanted if name not in state),
         *(f"tensor {name!r} is unexpected" for name in state if name not in wanted),
@@ -57,6 +63,23 @@ def put(model: nn.Module, content: bytes, where: str) -> None:
         more = f" and {len(problems) - 5} more problems" if len(problems) > 5 else ""
         raise InputError(f"weights {where} do not fit the model: {'; '.join(problems[:5])}{more}")
     model.load_state_dict(state)
+
+
+def _adapt(
+    module: nn.Module, prefix: str, state: dict[str, Tensor], wanted: dict[str, Tensor]
+) -> None:
+    """Fills in what one module of a model has defaults for, and makes room for a file's buffers."""
+    optional: frozenset[str] = getattr(module, "has_default", frozenset())
+    by_data: frozenset[str] = getattr(module, "sized_by_data", frozenset())
+    for own in {*optional, "num_batches_tracked"}:
+        name = f"{prefix}.{own}".lstrip(".")
+        if name in wanted and name not in state:
+            state[name] = wanted[name]
+    for own in by_data:
+        name = f"{prefix}.{own}".lstrip(".")
+        if name in state and state[name].shape[1:] == wanted[name].shape[1:]:
+            wanted[name] = wanted[name].new_empty(state[name].shape)
+            setattr(module, own, wanted[name])
 
 
 def _read(content: bytes, where: str) -> dict[str, Tensor]:

@@ -3,16 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-from tasks.models.logits import logits_of
+from tasks.models.logits import confidence, logits_of
 
 
 def max_softmax(model: nn.Module, images: Tensor) -> Tensor:
-    """Minus the largest softmax probability, (N,) in [-1, -1/K].
+    """Minus the largest class probability, (N,) in [-1, -1/K], as `models.logits.confidence`.
 
     Source: Hendrycks & Gimpel 2017, section 2.
     """
     # float64: a float32 softmax rounds to 1 already for logits 17 apart, and ties ruin a ranking
-    return -torch.softmax(_logits(model, images), dim=1).amax(dim=1)
+    return -confidence(_logits(model, images), model)
 
 
 def max_logit(model: nn.Module, images: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from tasks.verification.backward import PLAIN, chosen_bounds
 from tasks.verification.bounds import last_affine
 from tasks.verification.intervals import Bounds, interval
 from tasks.verification.layers import Network
-from tasks.verification.network import read, read_at, traced
+from tasks.verification.network import operations_of, read, read_at
 
 Method = Literal["interval", "crown"]
 
@@ -43,7 +43,7 @@ class BoundedModel:
         """Bounds over the linf balls around images (N, *shape), clipped to [0, 1]."""
         mode = self.model.training
         if mode not in self._operations:
-            self._operations[mode] = traced(self.model)
+            self._operations[mode] = operations_of(self.model)
         with _in_float32(images):
             reading = read_at(self._operations[mode], type(self.model).__name__, images)
             box = Bounds((images - eps).clamp(min=0), (images + eps).clamp(max=1))

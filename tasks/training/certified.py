@@ -15,7 +15,7 @@ def certified(
     eps: float,
     method: Method = "interval",
     kappa: float = 0.5,
-    ramp_epochs: int = 1,
+    ramp_epochs: int = 2,
 ) -> LossFunction:
     """Clean cross entropy, times kappa, + (1 - kappa) * that of the worst logits in the ball.
 

@@ -242,7 +242,8 @@ class _Run:
         self.best = state["best"]
         self.history = [Epoch(*epoch) for epoch in state["history"]]
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
-        self.totals.restore(state["totals"])
+        if workers.rank() == 0:  # whose part of the sums it was
+            self.totals.restore(state["totals"])
 
 
 def cross_entropy(model: nn.Module, batch: Batch) -> Loss:

@@ -29,12 +29,12 @@ class Finished(Protocol):
 def train(job: Job, inputs: Inputs) -> Output:
     """Trains a model: its `models` row, a `training` row per epoch, its weights.
 
-    Params: training, parameters. The seed is the measurement's; initial weights depend on it too.
+    Params: training, parameters, and start: the id of the model whose weights it starts from;
+    without, they are drawn. The seed of all that is drawn is the measurement's.
 
     Raises:
         FloatingPointError: The loss or the trained weights are not finite.
     """
-    del inputs
     m = job.measurement
     ref, name = m.model, m.params["training"]
     data = labelled_data_for(ref, m.dataset, "train", job.setting)
@@ -42,7 +42,10 @@ def train(job: Job, inputs: Inputs) -> Output:
     if "validation" in splits(m.dataset, job.setting.data_files):
         validation = labelled_data_for(ref, m.dataset, "validation", job.setting)
     seed_everything(m.seed or 0, m.kind, 0)
-    model = build(ref).to(device_of(job.setting))
+    model = build(ref)
+    if inputs.weights is not None:
+        weights.put(model, inputs.weights, f"of {m.params['start']}")
+    model = model.to(device_of(job.setting))
     recipe, own = split(dict(m.params["parameters"]))
 
     def outliers(dataset: str, part: str) -> Labelled:
@@ -51,16 +54,19 @@ def train(job: Job, inputs: Inputs) -> Output:
     path = TRAININGS[name].path if name in TRAININGS else name
     setup = Setup(model, data, recipe.epochs, outliers)
     loss: LossFunction = resolve(path, "training")(setup, **own)
-    history = fit(
-        model,
-        data,
-        validation,
-        loss,
-        recipe,
-        seed=m.seed or 0,
-        classes=ref.classes,
-        checkpoints=_checkpoints(job),
-    )
+    history: list[Epoch] = []
+    finished = isinstance(model, Finished)
+    if not finished or any(True for _ in model.parameters()):  # else `finish` is all there is
+        history = fit(
+            model,
+            data,
+            validation,
+            loss,
+            recipe,
+            seed=m.seed or 0,
+            classes=ref.classes,
+            checkpoints=_checkpoints(job),
+        )
     if isinstance(model, Finished):
         model.finish(data)
     broken = [key for key, value in model.state_dict().items() if not value.isfinite().all()]
@@ -83,10 +89,9 @@ def train(job: Job, inputs: Inputs) -> Output:
         "seconds": [epoch.seconds for epoch in history],
         "loss_terms": [_terms(epoch) for epoch in history],
     }
-    tables = {
-        "models": table("models", keys, None, described, n=1),
-        "training": table("training", keys, None, columns, n=len(history)),
-    }
+    tables = {"models": table("models", keys, None, described, n=1)}
+    if history:
+        tables["training"] = table("training", keys, None, columns, n=len(history))
     return Output(tables, {f"models/{m.measurement_id}.safetensors": content})
 
 

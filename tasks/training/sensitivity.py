@@ -10,7 +10,9 @@ from tasks.training.fit import Batch, Loss, LossFunction, Setup
 from tasks.training.ramp import ramp
 
 Measure = Literal["log_volume", "volume", "mean_width"]
-_FLOOR = 1e-3  # in logits, added to each width before its logarithm
+# In logits, added to each width before its logarithm. Without it, log_volume would be least where
+# all logits vanish, and a weight of 0.3 leads there; with 1 it is 0 there, and flat.
+_FLOOR = {"log_volume": 1.0, "volume": 1e-3}
 
 
 def sensitivity(
@@ -19,15 +21,15 @@ def sensitivity(
     eps: float,
     weight: float = 0.1,
     method: Method = "interval",
-    measure: Measure = "mean_width",
+    measure: Measure = "log_volume",
     ramp_epochs: int = 1,
 ) -> LossFunction:
     """Cross entropy + weight * size of the output box of the linf ball, averaged over samples.
 
     The paper takes the volume of an over-approximation of the reachable outputs; how it normalises
     it is not public. Ours is per class, so that a weight means the same for any number of them:
-    `log_volume` is the mean over the classes of log(width + 0.001), `volume` the volume's K-th
-    root (the geometric mean of the same widths), `mean_width` their arithmetic mean.
+    `mean_width` is the mean over the classes of the box's widths, `volume` the K-th root of its
+    volume (their geometric mean, each 0.001 wider), `log_volume` the mean of log(width + 1).
 
     Args:
         method: `interval`, or `crown`: tighter, and slower by the number of classes and more.
@@ -54,5 +56,5 @@ def size_of(widths: Tensor, measure: Measure) -> Tensor:
     """Of boxes with sides (N, K) >= 0: (N,); finite, with finite gradients, where a side is 0."""
     if measure == "mean_width":
         return widths.mean(dim=1)
-    mean_log = (widths.clamp(min=0) + _FLOOR).log().mean(dim=1)
+    mean_log = (widths.clamp(min=0) + _FLOOR[measure]).log().mean(dim=1)
     return mean_log if measure == "log_volume" else mean_log.exp()

@@ -49,7 +49,7 @@ def read(module: nn.Module, shape: tuple[int, ...]) -> Network:
     probe = torch.linspace(0, 1, 2 * torch.Size(shape).numel(), device=device).double()
     probe = probe.reshape(2, *shape)
     with torch.no_grad():
-        network = read_at(traced(module), name, probe).network
+        network = read_at(operations_of(module), name, probe).network
         same = torch.allclose(evaluate(network, probe)[-1], module(probe), rtol=1e-9, atol=1e-9)
     if not same:
         raise InputError(f"model {name}: its layers do not compute what it computes")
@@ -61,7 +61,7 @@ class Reading(NamedTuple):
     logits: Tensor  # (N, K), where it was read
 
 
-def traced(module: nn.Module) -> fx.GraphModule:
+def operations_of(module: nn.Module) -> fx.GraphModule:
     """The operations of a module, which share its weights.
 
     Raises:

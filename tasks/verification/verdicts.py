@@ -18,6 +18,7 @@ class Row(NamedTuple):
     decided_by: str | None = None
     lower_bound: float | None = None
     upper_bound: float | None = None
+    distance_lower: float | None = None
     boundary: bool = False
     unstable_relus: int | None = None
     counterexample_check: str | None = None

@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.check import check
 from orchestrator.store import Store
+from tests.orchestrator.test_ensembles import WHOLE
 from tests.stores import all_rows, same_rows
 from tests.sweeps import SMALL
 
@@ -60,6 +61,12 @@ def undisturbed(tmp_path_factory):
 def test_inline_and_ray_write_the_same_rows(undisturbed, tmp_path):
     finish(start(tmp_path, "store", SWEEP, "--address", "inline"))
     same_rows(undisturbed, tmp_path / "store", (*TABLES, "verification"))
+
+
+def test_ensembles_and_what_starts_from_them_are_the_same_on_ray(tmp_path):
+    finish(start(tmp_path, "ray", WHOLE))
+    finish(start(tmp_path, "inline", WHOLE, "--address", "inline"))
+    same_rows(tmp_path / "ray", tmp_path / "inline", ("models", "predictions", "attacks"))
 
 
 @pytest.mark.parametrize("kill", ["drain", "now", "kill -9"])

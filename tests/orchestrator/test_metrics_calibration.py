@@ -78,3 +78,17 @@ def test_no_predictions():
     nothing = calibration(np.empty((0, 3)), np.empty(0, dtype=np.int64))
     assert nothing.n == 0
     assert math.isnan(nothing.ece.value)
+
+
+def test_a_models_own_confidences_count():
+    logits = np.random.default_rng(3).normal(size=(200, 4))
+    labels = np.arange(200) % 4
+    own = np.full(200, 0.25)
+    found, plain = calibration(logits, labels, own=own), calibration(logits, labels)
+    accuracy = (logits.argmax(axis=1) == labels).mean()
+    assert found.ece.value == pytest.approx(abs(accuracy - 0.25))
+    assert (found.brier, found.nll) == (plain.brier, plain.nll)
+    softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert calibration(logits, labels, own=softmax.max(axis=1)).ece.value == pytest.approx(
+        plain.ece.value
+    )

@@ -48,6 +48,41 @@ MISTAKES = {
     "axis values that look alike": (
         "epochs: 1", "epochs: 1, lr: [0.001, 0.0010000001]", 7, "look the same",
     ),
+    "a schedule longer than the training": (
+        "standard: {epochs: 1}",
+        "standard: {training: pgd, eps: 0.1, epochs: 3, adversarial_weight: [0.1, 0.5, 0.5, 0.75]}",
+        7, "covers 4 epochs, the training has 3",
+    ),
+    "a warm-up longer than the training": (
+        "epochs: 1", "epochs: 1, warmup_epochs: 2", 7, "covers 2 epochs",
+    ),
+    "unknown outliers": (
+        "standard: {", "standard: {training: outlier_exposure, outliers: digit, ", 7,
+        "did you mean 'digits'",
+    ),
+    "outliers that are the data set": (
+        "standard: {", "standard: {training: outlier_exposure, outliers: digits, ", 7,
+        "is the data set itself",
+    ),
+    "outliers of another shape": (
+        "standard: {", "standard: {training: outlier_exposure, outliers: mnist, ", 7, "has shape",
+    ),
+    "outliers from the split that is measured": (
+        "standard: {",
+        "standard: {training: outlier_exposure, outliers: photo_patches, outlier_split: test, ", 7,
+        "OOD detection is measured on test splits",
+    ),
+    "outliers from a split that is not there": (
+        "standard: {", "standard: {training: outlier_exposure, outliers: photo_patches, ", 7,
+        "no split 'train'; to train on it has: none",
+    ),
+    "an unknown schedule": ("epochs: 1", "epochs: 1, schedule: cosin", 7, "did you mean 'cosine'"),
+    "a recipe of one's own training": (
+        "standard: {epochs: 1}", 'mine: {training: "my:own", epochs: many}', 7, "expected a number",
+    ),
+    "workers of attacks": (
+        "seeds:", "resources: {attack: {workers: 2}}\nseeds:", 3, "workers belongs to `train:`",
+    ),
     "unknown activation": ("[16]", "[16], activation: rely", 5, "did you mean 'relu'"),
     "unknown stage": ("milp,", "milp, stages: [crown, mlp],", 15, "did you mean 'milp'"),
     "unknown solver": ("milp,", "milp, solver: scp,", 15, "did you mean 'scip'"),

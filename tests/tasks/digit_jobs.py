@@ -28,6 +28,16 @@ def job_of(
     return Job(measurement, start, stop, setting)
 
 
-def train_job(training: str = "standard", seed: int = 0, **parameters: Any) -> Job:
+def train_job(
+    training: str = "standard",
+    seed: int = 0,
+    *,
+    model: ModelRef = MLP,
+    start: str | None = None,
+    **parameters: Any,
+) -> Job:
     defaults = {k: v for k, v in TRAININGS[training].parameters.items() if not isinstance(v, type)}
-    return job_of("train", {"training": training, "parameters": defaults | parameters}, seed=seed)
+    params = {"training": training, "parameters": defaults | parameters}
+    return job_of(
+        "train", params if start is None else {**params, "start": start}, model=model, seed=seed
+    )

@@ -96,7 +96,7 @@ def test_gradients_are_those_of_finite_differences(method: Method) -> None:
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None
         flat = parameter.data.view(-1)
-        for i in range(len(flat)):
+        for i in range(0, len(flat), 4):
             kept = flat[i].item()
             flat[i] = kept + step
             above = value().item()

@@ -72,7 +72,10 @@ def test_temperature_refuses_what_it_cannot_fit() -> None:
 def test_corruptions_grow_with_severity_and_stay_in_range() -> None:
     torch.manual_seed(0)
     images = torch.rand(20, 3, 8, 8) * 0.5 + 0.1
-    for corrupt in (corruptions.gaussian_noise, corruptions.brightness, corruptions.contrast):
+    for corrupt in (
+        corruptions.gaussian_noise, corruptions.brightness,
+        corruptions.contrast, corruptions.rotation,
+    ):  # fmt: skip
         changes = []
         for severity in range(1, 6):
             corrupted = corrupt(images, severity)

@@ -1,0 +1,73 @@
+"""Several models that vote."""
+
+import operator
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from math import log
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tasks.data.load import Labelled
+from tasks.errors import InputError
+from tasks.job import ModelRef
+from tasks.models.load import build
+
+
+class Ensemble(nn.Module):
+    """Models of the same inputs and classes; (N, *shape) in [0, 1] -> logits (N, K).
+
+    | vote | logits |
+    |---|---|
+    | `mean_logits` | their mean |
+    | `mean_probabilities` | log of the mean softmax, whose softmax is that mean |
+    | `majority` | votes of each class plus its mean softmax, which decides ties |
+
+    The votes of `majority` are steps, so that its gradients are those of the mean softmax alone.
+    """
+
+    def __init__(self, members: Sequence[nn.Module], vote: str) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.vote = vote
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = [member(images) for member in self.members]
+        if self.vote == "mean_logits":
+            total: Tensor = reduce(operator.add, logits)
+            return total / len(logits)
+        log_probabilities = torch.stack([F.log_softmax(one, dim=1) for one in logits])
+        if self.vote == "mean_probabilities":
+            return log_probabilities.logsumexp(dim=0) - log(len(logits))
+        mean = log_probabilities.exp().mean(dim=0)
+        ballots = log_probabilities.argmax(dim=2)
+        return F.one_hot(ballots, mean.shape[1]).sum(dim=0).to(mean.dtype) + mean
+
+    def finish(self, train: Labelled) -> None:
+        """Lets each member fit what it has to fit after its training."""
+        for member in self.members:
+            if callable(finish := getattr(member, "finish", None)):
+                finish(train)
+
+
+def ensemble(
+    shape: tuple[int, ...],
+    classes: int,
+    *,
+    vote: str = "mean_logits",
+    members: Sequence[Mapping[str, Any]] = (),
+) -> nn.Module:
+    """Builds an `Ensemble` with fresh weights.
+
+    Args:
+        members: The architecture of each, `{"arch": name, "params": its parameters}`.
+
+    Raises:
+        InputError: There are no members, or one cannot be built.
+    """
+    if not members:
+        raise InputError("an ensemble needs members: give it as `members: [NAME, NAME]`")
+    built = [build(ModelRef("", m["arch"], m["params"], shape, classes)) for m in members]
+    return Ensemble(built, vote)
