@@ -40,10 +40,10 @@ def preflight_checks(spec: SweepSpec, models: Sequence[PlannedModel]) -> Iterato
             seen.add(name)
             same = [other.training for other in models if other.name == model.name]
             params = {"functions": functions, "engines": _engines(spec, model.name, same)}
-            if estimates := _estimates(spec, model.name, same):
-                params["estimates"] = estimates
             if boxes := _boxes(spec, model.name, same):
                 params["boxes"] = boxes
+            if estimates := _estimates(spec, model.name, same):
+                params["estimates"] = estimates
             yield Check(model, spec.dataset, "test", params)
             functions = []
     if any(model.training is not None for model in models):
@@ -68,6 +68,16 @@ def _engines(spec: SweepSpec, model: str, trainings: Sequence[str | None]) -> li
     return engines
 
 
+def _boxes(spec: SweepSpec, model: str, trainings: Sequence[str | None]) -> list[str]:
+    """The sections that bound a model's outputs, in whatever training."""
+    sections: list[str] = []
+    for section, entries in (("sensitivity", spec.sensitivity), ("landscape", spec.landscape)):
+        chosen = [t for t in trainings if section == "sensitivity" or t is not None]
+        if any(selected(entry, model, t) for entry in entries.values() for t in chosen):
+            sections.append(section)
+    return sections
+
+
 def _estimates(spec: SweepSpec, model: str, trainings: Sequence[str | None]) -> list[str]:
     """The verifiers of a model that only estimate a distance."""
     entries = _verifications(spec, model, trainings)
@@ -82,13 +92,3 @@ def _verifications(
         for entry in spec.verification.values()
         if any(selected(entry, model, training) for training in trainings)
     ]
-
-
-def _boxes(spec: SweepSpec, model: str, trainings: Sequence[str | None]) -> list[str]:
-    """The sections that bound a model's outputs, in whatever training."""
-    sections: list[str] = []
-    for section, entries in (("sensitivity", spec.sensitivity), ("landscape", spec.landscape)):
-        chosen = [t for t in trainings if section == "sensitivity" or t is not None]
-        if any(selected(entry, model, t) for entry in entries.values() for t in chosen):
-            sections.append(section)
-    return sections

@@ -26,6 +26,7 @@ from orchestrator.spec import (
 )
 from orchestrator.trainings import check_schedules, outlier_sets, parameters_of_user
 from orchestrator.version_checks import check as check_versions
+from orchestrator.versions import all_versions
 from orchestrator.yaml_file import Document, Key, did_you_mean
 from tasks.catalogue import DATASETS, KINDS
 from tasks.entries import Entry, Verifier
@@ -89,6 +90,7 @@ def from_document(document: Document, folder: Path) -> SweepSpec:
     _check_sizes(document, spec)
     _check_selections(document, spec)
     check_versions(document, spec)
+    _check_landscapes(document, spec)
     return spec
 
 
@@ -250,13 +252,6 @@ def _check_sizes(document: Document, spec: SweepSpec) -> None:
     for section in ("attacks", "ood", "shift", "verification", "sensitivity", "landscape"):
         for name, entry in getattr(spec, section).items():
             named.append(((section, without_axes(name), "samples"), entry.samples, test))
-    train = spec.dataset.splits.get("train", 0)
-    for name, landscape in spec.landscape.items():
-        if landscape.train_samples > train:
-            raise document.error(
-                ("landscape", without_axes(name), "train_samples"),
-                f"asks for {landscape.train_samples} samples, the train split has {train}",
-            )
     for name, entry in spec.ood.items():
         for ood_set in entry.sets:
             size = spec.ood_sets[ood_set].splits.get("test", 0)
@@ -288,18 +283,6 @@ def _check_selections(document: Document, spec: SweepSpec) -> None:
         for name, model in plain.items()
     ):
         raise document.error(("trainings",), "`only:` and `exclude:` leave no model to train")
-    for name, entry in spec.landscape.items():
-        if not any(
-            selected(entry, model, training)
-            for model, one in spec.models.items()
-            if not one.imported
-            for training, trained in spec.trainings.items()
-            if selected(trained, model, training)
-        ):
-            raise document.error(
-                ("landscape", without_axes(name)),
-                "applies to no model that is trained here: its chains start from trained weights",
-            )
     known = {name for full in (*spec.models, *spec.trainings) for name in both(full)}
     for section in SECTIONS:
         for name, entry in getattr(spec, section).items():
@@ -310,3 +293,20 @@ def _check_selections(document: Document, spec: SweepSpec) -> None:
                             (section, without_axes(name), key),
                             f"no model or training is named {word!r}{did_you_mean(word, known)}",
                         )
+
+
+def _check_landscapes(document: Document, spec: SweepSpec) -> None:
+    train = spec.dataset.splits.get("train", 0)
+    versions = list(all_versions(spec))
+    for name, entry in spec.landscape.items():
+        key: Key = ("landscape", without_axes(name))
+        if entry.train_samples > train:
+            raise document.error(
+                (*key, "train_samples"),
+                f"asks for {entry.train_samples} samples, the train split has {train}",
+            )
+        if not any(v.training and selected(entry, model, v.training) for model, v in versions):
+            raise document.error(
+                key,
+                "applies to no model that is trained here: its chains start from trained weights",
+            )

@@ -24,7 +24,7 @@ from tasks.verification.network import read
 
 # Two minima are one if no logit on the data differs by more than this share of the largest.
 _SAME_LOGITS = 1e-3
-_BATCH = 100  # images whose output boxes are computed at once
+_BATCH = 100  # images that are attacked, or whose output boxes are computed, at once
 
 
 class Minimum(NamedTuple):
@@ -67,7 +67,7 @@ def landscape(job: Job, inputs: Inputs) -> Output:
         visits = explore(objective, objective.start(), **p["parameters"])
         for minimum in distinct(objective, visits, p["gradient_tolerance"]):
             chains.append(chain)
-            rows.append(_row(minimum, loaded.model, test, p))
+            rows.append(_row(minimum, model, test, p))
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     keys = job.keys(loaded.weights_sha256)
     return Output({"landscape": table("landscape", keys, chains, columns)})
@@ -104,10 +104,14 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 
 def _row(
-    minimum: Minimum, trained: nn.Module, test: Labelled, p: Mapping[str, Any]
+    minimum: Minimum, start: nn.Module, test: Labelled, p: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What is measured at a minimum, on a float32 model as anywhere else."""
-    model = copy.deepcopy(trained)
+    """What is measured at a minimum, on a float32 model as anywhere else.
+
+    Args:
+        start: The chain's model at its start, whose buffers the objective had too.
+    """
+    model = copy.deepcopy(start).eval().requires_grad_(False)
     put(model, minimum.visit.weights)
     right, unbroken = _survivors(model, test, p)
     return {
@@ -124,11 +128,15 @@ def _row(
 def _survivors(model: nn.Module, test: Labelled, p: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """Whether each sample is classified as its label, as it is and under PGD, (N,) each."""
     seed_everything(p["seed"], "landscape attack", 0)  # the same starts for every minimum
-    steps: int = p["attack_steps"]
-    step_size = 2.5 * p["eps"] / steps  # any point of the ball can be reached from any other
-    found = ascend(model, *test, eps=p["eps"], steps=steps, step_size=step_size)
-    right = logits_of(model, test.images).argmax(dim=1) == test.labels
-    return right, logits_of(model, found.detach()).argmax(dim=1) == test.labels
+    eps, steps = p["eps"], p["attack_steps"]
+    step_size = 2.5 * eps / steps  # any point of the ball can be reached from any other
+    right, unbroken = [], []
+    for start in range(0, len(test.labels), _BATCH):
+        images, labels = (part[start : start + _BATCH] for part in test)
+        found = ascend(model, images, labels, eps=eps, steps=steps, step_size=step_size)
+        right.append(logits_of(model, images).argmax(dim=1) == labels)
+        unbroken.append(logits_of(model, found.detach()).argmax(dim=1) == labels)
+    return torch.cat(right), torch.cat(unbroken)
 
 
 def _sensitivity(model: nn.Module, images: Tensor, p: Mapping[str, Any]) -> float:

@@ -187,7 +187,7 @@ def test_a_network_with_a_skip_connection(tmp_path, recheck):
     plant(store, row, verdict="verified", decided_by="milp")
     for file in files(store):
         file.unlink()
-    code, out, _ = recheck(store, "--sample", 1)
+    code, out, _ = recheck(store, "--sample", 100)
     assert code == 3
     assert f"digits test {row['sample']}," in out
     assert "has margin -" in out
