@@ -19,7 +19,7 @@ Read = Callable[[str, Iterable[Asked]], pl.LazyFrame]
 
 # Relative: what two approximations of one minimum may differ by. Where the gradient is not quite 0,
 # the loss is off in second order only, all else in first.
-_SAME = {"loss": 1e-6, "sensitivity": 1e-4}
+_SAME = {"loss": 1e-6, "sensitivity": 1e-3}
 
 
 def sensitivity_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
@@ -72,7 +72,7 @@ def landscape_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
 def distinct_minima(rows: pl.DataFrame) -> pl.DataFrame:
     """Minima that several chains have found once each, the lowest first.
 
-    Two are one if their losses agree to 1e-6 of their size and their sensitivities to 1e-4.
+    Two are one if their losses agree to 1e-6 of their size and their sensitivities to 1e-3.
     """
     ordered = rows.sort("loss")
     values = ordered.select(*_SAME).to_numpy().astype(np.float64)

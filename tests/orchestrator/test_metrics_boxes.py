@@ -46,8 +46,8 @@ def test_minima_that_agree_count_once():
         minima(
             (0.2, -3.0),
             (0.1, -3.0),
-            (0.1 * (1 + 5e-7), -3.0 * (1 + 5e-5)),  # the same one, found less exactly
-            (0.1, -3.0 * (1 + 5e-4)),
+            (0.1 * (1 + 5e-7), -3.0 * (1 + 5e-4)),  # the same one, found less exactly
+            (0.1, -3.0 * (1 + 5e-3)),
             (0.1 * (1 + 5e-6), -3.0),
             (0.1, -3.0),
         )
