@@ -136,6 +136,11 @@ class _Driver:
             str(writer.store.root), writer.store.store_id, plan.name, writer.writer, options.runner
         )
         self._places: dict[str, Workplace] = {}
+        for key, planned in plan.measurements.items():  # a killed worker may have left one
+            if planned.measurement.kind == "train" and is_complete(
+                planned, writer.snapshot.coverage
+            ):
+                writer.store.drop_checkpoint(key)
         self._count_kinds()
 
     def run(self, stop: Stop) -> Summary:

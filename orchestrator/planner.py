@@ -18,8 +18,7 @@ from orchestrator.versions import Version, all_versions
 from tasks.catalogue import KINDS, VERIFIERS
 from tasks.job import Measurement, ModelRef, Setting
 
-# One unit of work, not one per sample.
-_WHOLE = frozenset({"preflight", "train", "ensemble", "calibrate"})
+_WHOLE = frozenset({"preflight", "train", "ensemble", "calibrate"})  # one unit, not one per sample
 
 
 class Planner:
@@ -351,12 +350,7 @@ class Planner:
                 KINDS[kind].version,
                 code or {},
             )
-        if kind in {
-            "train",
-            "ensemble",
-            "calibrate",
-            "preflight",
-        }:  # one unit of work, not one per sample
+        if kind in _WHOLE:
             size, group = 1, 1
         else:
             size = units or dataset.splits.get(split, 0)

@@ -136,7 +136,7 @@ class RayExecutor:
                 )
             from orchestrator.ray_train import together
 
-            run = together(spec.workers, cpus, spec.num_gpus)
+            run = together(spec.workers, cpus, spec.num_gpus, spec.memory)
             spec, cpus = spec.model_copy(update={"num_gpus": 0, "memory": None}), 0
         options: dict[str, Any] = {
             "num_cpus": cpus,

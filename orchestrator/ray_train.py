@@ -9,8 +9,9 @@ from orchestrator.work import JobTimeoutError, Outcome, Run, Workplace, deadline
 from tasks.job import Inputs, Job
 
 
-def together(workers: int, num_cpus: float, num_gpus: float) -> Run:
+def together(workers: int, num_cpus: float, num_gpus: float, memory: int | None) -> Run:
     """A function that runs a training job in so many workers, each with these resources."""
+    resources = {"CPU": num_cpus, "GPU": num_gpus, "memory": float(memory or 0)}
 
     def run(job: Job, inputs: Inputs, place: Workplace) -> Outcome:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -24,7 +25,7 @@ def together(workers: int, num_cpus: float, num_gpus: float) -> Run:
                 scaling_config=ScalingConfig(
                     num_workers=workers,
                     use_gpu=num_gpus > 0,
-                    resources_per_worker={"CPU": num_cpus, "GPU": num_gpus},
+                    resources_per_worker={name: n for name, n in resources.items() if n},
                 ),
                 # the driver counts attempts, and a new one goes on from the checkpoint
                 run_config=RunConfig(

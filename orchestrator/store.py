@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import time
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,6 +13,7 @@ from orchestrator.files import Files, LocalFiles
 from orchestrator.log import Part, Snapshot
 
 FORMAT = 1
+_ABANDONED_SECONDS = 600.0  # nobody writes one checkpoint for so long
 
 __all__ = ["Part", "Snapshot", "Store"]
 
@@ -88,9 +91,12 @@ class Store:
         return self.root / "checkpoints"
 
     def drop_checkpoint(self, measurement_id: str) -> None:
-        """Removes what a training kept to go on, and what it was writing when it was killed."""
-        for path in self.checkpoints.glob(f"*{measurement_id}.pt*"):
-            path.unlink(missing_ok=True)
+        """Removes what a training kept to go on, and what was being written when it was killed."""
+        (self.checkpoints / f"{measurement_id}.pt").unlink(missing_ok=True)
+        for path in self.checkpoints.glob(f".{measurement_id}.pt.*"):
+            with suppress(FileNotFoundError):  # another sweep may train the same model right now
+                if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                    path.unlink()
 
     def is_here(self) -> bool:
         """Whether this process sees the same store: a worker elsewhere may see another folder."""

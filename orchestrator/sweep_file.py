@@ -24,7 +24,12 @@ from orchestrator.spec import (
     TrainingSpec,
     VerificationSpec,
 )
-from orchestrator.trainings import check_schedules, outlier_sets, parameters_of_user
+from orchestrator.trainings import (
+    check_conflicts,
+    check_schedules,
+    outlier_sets,
+    parameters_of_user,
+)
 from orchestrator.version_checks import check as check_versions
 from orchestrator.versions import all_versions
 from orchestrator.yaml_file import Document, Key, did_you_mean
@@ -148,6 +153,7 @@ def _entry(document: Document, key: Key, kind: type[EntrySpec], body: dict[str, 
         parameters = resolve(document, key, defaults, given, later)
     if kind is TrainingSpec:
         check_schedules(document, key, parameters)
+        check_conflicts(document, key, called, parameters)
     if kind is AttackSpec and entry is not None:
         for name in ("norm", "gives"):
             if fields.get(name, getattr(entry, name)) != getattr(entry, name):

@@ -7,7 +7,7 @@ from orchestrator.parameters import of_user, resolve
 from orchestrator.spec import DatasetSpec, EntrySpec
 from orchestrator.yaml_file import Document, Key
 from tasks.catalogue import RECIPE
-from tasks.values import SCHEDULES
+from tasks.values import CONFLICTS, SCHEDULES
 
 
 def parameters_of_user(
@@ -39,6 +39,15 @@ def check_schedules(document: Document, key: Key, parameters: Mapping[str, Any])
             raise document.error(
                 (*key, name), f"covers {length:g} epochs, the training has {epochs}: shorten it"
             )
+
+
+def check_conflicts(
+    document: Document, key: Key, training: str, parameters: Mapping[str, Any]
+) -> None:
+    """Raises SpecError for a part of the recipe that the training cannot go with."""
+    for name, why in CONFLICTS.get(training, {}).items():
+        if parameters[name]:
+            raise document.error((*key, name), f"{training} cannot go with {name}: {why}")
 
 
 def outlier_sets(

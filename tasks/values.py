@@ -90,5 +90,23 @@ REFUSED: dict[str, dict[str, str]] = {
     },
 }
 
+# Parts of the recipe that a training cannot go with, and why.
+CONFLICTS: dict[str, dict[str, str]] = {
+    "jacobian": {"compile": "compiled code has no gradients of gradients"},
+    "input_gradient": {"compile": "compiled code has no gradients of gradients"},
+    "sensitivity": {"compile": "it bounds the model layer by layer"},
+    "certified": {
+        "compile": "it bounds the model layer by layer",
+        "mixup": "the worst case is of one label",
+        "cutmix": "the worst case is of one label",
+    },
+    "vae": {
+        "compile": "it trains the parts of the model",
+        "mixup": "each autoencoder sees its own class",
+        "cutmix": "each autoencoder sees its own class",
+        "label_smoothing": "its loss has no labels",
+    },
+}
+
 # Parameters that say something of each epoch, or of the first so many: they must fit the epochs.
 SCHEDULES = ("adversarial_weight", "warmup_epochs", "ramp_epochs", "kl_epochs")

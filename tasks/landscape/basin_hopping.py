@@ -21,8 +21,8 @@ def basin_hopping(
 
     A step adds uniform noise from [-step_size, step_size] to every weight and descends with
     L-BFGS as far as float64 allows. A higher minimum is accepted with probability
-    exp(-rise / temperature). Every 50 steps the step size is adapted towards half of the steps
-    being accepted.
+    exp(-rise / temperature), unless its descent failed where the last one's did not. Every 50 steps
+    the step size is adapted towards half of the steps being accepted.
 
     Args:
         objective: Value and gradient (P,) at weights (P,).

@@ -35,6 +35,8 @@ class Objective:
 
     def __init__(self, model: nn.Module, data: Labelled, l2: float) -> None:
         self.model = copy.deepcopy(model).double().eval().requires_grad_(True)
+        for parameter in self.model.parameters():  # some nets keep theirs channels last
+            parameter.data = parameter.data.contiguous()
         self.images, self.labels = data.images.double(), data.labels
         self.l2 = l2
         self._weights = parameters_to_vector(self.model.parameters()).detach()

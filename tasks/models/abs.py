@@ -245,7 +245,9 @@ class BinaryABS(ABS):
             loss = torch.cat(
                 [self.explain(self.threshold(part)).loss for part in images.split(_DESCENDED)]  # type: ignore[no-untyped-call]
             )
-            self.class_weights.copy_(line_search(loss, labels, self.class_weights))
+            # from ones: the published weights belong to other autoencoders
+            start = torch.ones_like(self.class_weights)
+            self.class_weights.copy_(line_search(loss, labels, start))
 
 
 def line_search(loss: Tensor, labels: Tensor, weights: Tensor) -> Tensor:

@@ -23,9 +23,9 @@ class Ensemble(nn.Module):
     |---|---|
     | `mean_logits` | their mean |
     | `mean_probabilities` | log of the mean softmax, whose softmax is that mean |
-    | `majority` | votes of each class plus its mean softmax, which decides ties |
+    | `majority` | log of the share of votes; the mean softmax is one more, and decides ties |
 
-    The votes of `majority` are steps, so that its gradients are those of the mean softmax alone.
+    The votes of `majority` are steps: its gradients are those through the mean softmax alone.
     """
 
     def __init__(self, members: Sequence[nn.Module], vote: str) -> None:
@@ -43,7 +43,10 @@ class Ensemble(nn.Module):
             return log_probabilities.logsumexp(dim=0) - log(len(logits))
         mean = log_probabilities.exp().mean(dim=0)
         ballots = log_probabilities.argmax(dim=2)
-        return F.one_hot(ballots, mean.shape[1]).sum(dim=0).to(mean.dtype) + mean
+        votes = F.one_hot(ballots, mean.shape[1]).sum(dim=0).to(mean.dtype) + mean
+        # a distribution's logarithm, so that confidences are shares of the votes
+        tiny = torch.finfo(mean.dtype).tiny
+        return (votes / (len(logits) + 1)).clamp(min=tiny).log()
 
     def finish(self, train: Labelled) -> None:
         """Lets each member fit what it has to fit after its training."""

@@ -92,7 +92,7 @@ def moved(images: Tensor, degrees: float, share: float, random: np.random.Genera
     matrix = np.stack(
         [np.stack([cos, -sin * stretch, right], 1), np.stack([sin / stretch, cos, down], 1)], 1
     )
-    theta = torch.from_numpy(matrix.astype(np.float32)).to(images.device)
+    theta = _beside(images, matrix.astype(np.float32))
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="zeros", align_corners=False).clamp(0, 1)
 
@@ -134,14 +134,16 @@ def pixmixed(
 ) -> Tensor:
     """Mixes each image up to `rounds` times with pictures of no class, or with itself, moved.
 
-    Source: Hendrycks et al. 2022, section 3 (PixMix).
+    Simpler than the paper's: a move (rotation and shift) is the only augmentation, and weights are
+    never negative.
+    Source: after Hendrycks et al. 2022, section 3 (PixMix).
     """
     count = len(images)
     turned = moved(images, 30.0, 0.1, random)
     mixed = torch.where(_coins(images, random), images, turned)
     depth = _per_image(images, random.integers(rounds + 1, size=count))
     for k in range(rounds):
-        picked = torch.from_numpy(random.integers(len(mixing_set), size=count)).to(images.device)
+        picked = _beside(images, random.integers(len(mixing_set), size=count))
         picture = torch.where(_coins(images, random), mixing_set[picked], turned)
         first = _per_image(images, random.beta(beta, 1, count))
         second = _per_image(images, random.beta(1, beta, count))
@@ -154,12 +156,11 @@ def pixmixed(
 
 
 def _permutation(images: Tensor, random: np.random.Generator) -> Tensor:
-    return torch.from_numpy(random.permutation(len(images))).to(images.device)
+    return _beside(images, random.permutation(len(images)))
 
 
 def _per_image(images: Tensor, values: np.ndarray) -> Tensor:
-    column = torch.from_numpy(values.astype(np.float32)).to(images.device)
-    return column.view(-1, *[1] * (images.ndim - 1))
+    return _beside(images, values.astype(np.float32)).view(-1, *[1] * (images.ndim - 1))
 
 
 def _coins(images: Tensor, random: np.random.Generator) -> Tensor:
@@ -167,5 +168,13 @@ def _coins(images: Tensor, random: np.random.Generator) -> Tensor:
 
 
 def _normal(images: Tensor, random: np.random.Generator) -> Tensor:
-    noise = random.standard_normal(tuple(images.shape), dtype=np.float32)
-    return torch.from_numpy(noise).to(images.device)
+    generator = torch.Generator(images.device).manual_seed(int(random.integers(2**62)))
+    return torch.randn(images.shape, generator=generator, device=images.device)
+
+
+def _beside(images: Tensor, values: np.ndarray) -> Tensor:
+    """An array where the images are; a GPU is not waited for."""
+    tensor = torch.from_numpy(values)
+    if images.device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(images.device, non_blocking=True)

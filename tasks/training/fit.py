@@ -136,7 +136,7 @@ class _Run:
     def train_epoch(self) -> None:
         started = looked = time.perf_counter()
         self.model.train()
-        batches = torch.split(self.augmentation.order(self.epoch), self.recipe.batch_size)
+        batches = _batches(self.augmentation.order(self.epoch), self.recipe.batch_size)
         while self.step < len(batches):
             self._step(batches[self.step], len(batches))
             self.step += 1
@@ -144,13 +144,14 @@ class _Run:
             if self.checkpoints.due or now - looked > _LOOK_SECONDS:
                 looked = now
                 self.totals.check(self.epoch, len(batches))
-                if self.checkpoints.due and self.step < len(batches):
+                if self.checkpoints.due and self.step < len(batches) and workers.count() == 1:
                     self._save(self.seconds + now - started)
         self.totals.check(self.epoch, len(batches))
         workers.average_buffers(self.model)
         if self.average is not None:
             self.average.swap()
-        accuracy_now = accuracy(self.model, self.checks)
+        # one worker's, as rounding must not let some stop early and others go on
+        accuracy_now = workers.from_first(accuracy(self.model, self.checks))
         if self.recipe.patience and accuracy_now > self.best[0]:
             state = {key: value.clone() for key, value in self.model.state_dict().items()}
             self.best = (accuracy_now, state)
@@ -184,7 +185,7 @@ class _Run:
     def _step(self, index: Tensor, steps: int) -> None:
         done = self.epoch - 1 + self.step / steps
         for group in self.optimizer.param_groups:
-            group["lr"] = lr_at(self.recipe, done + (1 / steps if self.recipe.warmup_epochs else 0))
+            group["lr"] = lr_at(self.recipe, done, 1 / steps)
         images, labels, targets = self.augmentation.batch(index, self.epoch, self.step)
         mine = workers.share(len(index))
         batch = Batch(
@@ -244,6 +245,16 @@ class _Run:
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
         if workers.rank() == 0:  # whose part of the sums it was
             self.totals.restore(state["totals"])
+
+
+def _batches(order: Tensor, size: int) -> list[Tensor]:
+    """Of so many samples each; a last one of a single sample, of which batch normalisation knows
+    no variance, joins the one before it.
+    """
+    batches = list(torch.split(order, size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
 
 
 def cross_entropy(model: nn.Module, batch: Batch) -> Loss:

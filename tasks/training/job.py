@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from tasks.catalogue import TRAININGS
 from tasks.data.load import Labelled, empty_like, splits
+from tasks.errors import InputError
 from tasks.groups import seed_everything
 from tasks.job import Inputs, Job, Output
 from tasks.load import data_for, device_of, labelled_data_for
@@ -49,6 +50,11 @@ def train(job: Job, inputs: Inputs) -> Output:
     recipe, own = split(dict(m.params["parameters"]))
 
     def outliers(dataset: str, part: str) -> Labelled:
+        if part == "test":
+            raise InputError(
+                f"outliers from the test split of {dataset!r}, where OOD detection is measured: a "
+                "model must not be trained on what it is measured on; use another split"
+            )
         return data_for(ref, dataset, part, job.setting)
 
     path = TRAININGS[name].path if name in TRAININGS else name

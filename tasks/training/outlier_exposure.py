@@ -29,10 +29,12 @@ def outlier_exposure(
             "outlier_split: test: OOD detection is measured on test splits, and a model must not "
             "be trained on what it is measured on; use train or validation"
         )
-    device = next(p.device for p in setup.model.parameters())
-    pool = setup.outliers(outliers, outlier_split).images.to(device)
+    pool = setup.outliers(outliers, outlier_split).images
 
     def loss(model: nn.Module, batch: Batch) -> Loss:
+        nonlocal pool
+        device = batch.images.device
+        pool = pool.to(device)
         drawn = pool[torch.randint(len(pool), (len(batch.images),), device=device)]
         both = model(torch.cat([batch.images, drawn]))
         logits, outside = both[: len(batch.images)], both[len(batch.images) :]

@@ -75,13 +75,17 @@ def optimizer_of(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     raise InputError(f"unknown optimizer {recipe.optimizer!r}: adam, adamw or sgd")
 
 
-def lr_at(recipe: Recipe, done: float) -> float:
-    """The learning rate when `done` epochs (a real number) lie behind."""
+def lr_at(recipe: Recipe, done: float, step: float = 0.0) -> float:
+    """The learning rate of a step when `done` epochs (a real number) lie behind.
+
+    Args:
+        step: Its length in epochs; a warm-up counts it, so that the first step is not at 0.
+    """
     if recipe.schedule == "cosine":
         lr = recipe.lr * 0.5 * (1 + math.cos(math.pi * done / recipe.epochs))
     else:
         lr = recipe.lr * recipe.lr_decay ** int(done)
-    return lr * min(1.0, done / recipe.warmup_epochs) if recipe.warmup_epochs else lr
+    return lr * min(1.0, (done + step) / recipe.warmup_epochs) if recipe.warmup_epochs else lr
 
 
 def by_epoch(values: Sequence[float], epoch: int) -> float:

@@ -37,12 +37,17 @@ def average_gradients(model: nn.Module, mine: int, size: int) -> None:
     if count() == 1:
         return
     weight = mine / size if size >= count() else 1 / count()
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    # a loss may leave parameters out, here others than in another worker
+    found = torch.tensor([float(p.grad is not None) for p in parameters])
+    found = found.to(parameters[0].device)
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     flat = torch.cat([g.reshape(-1) for g in gradients]) * weight
+    group.all_reduce(found)
     group.all_reduce(flat)
-    parts = torch.split(flat, [g.numel() for g in gradients])
-    for gradient, part in zip(gradients, parts, strict=True):
-        gradient.copy_(part.view_as(gradient))
+    parts = torch.split(flat, [p.numel() for p in parameters])
+    for parameter, part, workers in zip(parameters, parts, found.tolist(), strict=True):
+        parameter.grad = part.view_as(parameter).clone() if workers else None
 
 
 def average_buffers(model: nn.Module) -> None:

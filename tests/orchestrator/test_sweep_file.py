@@ -76,6 +76,14 @@ MISTAKES = {
         "standard: {", "standard: {training: outlier_exposure, outliers: photo_patches, ", 7,
         "no split 'train'; to train on it has: none",
     ),
+    "a mix that a certified training cannot go with": (
+        "standard: {", "standard: {training: certified, eps: 0.1, ramp_epochs: 1, mixup: 0.4, ", 7,
+        "certified cannot go with mixup",
+    ),
+    "a compiled penalty": (
+        "standard: {", "standard: {training: jacobian, compile: true, ", 7,
+        "gradients of gradients",
+    ),
     "an unknown schedule": ("epochs: 1", "epochs: 1, schedule: cosin", 7, "did you mean 'cosine'"),
     "a recipe of one's own training": (
         "standard: {epochs: 1}", 'mine: {training: "my:own", epochs: many}', 7, "expected a number",

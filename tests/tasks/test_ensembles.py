@@ -67,7 +67,9 @@ def test_the_majority_wins_against_a_louder_minority() -> None:
     logits = [0.0, 9.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.9]
     mean = np.mean([softmax(one) for one in logits], axis=0)
     assert mean.argmax() == 1
-    np.testing.assert_allclose(voted("majority", *logits), mean + np.array([2, 1, 0]), rtol=1e-6)
+    shares = (mean + np.array([2, 1, 0])) / 4
+    np.testing.assert_allclose(voted("majority", *logits), np.log(shares), rtol=1e-6)
+    assert shares.sum() == pytest.approx(1)
 
 
 def test_ties_of_votes_go_to_the_larger_mean_probability() -> None:
@@ -107,10 +109,11 @@ def test_every_vote_has_gradients(vote: str) -> None:
     images = torch.randn(5, 3, requires_grad=True)
     (found,) = torch.autograd.grad(Ensemble(members, vote)(images)[:, 1].sum(), images)
     one, two = (member(images) for member in members)
+    ballots = sum(nn.functional.one_hot(each.argmax(1), 4) for each in (one, two))
     expected = {
         "mean_logits": (one + two) / 2,
         "mean_probabilities": ((one.softmax(1) + two.softmax(1)) / 2).log(),
-        "majority": (one.softmax(1) + two.softmax(1)) / 2,
+        "majority": (((one.softmax(1) + two.softmax(1)) / 2 + ballots) / 3).log(),
     }[vote]
     (gradient,) = torch.autograd.grad(expected[:, 1].sum(), images)
     torch.testing.assert_close(found, gradient)

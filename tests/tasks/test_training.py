@@ -179,6 +179,8 @@ def test_learning_rates() -> None:
     cosine = Recipe(lr=1.0, schedule="cosine", epochs=4)
     assert [lr_at(cosine, done) for done in (0, 2, 4)] == pytest.approx([1.0, 0.5, 0.0])
     assert lr_at(Recipe(lr=1.0, warmup_epochs=2), 0.5) == pytest.approx(0.25)
+    late = Recipe(lr=1.0, warmup_epochs=1, lr_decay=0.1)
+    assert lr_at(late, 1.75, 0.25) == pytest.approx(0.1)  # the last step of epoch 2
 
 
 def test_learning_rate_decays_by_epoch() -> None:
@@ -272,3 +274,16 @@ def test_a_model_without_parameters_is_not_trained() -> None:
 def test_setup_tells_a_training_its_data() -> None:
     setup = Setup(nn.Linear(3, 2), NONE, 2, lambda _name, _split: NONE)
     assert setup.outliers("any", "train") is NONE
+
+
+def test_a_last_batch_of_one_joins_the_one_before_it() -> None:
+    sizes = []
+
+    def watched(model: nn.Module, batch: Batch) -> Loss:
+        sizes.append(len(batch.labels))
+        return cross_entropy(model, batch)
+
+    data = Labelled(torch.rand(9, 3), torch.zeros(9, dtype=torch.int64))
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    trained_with(model, data, watched, epochs=1, batch_size=4)
+    assert sizes == [4, 5]
