@@ -50,7 +50,7 @@ def _about(entry: Any) -> str:
     about = f"{_parameters(entry.parameters)}; {entry.source}"
     if isinstance(entry, Attack):
         needs = f", needs {', '.join(sorted(entry.needs))}" if entry.needs else ""
-        return f"{entry.norm} {entry.gives}{needs}; {about}"
+        return f"{', '.join(entry.norms)} {entry.gives} {entry.access}{needs}; {about}"
     return about
 
 

@@ -155,12 +155,12 @@ def _entry(document: Document, key: Key, kind: type[EntrySpec], body: dict[str, 
         check_schedules(document, key, parameters)
         check_conflicts(document, key, called, parameters)
     if kind is AttackSpec and entry is not None:
-        for name in ("norm", "gives"):
-            if fields.get(name, getattr(entry, name)) != getattr(entry, name):
+        for name, allowed in (("norm", entry.norms), ("gives", (entry.gives,))):
+            if fields.setdefault(name, allowed[0]) not in allowed:
                 raise document.error(
-                    (*key, name), f"{called} has {name} {getattr(entry, name)}: leave it out"
+                    (*key, name),
+                    f"{called} has {name} {' or '.join(allowed)}, not {fields[name]!r}",
                 )
-            fields[name] = getattr(entry, name)
     if kind is AttackSpec and entry is None:
         fields.setdefault("gives", "min_norm" if fields.get("eps") is None else "fixed_eps")
     return _checked(document, key, kind, {**fields, "name": called, "parameters": parameters})

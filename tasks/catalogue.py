@@ -5,7 +5,8 @@ A list or tuple default means the parameter itself is a list; elsewhere a list i
 as default means a mapping of plain values, whose names the entry's own function knows.
 """
 
-from tasks.entries import Attack, Dataset, Entry, Kind, Net, Parameters, Verifier
+from tasks import attack_catalogue
+from tasks.entries import Dataset, Entry, Kind, Net, Parameters, Verifier
 from tasks.values import STAGES
 
 KINDS: dict[str, Kind] = {
@@ -253,64 +254,7 @@ TRAININGS: dict[str, Entry] = {
     ),
 }
 
-_WHITE_BOX = frozenset({"gradients"})
-
-ATTACKS: dict[str, Attack] = {
-    "LinfPGD": Attack(
-        "foolbox.attacks:LinfProjectedGradientDescentAttack", "linf", "fixed_eps",
-        {"steps": 40, "rel_step_size": 0.01 / 0.3, "random_start": True},
-        "Madry et al. 2018", _WHITE_BOX,
-    ),
-    "LinfBasicIterative": Attack(
-        "foolbox.attacks:LinfBasicIterativeAttack", "linf", "fixed_eps",
-        {"steps": 10, "rel_step_size": 0.2, "random_start": False},
-        "Kurakin et al. 2017", _WHITE_BOX,
-    ),
-    "LinfFastGradient": Attack(
-        "foolbox.attacks:LinfFastGradientAttack", "linf", "fixed_eps",
-        {"random_start": False}, "Goodfellow et al. 2015", _WHITE_BOX,
-    ),
-    "LinfAdditiveUniformNoise": Attack(
-        "foolbox.attacks:LinfAdditiveUniformNoiseAttack", "linf", "fixed_eps", {},
-        "random baseline",
-    ),
-    "L2PGD": Attack(
-        "foolbox.attacks:L2ProjectedGradientDescentAttack", "l2", "fixed_eps",
-        {"steps": 50, "rel_step_size": 0.025, "random_start": True},
-        "Madry et al. 2018", _WHITE_BOX,
-    ),
-    "L2BasicIterative": Attack(
-        "foolbox.attacks:L2BasicIterativeAttack", "l2", "fixed_eps",
-        {"steps": 10, "rel_step_size": 0.2, "random_start": False},
-        "Kurakin et al. 2017", _WHITE_BOX,
-    ),
-    "L2FastGradient": Attack(
-        "foolbox.attacks:L2FastGradientAttack", "l2", "fixed_eps",
-        {"random_start": False}, "Goodfellow et al. 2015", _WHITE_BOX,
-    ),
-    "L2AdditiveGaussianNoise": Attack(
-        "foolbox.attacks:L2AdditiveGaussianNoiseAttack", "l2", "fixed_eps", {},
-        "random baseline",
-    ),
-    "L2DeepFool": Attack(
-        "foolbox.attacks:L2DeepFoolAttack", "l2", "min_norm",
-        {"steps": 50, "candidates": 10, "overshoot": 0.02},
-        "Moosavi-Dezfooli et al. 2016", _WHITE_BOX,
-    ),
-    "SaltAndPepperNoise": Attack(
-        "foolbox.attacks:SaltAndPepperNoiseAttack", "l2", "min_norm",
-        {"steps": 1000, "across_channels": True}, "Rauber et al. 2017",
-    ),
-    "LinfHopSkipJump": Attack(
-        "foolbox.attacks:HopSkipJumpAttack", "linf", "min_norm",
-        {"steps": 10, "initial_gradient_eval_steps": 50, "max_gradient_eval_steps": 200},
-        "Chen et al. 2020", fixed={"constraint": "linf"},
-    ),
-    "L2Boundary": Attack(
-        "foolbox.attacks:BoundaryAttack", "l2", "min_norm", {"steps": 1000},
-        "Brendel et al. 2018",
-    ),
-}
+ATTACKS = attack_catalogue.ATTACKS
 
 SCORERS: dict[str, Entry] = {
     "max_softmax": Entry("tasks.ood.logit_scores:max_softmax", {}, "Hendrycks & Gimpel 2017"),

@@ -56,15 +56,27 @@ class Net:
 
 @dataclass(frozen=True)
 class Attack:
-    """`fixed_eps` attacks take a list of eps; `min_norm` ones seek the closest adversarial."""
+    """`fixed_eps` attacks take a list of eps; `min_norm` ones seek the closest adversarial.
+
+    A function with several norms takes the one that is asked for as `norm`. One that takes
+    `starting_points` or `targets` is given these: adversarials of any size, and classes.
+    """
 
     path: str
-    norm: str
+    norms: tuple[str, ...]
     gives: Literal["fixed_eps", "min_norm"]
     parameters: Parameters
     source: str
-    needs: frozenset[str] = frozenset()
+    access: Literal["white_box", "black_box", "noise"]  # noise: looks at no answer but the last
+    targets: Literal["none", "optional", "required"] = "none"
+    iterative: bool = True
+    needs: frozenset[str] = frozenset()  # of the model, e.g. "analysis by synthesis"
     fixed: Parameters = field(default_factory=dict)  # arguments that make the entry what it is
+    later: frozenset[str] = frozenset()  # as in `Entry`
+
+    @property
+    def default_norm(self) -> str:
+        return self.norms[0]
 
 
 @dataclass(frozen=True)

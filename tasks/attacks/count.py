@@ -1,28 +1,74 @@
-"""Counts what an attack costs."""
+"""What an attack costs and sees: passes and gradients, sample by sample."""
+
+import time
 
 import torch
 from torch import Tensor, nn
 
 
-class Counted(nn.Module):
-    """A model in eval mode that counts how many samples pass forward and backward through it."""
+class Tally:
+    """Per sample of a group (N,): passes, and backward passes whose gradient said nothing."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, n: int, deadline: float | None = None) -> None:
+        self.n_forward = torch.zeros(n, dtype=torch.int64)
+        self.n_backward = torch.zeros(n, dtype=torch.int64)
+        self.bad_gradients = torch.zeros(n, dtype=torch.int64)  # all zero, or not finite
+        self.deadline = deadline  # of time.monotonic
+
+
+class Counted(nn.Module):
+    """A model in eval mode that tallies the passes of each sample.
+
+    It is called on its samples in their order, or on several copies of them: (C * N, ...), each
+    block of N in that order. An attack that goes on with some of them alone says so by `on`.
+
+    Raises:
+        TimeoutError: From a call after the tally's deadline.
+    """
+
+    def __init__(self, model: nn.Module, tally: Tally, samples: Tensor) -> None:
         super().__init__()
-        self.model = model
-        self.n_forward = 0
-        self.n_backward = 0
+        self.model, self.tally, self.samples = model, tally, samples.cpu()
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        self.n_forward += len(images)
+        if self.tally.deadline is not None and time.monotonic() > self.tally.deadline:
+            raise TimeoutError("the attack's time limit is over")
+        rows = self._rows(len(images))
+        self.tally.n_forward += rows
+        if images.requires_grad:
+            images.register_hook(self._backward)  # type: ignore[no-untyped-call]
         logits: Tensor = self.model(images)
-        if logits.requires_grad:
-            logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return logits
 
-    def _count_backward(self, gradient: Tensor) -> None:
-        self.n_backward += len(gradient)
+    def on(self, which: Tensor) -> "Counted":
+        """The same model for some of its samples: a mask (N,), or positions in any order."""
+        return Counted(self.model, self.tally, self.samples[which.cpu()])
+
+    def _rows(self, calls: int) -> Tensor:
+        """How often each sample of the group is in a batch of that size."""
+        rows = torch.zeros_like(self.tally.n_forward)
+        n = len(self.samples)
+        copies = calls // n
+        rows.index_add_(0, self.samples, torch.full((n,), copies))
+        if rest := calls - copies * n:  # some of the samples, and nobody said which: the first
+            rows.index_add_(0, self.samples[:rest], torch.ones(rest, dtype=torch.int64))
+        return rows
+
+    def _backward(self, gradient: Tensor) -> None:
+        self.tally.n_backward += self._rows(len(gradient))
+        flat = gradient.detach().flatten(1)
+        bad = (~torch.isfinite(flat).all(dim=1) | (flat == 0).all(dim=1)).cpu()
+        n = len(self.samples)
+        if bad.any():
+            whole = torch.zeros(-(-len(bad) // n) * n, dtype=torch.int64)
+            whole[: len(bad)] = bad
+            self.tally.bad_gradients.index_add_(0, self.samples, whole.reshape(-1, n).sum(dim=0))
+
+
+def on(model: nn.Module, which: Tensor) -> nn.Module:
+    """The model for some of a batch's samples, so that their passes are counted as theirs."""
+    return model.on(which) if isinstance(model, Counted) else model
 
 
 class RefusesNonFinite(nn.Module):

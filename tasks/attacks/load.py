@@ -3,11 +3,12 @@
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from tasks.attacks.count import on
 from tasks.attacks.foolbox_attacks import adapt
 from tasks.catalogue import ATTACKS
 from tasks.entries import Attack
@@ -15,10 +16,12 @@ from tasks.errors import InputError
 from tasks.resolve import resolve
 from tasks.values import NORMS
 
+_GIVEN = frozenset({"starting_points", "targets"})  # by us, to functions that take them
+
 
 class LoadedAttack(NamedTuple):
     norm: str
-    wants_starts: bool
+    wants: frozenset[str]  # of starting_points and targets
     function: Callable[..., Tensor]  # (model, images, labels[, eps][, starting_points=])
 
 
@@ -36,21 +39,25 @@ def load(params: Mapping[str, Any]) -> LoadedAttack:
         InputError: It cannot be found, or eps does not fit the kind of attack.
     """
     name, eps, parameters = params["attack"], params["eps"], params["parameters"]
-    gives = "min_norm" if eps is None else "fixed_eps"
-    attack = ATTACKS.get(name) or Attack(name, params["norm"], gives, {}, "a user's own")  # type: ignore[arg-type]
+    gives: Literal["min_norm", "fixed_eps"] = "min_norm" if eps is None else "fixed_eps"
+    attack = ATTACKS.get(name) or Attack(
+        name, (params["norm"],), gives, {}, "a user's own", "white_box"
+    )
     if attack.gives != gives:
         raise InputError(
             f"attack {name!r} " + ("needs eps" if eps is None else "finds its own distance: no eps")
         )
-    if attack.norm not in NORMS or attack.norm != params["norm"]:
-        raise InputError(f"attack {name!r} has norm {attack.norm!r}, not {params['norm']!r}")
+    norm = params["norm"]
+    if norm not in NORMS or norm not in attack.norms:
+        raise InputError(f"attack {name!r} has norm {' or '.join(attack.norms)}, not {norm!r}")
     function: Callable[..., Tensor]
     if attack.path.startswith("foolbox."):
         function = adapt(attack, parameters)
     else:
-        function = partial(resolve(attack.path, "attack"), **parameters, **attack.fixed)
-    wants_starts = "starting_points" in inspect.signature(function).parameters
-    return LoadedAttack(attack.norm, wants_starts, function)
+        several = {"norm": norm} if len(attack.norms) > 1 else {}
+        function = partial(resolve(attack.path, "attack"), **several, **parameters, **attack.fixed)
+    wants = _GIVEN & inspect.signature(function).parameters.keys()
+    return LoadedAttack(norm, wants, function)
 
 
 def attempt(
@@ -78,7 +85,7 @@ def attempt(
         parts = [
             attempt(
                 attack,
-                model,
+                on(model, torch.tensor([i])),
                 images[i : i + 1],
                 labels[i : i + 1],
                 eps=eps,

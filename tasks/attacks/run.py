@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.attacks import ball
-from tasks.attacks.count import Counted
+from tasks.attacks.count import Counted, Tally
 from tasks.attacks.load import LoadedAttack, attempt
 from tasks.attacks.starts import starting_points
 from tasks.models.logits import logits_of, margin, raw_logits
@@ -89,34 +89,42 @@ class _State:
         where = todo.nonzero().flatten()
         if not len(where):
             return
-        counted = Counted(self.model)
+        tally = Tally(len(self.labels))
         started = time.perf_counter()
-        candidates, failures = self._candidates(attack, counted, where, eps)
+        candidates, failures = self._candidates(attack, tally, where, eps)
         positions = where.cpu().numpy()
         self.seconds[positions] += (time.perf_counter() - started) / len(where)
-        self.n_forward[positions] += counted.n_forward // len(where)
-        self.n_backward[positions] += counted.n_backward // len(where)
+        self.n_forward += tally.n_forward.numpy()
+        self.n_backward += tally.n_backward.numpy()
         self._keep(candidates, failures, where, attack.norm, eps)
 
     def _candidates(
-        self, attack: LoadedAttack, model: nn.Module, where: Tensor, eps: float | None
+        self, attack: LoadedAttack, tally: Tally, where: Tensor, eps: float | None
     ) -> tuple[Tensor, dict[int, str]]:
         """What the attack gives for the group's samples `where`, and position -> why it failed."""
         candidates, failures, starts = self.images.clone(), {}, None
-        if attack.wants_starts:
+        if "starting_points" in attack.wants:
             found = starting_points(
-                model, self.images[where], self.labels[where], self.images, self.labels
+                self._counted(tally, where),
+                self.images[where],
+                self.labels[where],
+                self.images,
+                self.labels,
             )
             failures = dict.fromkeys(where[~found.found].tolist(), NO_START)
             where, starts = where[found.found], found.images[found.found]
             if not len(where):
                 return candidates, failures
+        model = self._counted(tally, where)
         given = attempt(
             attack, model, self.images[where], self.labels[where], eps=eps, starts=starts
         )
         candidates[where] = given.adversarials
         failures |= {int(where[i]): why for i, why in given.failures.items()}
         return candidates, failures
+
+    def _counted(self, tally: Tally, where: Tensor) -> Counted:
+        return Counted(self.model, tally, where)
 
     def _keep(
         self,

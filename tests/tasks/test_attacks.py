@@ -32,7 +32,7 @@ def params(name: str, eps: list[float] | None = None, **parameters: Any) -> dict
     attack = ATTACKS[name]
     return {
         "attack": name,
-        "norm": attack.norm,
+        "norm": attack.default_norm,
         "eps": eps,
         "parameters": {**attack.parameters, **parameters},
     }
@@ -52,7 +52,7 @@ def run_group(
 def own(
     function: Callable[..., Tensor], norm: str = "linf", *, starts: bool = False
 ) -> LoadedAttack:
-    return LoadedAttack(norm, starts, function)
+    return LoadedAttack(norm, frozenset({"starting_points"} if starts else ()), function)
 
 
 def margins(model: nn.Sequential, images: Tensor, dual: float) -> np.ndarray:
@@ -106,10 +106,12 @@ def test_every_attack_gives_valid_adversarials(name: str) -> None:
         assert result.adversarials.shape == images.shape
         assert torch.equal(result.logits, model(result.adversarials))
         if result.eps is not None:
-            assert ball.inside(images, result.adversarials, ATTACKS[name].norm, result.eps).all()
+            assert ball.inside(
+                images, result.adversarials, ATTACKS[name].default_norm, result.eps
+            ).all()
         predicted = result.logits.argmax(dim=1).numpy()
         assert (result.success == (predicted != labels.numpy())).all()
-        found = ball.distance(images, result.adversarials, ATTACKS[name].norm).numpy()
+        found = ball.distance(images, result.adversarials, ATTACKS[name].default_norm).numpy()
         np.testing.assert_array_equal(result.distance[result.success], found[result.success])
         assert np.isnan(result.distance[~result.success]).all()
     if not fixed:
@@ -288,7 +290,7 @@ def test_attacks_that_do_not_fit_their_eps_are_refused() -> None:
         load(params("LinfPGD"))
     with pytest.raises(InputError, match="no eps"):
         load(params("L2DeepFool", [0.1]))
-    with pytest.raises(InputError, match="has norm 'linf', not 'l2'"):
+    with pytest.raises(InputError, match="has norm linf, not 'l2'"):
         load({**params("LinfPGD", [0.1]), "norm": "l2"})
     with pytest.raises(InputError, match="neither a catalogue name"):
         load({"attack": "LinfPDG", "norm": "linf", "eps": [0.1], "parameters": {}})

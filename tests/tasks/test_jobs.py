@@ -22,7 +22,7 @@ GROUP = 50
 def attack_params(name: str, eps: list[float] | None, **parameters: Any) -> dict[str, Any]:
     return {
         "attack": name,
-        "norm": ATTACKS[name].norm,
+        "norm": ATTACKS[name].default_norm,
         "eps": eps,
         "restarts": 2,
         "seed": 7,
