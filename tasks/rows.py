@@ -64,11 +64,14 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "eps": _FLOAT,  # null: a min-norm attack
         "success": _BOOL,  # a misclassified sample counts as broken at distance 0
         "inferred_from_eps": _FLOAT,  # the smaller eps whose success this row carries over
+        # of a random tenth of those: whether it broke when attacked at this eps all the same
+        "broken_again": _BOOL,
         "distance": _FLOAT,  # null where no adversarial was found
         "adversarial_predicted": _INT,
         "source_model_id": _TEXT,
         "n_forward": _INT,
         "n_backward": _INT,
+        "bad_gradients": _INT,  # backward passes with an input gradient of zero, or not finite
         "seconds": _FLOAT,
         "restarts": _INT,
         "check": _TEXT,  # ok, or what failed
