@@ -37,7 +37,8 @@ class InputReader:
         rows = None
         if m.kind == "calibrate":
             rows = self._rows("predictions", self._plan.measurements[m.measurement_id].needs[-1])
-        return Inputs(self._weights_of(m.model), rows)
+        members = tuple(map(self._weights_of, job.setting.members))
+        return Inputs(self._weights_of(m.model), rows, members)
 
     def part(self, path: str) -> pa.Table:
         """Rows of one part."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from orchestrator.attack_plans import attacks
 from orchestrator.errors import InputError
 from orchestrator.evaluations import landscapes, sensitivities
 from orchestrator.identity import measurement_id, source_sha256
@@ -164,30 +165,7 @@ class Planner:
         yield self._planned(
             "predict", model, "clean", "clean", "clean", clean, samples=spec.samples
         )
-        for name, attack in spec.attacks.items():
-            if selected(attack, model.name, model.training):
-                params = {
-                    "attack": attack.name,
-                    "norm": attack.norm,
-                    "eps": None if attack.eps is None else list(attack.eps),
-                    "gives": attack.gives,
-                    "restarts": attack.restarts,
-                    "seed": attack.seed,
-                    "group_size": attack.group_size or KINDS["attack"].group_size,
-                    "parameters": attack.parameters,
-                }
-                setting = replace(self.setting, keep_adversarials=attack.keep_adversarials)
-                yield self._planned(
-                    "attack",
-                    model,
-                    "attacks",
-                    name,
-                    attack.name,
-                    params,
-                    samples=attack.samples or spec.samples,
-                    code=self._sources(attack.name),
-                    setting=setting,
-                )
+        yield from attacks(spec, model, self.models, self._planned, self._sources, self.setting)
         for name, ood in spec.ood.items():
             if selected(ood, model.name, model.training):
                 for ood_set in (None, *ood.sets):

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.planned import PlannedModel
-from orchestrator.selection import selected
+from orchestrator.selection import both, selected
 from orchestrator.spec import SECTIONS, DatasetSpec, SweepSpec, VerificationSpec, only_estimates
-from tasks.catalogue import VERIFIERS
+from tasks.catalogue import ATTACKS, VERIFIERS
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ def preflight_checks(spec: SweepSpec, models: Sequence[PlannedModel]) -> Iterato
                 params["boxes"] = boxes
             if estimates := _estimates(spec, model.name, same):
                 params["estimates"] = estimates
+            if _followed(spec, model.name, same):
+                params["gradients"] = True
             yield Check(model, spec.dataset, "test", params)
             functions = []
     if any(model.training is not None for model in models):
@@ -82,6 +84,21 @@ def _estimates(spec: SweepSpec, model: str, trainings: Sequence[str | None]) -> 
     """The verifiers of a model that only estimate a distance."""
     entries = _verifications(spec, model, trainings)
     return sorted({entry.name for entry in entries if only_estimates(entry.name)})
+
+
+def _followed(spec: SweepSpec, model: str, trainings: Sequence[str | None]) -> bool:
+    """Whether an attack follows the gradients of a model, in whatever training."""
+    return any(
+        attack.gradients is None
+        and attack.name in ATTACKS
+        and ATTACKS[attack.name].access == "white_box"
+        and (
+            any(selected(attack, model, training) for training in trainings)
+            if attack.source is None
+            else attack.source.partition("/")[0] in both(model)
+        )
+        for attack in spec.attacks.values()
+    )
 
 
 def _verifications(

@@ -5,9 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
-from orchestrator.parameters import number
+from orchestrator.parameters import number, unknown_name
 from tasks.catalogue import (
     ATTACKS,
     CALIBRATIONS,
@@ -198,12 +206,26 @@ class AttackSpec(_Evaluation):
     eps: EpsList = None
     gives: Literal["fixed_eps", "min_norm"]
     restarts: Natural = 1
+    target: Literal["runner_up", "least_likely", "random"] | None = None  # the class aimed at
+    gradients: Literal["finite_difference", "nes"] | None = None  # estimated; None: the model's own
+    gradient_samples: Annotated[int, Field(ge=0, strict=True)] = 0  # queries; 0: every pixel's
+    gradient_step: Positive = 1e-3
+    eot: Natural = 1  # passes that are averaged, for randomised models
+    source: str | None = None  # of a transfer: the model that is attacked, or `model/training`
+    detector: str | None = None  # an OOD scorer, which must accept what counts as a success
+    beyond_pixels: bool = False  # whether an eps may be larger than the pixel range
     keep_adversarials: bool = True
+    time_limit_seconds: Positive = 3600.0  # of one call, on the samples of a group
+
+    @field_validator("detector")
+    @classmethod
+    def _a_scorer(cls, name: str | None) -> str | None:
+        if name is not None and ":" not in name and name not in SCORERS:
+            raise ValueError(unknown_name("scorer", name, SCORERS))
+        return name
 
     @model_validator(mode="after")
     def _eps_fits(self) -> Self:
-        for eps in self.eps or ():
-            _check_pixels(self.norm, eps)
         if self.gives == "fixed_eps" and self.eps is None:
             raise ValueError(f"{self.name} needs eps, e.g. eps: [0.1, 8/255]")
         if self.gives == "min_norm" and self.eps is not None:

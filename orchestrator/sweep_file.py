@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from orchestrator import yaml_file
+from orchestrator.attack_checks import check as check_attacks
 from orchestrator.errors import InputError
 from orchestrator.imported import arch_of, written_out
 from orchestrator.parameters import expand, resolve, unknown_name
@@ -34,7 +35,7 @@ from orchestrator.version_checks import check as check_versions
 from orchestrator.versions import all_versions
 from orchestrator.yaml_file import Document, Key, did_you_mean
 from tasks.catalogue import DATASETS, KINDS
-from tasks.entries import Entry, Verifier
+from tasks.entries import Attack, Entry, Verifier
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _TOP = {"name", "dataset", "samples", "seeds", "resources", *SECTIONS}
@@ -95,6 +96,7 @@ def from_document(document: Document, folder: Path) -> SweepSpec:
     _check_sizes(document, spec)
     _check_selections(document, spec)
     check_versions(document, spec)
+    check_attacks(document, spec)
     _check_landscapes(document, spec)
     return spec
 
@@ -149,7 +151,7 @@ def _entry(document: Document, key: Key, kind: type[EntrySpec], body: dict[str, 
                 raise document.error(
                     (*key, name), f"unknown key {name!r}{did_you_mean(name, known)}"
                 )
-        later = entry.later if isinstance(entry, Entry) else ()
+        later = entry.later if isinstance(entry, Entry | Attack) else ()
         parameters = resolve(document, key, defaults, given, later)
     if kind is TrainingSpec:
         check_schedules(document, key, parameters)

@@ -14,7 +14,7 @@ KINDS: dict[str, Kind] = {
     "train": Kind("models", version=2),
     "ensemble": Kind("models"),
     "predict": Kind("predictions", group_size=250, slice_groups=8),
-    "attack": Kind("attacks", group_size=250, slice_groups=2),
+    "attack": Kind("attacks", version=2, group_size=250, slice_groups=2),
     "score": Kind("ood_scores", group_size=250, slice_groups=8),
     "calibrate": Kind("calibration"),
     "screen": Kind("verification", version=2, group_size=50, slice_groups=2),
@@ -142,10 +142,12 @@ MODELS: dict[str, Entry] = {
     "abs": Entry(
         "tasks.models.abs:analysis_by_synthesis", _EXPLAINING,
         "one VAE per class, searched and descended; Schott et al. 2019, section 4",
+        traits=frozenset({"analysis by synthesis"}),
     ),
     "binary_abs": Entry(
         "tasks.models.abs:binary_analysis_by_synthesis", _EXPLAINING,
         "ABS of black and white images, with class weights; Schott et al. 2019, section 4",
+        traits=frozenset({"analysis by synthesis"}),
     ),
     "onnx": Entry("tasks.models.onnx_file:onnx", {}, "an ONNX file, given as `weights:`"),
     "ensemble": Entry(

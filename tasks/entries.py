@@ -39,7 +39,7 @@ class Entry:
     path: str
     parameters: Parameters
     source: str
-    needs: frozenset[str] = frozenset()
+    traits: frozenset[str] = frozenset()  # of a model: what attacks may need of it
     later: frozenset[str] = frozenset()
 
 
@@ -70,7 +70,8 @@ class Attack:
     access: Literal["white_box", "black_box", "noise"]  # noise: looks at no answer but the last
     targets: Literal["none", "optional", "required"] = "none"
     iterative: bool = True
-    needs: frozenset[str] = frozenset()  # of the model, e.g. "analysis by synthesis"
+    detects: bool = False  # takes a `detector`, which it evades beside the classifier
+    needs: frozenset[str] = frozenset()  # traits of the model
     fixed: Parameters = field(default_factory=dict)  # arguments that make the entry what it is
     later: frozenset[str] = frozenset()  # as in `Entry`
 

@@ -53,7 +53,8 @@ class Setting:
     checkpoint_dir: str | None = None  # where trainings keep what they need to go on; None: nowhere
     checkpoint_seconds: float = 60.0
     region_file: str | None = None  # of a radius map or box, whose SHA-256 is a parameter
-    members: tuple[ModelRef, ...] = ()  # of an ensemble to be assembled: their ids are parameters
+    # of an ensemble to be assembled, or the one that a transfer attacks: their ids are parameters
+    members: tuple[ModelRef, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Inputs:
 
     weights: bytes | None = None  # the model's, as stored; of a training: those it starts from
     rows: pa.Table | None = None  # e.g. the validation predictions of a temperature fit
-    members: tuple[bytes | None, ...] = ()  # weights of an ensemble's members; None: they need none
+    members: tuple[bytes | None, ...] = ()  # weights of `Setting.members`; None: they need none
 
 
 @dataclass(frozen=True)

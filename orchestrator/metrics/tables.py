@@ -275,6 +275,12 @@ def _attacks(model: Model, read: Read) -> Iterator[Row]:
                 "eps": eps,
                 **survived(model, together, rows, eps),
             }
+    for sought in dict.fromkeys(a.norm for a in model.of("attack") if not a.eps):
+        seekers = [a for a in model.of("attack") if a.norm == sought and not a.eps]
+        ids = [a.measurement_id for a in seekers]
+        reached = attacks.distances(rows, ids, model.attacks_of(sought))
+        worst: Row = {**model.names, "attack": "worst_case", "norm": sought, "eps": None}
+        yield {**worst, **_distances(reached, total(all_wanted(seekers)))}
 
 
 def failed_checks(models: Sequence[Model], read: Read) -> pl.DataFrame:
@@ -316,14 +322,7 @@ def _attack(model: Model, asked: Asked, own: pl.DataFrame, eps: float | None) ->
     if not asked.eps:
         if eps is not None:
             return row
-        reached = attacks.distances(own, asked.measurement_id)
-        row |= {
-            **estimate("median_distance", reached.median),
-            "median_distance_n": reached.n,
-            "median_distance_wanted": wanted,
-            "mean_min_distance": known(reached.mean),
-            "mean_min_distance_n": reached.mean_n,
-        }
+        row |= _distances(attacks.distances(own, [asked.measurement_id]), wanted)
     cost = own.filter(pl.col("eps").eq_missing(eps))
     return row | {
         "forward_per_sample": cost.filter(pl.col("inferred_from_eps").is_null())[
@@ -331,6 +330,16 @@ def _attack(model: Model, asked: Asked, own: pl.DataFrame, eps: float | None) ->
         ].mean(),
         "seconds": cost["seconds"].sum(),
         "failed_checks": len(attacks.unsound(cost)),
+    }
+
+
+def _distances(reached: attacks.Distances, wanted: int) -> Row:
+    return {
+        **estimate("median_distance", reached.median),
+        "median_distance_n": reached.n,
+        "median_distance_wanted": wanted,
+        "mean_min_distance": known(reached.mean),
+        "mean_min_distance_n": reached.mean_n,
     }
 
 

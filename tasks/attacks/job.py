@@ -1,45 +1,61 @@
 """The attack job."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import nn
 
+from tasks.attacks.detector import Detector, calibrated
+from tasks.attacks.how import How
 from tasks.attacks.load import load
 from tasks.attacks.run import Result, attack_group
+from tasks.catalogue import SCORERS
 from tasks.data.load import Labelled
 from tasks.groups import groups, seed_everything
 from tasks.job import Inputs, Job, Output
-from tasks.load import device_of, labelled_data_for, model_of
+from tasks.load import data_for, device_of, labelled_data_for, model_of
+from tasks.models.load import load as load_model
 from tasks.models.logits import confidence
 from tasks.models.weights import to_bytes
+from tasks.resolve import resolve
 from tasks.rows import Keys, table
+
+_FITTED = 1000  # validation images that a detector's threshold is fitted on
 
 
 def attack(job: Job, inputs: Inputs) -> Output:
     """An `attacks` and a `predictions` row per sample and eps, sorted so; the adversarials.
 
     Params: attack, norm, eps (list, or None for a min-norm attack), restarts, seed, group_size,
-    parameters.
+    parameters; where given, target, gradients with gradient_samples and gradient_step, eot, source
+    (a model's id) and detector with detector_parameters, as `How` has them.
     """
     m = job.measurement
     size = m.params["group_size"]
     loaded, device = model_of(job, inputs), device_of(job.setting)
     data = labelled_data_for(m.model, m.dataset, m.split, job.setting)
+    how = _how(job, inputs, loaded.model)
     attack_function = load(m.params)
-    by_group = []
-    for group in groups(job.start, job.stop, size, len(data.labels)):
-        seed_everything(m.params["seed"], m.kind, group.start // size)
-        results = attack_group(
+    if how.detector is not None:
+        function = partial(attack_function.function, detector=how.detector)
+        attack_function = attack_function._replace(function=function)
+
+    def attacked(samples: range) -> list[Result]:
+        seed_everything(m.params["seed"], m.kind, samples.start // size)
+        return attack_group(
             attack_function,
             loaded.model,
-            data.images[group.start : group.stop].to(device),
-            data.labels[group.start : group.stop].to(device),
+            data.images[samples.start : samples.stop].to(device),
+            data.labels[samples.start : samples.stop].to(device),
             eps=m.params["eps"],
-            restarts=m.params["restarts"],
+            how=how,
         )
-        by_group.append(results)
-    results = [_joined(parts) for parts in zip(*by_group, strict=True)]
+
+    pieces = groups(job.start, job.stop, size, len(data.labels))
+    results = [_joined(parts) for parts in zip(*in_batches(attacked, pieces, device), strict=True)]
     keys = job.keys(loaded.weights_sha256)
     part = Labelled(*(tensor[job.start : job.stop] for tensor in data))
     tables = {
@@ -53,6 +69,58 @@ def attack(job: Job, inputs: Inputs) -> Output:
     return Output(tables, {file: to_bytes(tensors)})
 
 
+def in_batches(
+    attacked: Callable[[range], list[Result]], pieces: list[range], device: torch.device
+) -> list[list[Result]]:
+    """Attacks groups one by one; on a GPU as many at once as its memory holds.
+
+    There, rows may differ in last bits with what shares a batch, so groups are no promise anyway.
+    """
+    if device.type == "cpu":
+        return [attacked(piece) for piece in pieces]
+    try:
+        return [attacked(range(pieces[0].start, pieces[-1].stop))]
+    except torch.OutOfMemoryError:
+        if len(pieces) == 1:
+            raise
+    torch.cuda.empty_cache()
+    half = len(pieces) // 2
+    return [
+        *in_batches(attacked, pieces[:half], device),
+        *in_batches(attacked, pieces[half:], device),
+    ]
+
+
+def _how(job: Job, inputs: Inputs, model: nn.Module) -> How:
+    params, setting = job.measurement.params, job.setting
+    source = None
+    if "source" in params:
+        (ref,), (weights,) = setting.members, inputs.members
+        source = load_model(ref, weights, device_of(setting), setting.import_paths).model
+    return How(
+        restarts=params["restarts"],
+        target=params.get("target"),
+        gradients=params.get("gradients"),
+        gradient_samples=params.get("gradient_samples", 0),
+        gradient_step=params.get("gradient_step", 1e-3),
+        eot=params.get("eot", 1),
+        source=source,
+        detector=_detector(job, model) if "detector" in params else None,
+        time_limit_seconds=setting.time_limit_seconds,
+    )
+
+
+def _detector(job: Job, model: nn.Module) -> Detector:
+    """The detector as it would be deployed: its threshold is fitted on validation images."""
+    m = job.measurement
+    name = m.params["detector"]
+    scorer = resolve(SCORERS[name].path if name in SCORERS else name, "scorer")
+    validation = data_for(m.model, m.dataset, "validation", job.setting)
+    images = validation.images[:_FITTED].to(device_of(job.setting))
+    scorer = partial(scorer, **m.params["detector_parameters"])
+    return calibrated(scorer, model, images, m.params["group_size"])
+
+
 def _eps_name(eps: float | None) -> str:
     return "min_norm" if eps is None else repr(eps)
 
@@ -64,9 +132,11 @@ def _joined(parts: tuple[Result, ...]) -> Result:
         torch.cat([part.logits for part in parts]),
         np.concatenate([part.success for part in parts]),
         np.concatenate([part.inferred_from_eps for part in parts]),
+        np.concatenate([part.broken_again for part in parts]),
         np.concatenate([part.distance for part in parts]),
         np.concatenate([part.n_forward for part in parts]),
         np.concatenate([part.n_backward for part in parts]),
+        np.concatenate([part.bad_gradients for part in parts]),
         np.concatenate([part.seconds for part in parts]),
         [check for part in parts for check in part.check],
     )
@@ -80,12 +150,15 @@ def _attack_rows(job: Job, keys: Keys, results: list[Result]) -> pa.Table:
         "eps": [result.eps for result in results] * (job.stop - job.start),
         "success": _by_sample([result.success for result in results]),
         "inferred_from_eps": _nan_to_null([result.inferred_from_eps for result in results]),
+        "broken_again": _nan_to_null([result.broken_again for result in results]).cast(pa.bool_()),
         "distance": _nan_to_null([result.distance for result in results]),
         "adversarial_predicted": _by_sample(
             [result.logits.argmax(dim=1).numpy() for result in results]
         ),
+        "source_model_id": params.get("source"),
         "n_forward": _by_sample([result.n_forward for result in results]),
         "n_backward": _by_sample([result.n_backward for result in results]),
+        "bad_gradients": _by_sample([result.bad_gradients for result in results]),
         "seconds": _by_sample([result.seconds for result in results]),
         "restarts": params["restarts"],
         "check": [check for row in zip(*(r.check for r in results), strict=True) for check in row],

@@ -8,21 +8,22 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tasks.attacks.count import on
+from tasks.attacks.count import Tally, on
 from tasks.attacks.foolbox_attacks import adapt
+from tasks.attacks.limits import limited
 from tasks.catalogue import ATTACKS
 from tasks.entries import Attack
 from tasks.errors import InputError
 from tasks.resolve import resolve
 from tasks.values import NORMS
 
-_GIVEN = frozenset({"starting_points", "targets"})  # by us, to functions that take them
+_GIVEN = frozenset({"starting_points", "targets", "detector"})  # by us, to functions that take them
 
 
 class LoadedAttack(NamedTuple):
     norm: str
-    wants: frozenset[str]  # of starting_points and targets
-    function: Callable[..., Tensor]  # (model, images, labels[, eps][, starting_points=])
+    wants: frozenset[str]  # of starting_points, targets and detector
+    function: Callable[..., Tensor]  # (model, images, labels[, eps], *, what it wants)
 
 
 class Attempt(NamedTuple):
@@ -67,34 +68,56 @@ def attempt(
     labels: Tensor,
     *,
     eps: float | None,
-    starts: Tensor | None,
+    given: Mapping[str, Tensor],
+    tally: Tally,
+    limit: float | None,
 ) -> Attempt:
-    """Runs an attack on a batch; if it raises, on one sample after the other.
+    """Runs an attack on a batch; if it raises or takes too long, on one sample after the other.
+
+    Args:
+        given: What the attack wants beside these, (N, ...) each.
+        tally: Of the passes of `model`.
+        limit: Seconds for the batch; single samples have their share of it each.
 
     Raises:
         Exception: What the attack raised, where it raised on every single sample too.
     """
     try:
-        return Attempt(_call(attack, model, images, labels, eps=eps, starts=starts), {})
+        with limited(tally, limit):
+            return Attempt(_call(attack, model, images, labels, eps=eps, given=given), {})
     except torch.OutOfMemoryError:
         raise
-    except (ArithmeticError, AssertionError, LookupError, RuntimeError, ValueError) as error:
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TimeoutError,
+        TypeError,
+        ValueError,
+    ) as error:
         if len(labels) == 1:
             reason = str(error).partition("\n")[0]
             return Attempt(images, {0: f"error: {type(error).__name__}: {reason}"})
-        parts = [
-            attempt(
-                attack,
-                on(model, torch.tensor([i])),
-                images[i : i + 1],
-                labels[i : i + 1],
-                eps=eps,
-                starts=None if starts is None else starts[i : i + 1],
+        parts = []
+        for i in range(len(labels)):
+            one = slice(i, i + 1)
+            alone = {name: tensor[one] for name, tensor in given.items()}
+            parts.append(
+                attempt(
+                    attack,
+                    on(model, torch.tensor([i])),
+                    images[one],
+                    labels[one],
+                    eps=eps,
+                    given=alone,
+                    tally=tally,
+                    limit=None if limit is None else limit / len(labels),
+                )
             )
-            for i in range(len(labels))
-        ]
         failures = {i: part.failures[0] for i, part in enumerate(parts) if part.failures}
-        if len(failures) == len(labels):
+        if len(failures) == len(labels) and not isinstance(error, TimeoutError):
             raise
         return Attempt(torch.cat([part.adversarials for part in parts]), failures)
 
@@ -106,11 +129,10 @@ def _call(
     labels: Tensor,
     *,
     eps: float | None,
-    starts: Tensor | None,
+    given: Mapping[str, Any],
 ) -> Tensor:
     radius = () if eps is None else (eps,)
-    extra = {} if starts is None else {"starting_points": starts}
-    adversarials = attack.function(model, images, labels, *radius, **extra)
+    adversarials = attack.function(model, images, labels, *radius, **given)
     if adversarials.shape != images.shape:
         raise InputError(
             f"the attack gave shape {tuple(adversarials.shape)} for images {tuple(images.shape)}"

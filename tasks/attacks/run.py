@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,11 +11,15 @@ from torch import Tensor, nn
 
 from tasks.attacks import ball
 from tasks.attacks.count import Counted, Tally
+from tasks.attacks.how import How
 from tasks.attacks.load import LoadedAttack, attempt
 from tasks.attacks.starts import starting_points
+from tasks.attacks.transfer import closest_on_the_way
 from tasks.models.logits import logits_of, margin, raw_logits
 
 NO_START = "no starting point"
+_AGAIN = 0.1  # of the samples whose success is carried over, attacked all the same
+_AS_IT_IS = How()
 
 
 @dataclass(frozen=True)
@@ -29,11 +34,23 @@ class Result:
     logits: Tensor  # (N, K) float32 on the CPU, of the adversarials
     success: np.ndarray
     inferred_from_eps: np.ndarray  # NaN: attacked at this eps itself
+    broken_again: np.ndarray  # 1 or 0 of those inferred that were attacked at this eps too, or NaN
     distance: np.ndarray
     n_forward: np.ndarray
     n_backward: np.ndarray
+    bad_gradients: np.ndarray
     seconds: np.ndarray
     check: list[str]
+
+
+class _Tried(NamedTuple):
+    """A candidate per sample of the whole group, as the job itself sees them."""
+
+    stored: Tensor
+    logits: Tensor
+    distance: Tensor
+    checks: list[str]
+    success: Tensor  # (N,) bool
 
 
 def attack_group(
@@ -43,100 +60,122 @@ def attack_group(
     labels: Tensor,
     *,
     eps: Sequence[float] | None,
-    restarts: int,
+    how: How = _AS_IT_IS,
 ) -> list[Result]:
     """One result per eps, ascending; one result with eps None for a min-norm attack.
 
     Misclassified samples are broken at distance 0. What a smaller eps breaks, a larger one breaks
-    too, and is not attacked again.
+    too, and is not attacked again, but for a random tenth: an attack that fails on these at the
+    larger eps is no good.
     """
-    state = _State(model, images, labels)
+    state = _State(attack, model, images, labels, how)
     if eps is None:
         state.start_round()
         todo = ~state.broken
-        for _ in range(restarts):
-            state.attack(attack, todo, None)
+        for _ in range(how.restarts):
+            state.attack(todo, None)
         return [state.result(None)]
     results = []
     for radius in sorted(set(map(float, eps))):
         state.start_round()
-        for _ in range(restarts):
-            state.attack(attack, ~state.broken, radius)
+        for _ in range(how.restarts):
+            state.attack(~state.broken, radius)
         results.append(state.result(radius))
+    for result in results[1:]:  # behind all else, so that it changes no other number
+        state.attack_again(result)
     return results
 
 
 class _State:
     """The best adversarial of each sample so far, and what the present eps has cost."""
 
-    def __init__(self, model: nn.Module, images: Tensor, labels: Tensor) -> None:
+    def __init__(
+        self, attack: LoadedAttack, model: nn.Module, images: Tensor, labels: Tensor, how: How
+    ) -> None:
+        self.how, self.loaded = how, attack
         self.model, self.images, self.labels = model, images, labels
+        self.shape = (-1, *[1] * (images.ndim - 1))
         self.adversarials = images.clone()
         self.logits = logits_of(model, images)
-        self.broken = margin(self.logits, labels) <= 0
+        self.targets = how.targets(self.logits, labels)
+        self.broken = self._fooled(images, self.logits)
         self.distance = torch.where(self.broken, 0.0, torch.nan).double()
         self.broken_at = np.full(len(labels), np.nan)
+        # only what evades detectors takes samples that are wrong already, but rejected
+        right = margin(self.logits, labels) > 0
+        self.attackable = right if how.detector is None else torch.ones_like(right)
+        if how.source is not None:
+            self.attackable &= margin(raw_logits(how.source, images), labels) > 0
 
     def start_round(self) -> None:
         n = len(self.labels)
         self.inferred_from_eps = self.broken_at.copy()
-        self.n_forward, self.n_backward = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        self.tally = Tally(n)
         self.seconds = np.zeros(n)
         self.check = ["ok"] * n
 
-    def attack(self, attack: LoadedAttack, todo: Tensor, eps: float | None) -> None:
+    def attack(self, todo: Tensor, eps: float | None) -> None:
         """Attacks the samples of the mask `todo` once, and keeps what is better than before."""
-        where = todo.nonzero().flatten()
+        where = (todo & self.attackable).nonzero().flatten()
         if not len(where):
             return
-        tally = Tally(len(self.labels))
         started = time.perf_counter()
-        candidates, failures = self._candidates(attack, tally, where, eps)
-        positions = where.cpu().numpy()
-        self.seconds[positions] += (time.perf_counter() - started) / len(where)
-        self.n_forward += tally.n_forward.numpy()
-        self.n_backward += tally.n_backward.numpy()
-        self._keep(candidates, failures, where, attack.norm, eps)
+        tried = self._tried(where, eps, self.tally)
+        self.seconds[where.cpu().numpy()] += (time.perf_counter() - started) / len(where)
+        self._keep(tried, where, eps)
 
-    def _candidates(
-        self, attack: LoadedAttack, tally: Tally, where: Tensor, eps: float | None
-    ) -> tuple[Tensor, dict[int, str]]:
-        """What the attack gives for the group's samples `where`, and position -> why it failed."""
-        candidates, failures, starts = self.images.clone(), {}, None
+    def attack_again(self, result: Result) -> None:
+        """Attacks a random tenth of what a smaller eps has broken, as if it had not."""
+        inferred = torch.from_numpy(~np.isnan(result.inferred_from_eps))
+        draw = torch.rand(len(inferred), generator=torch.Generator().manual_seed(len(inferred)))
+        where = (inferred & (draw < _AGAIN)).nonzero().flatten().to(self.labels.device)
+        if len(where):
+            tried = self._tried(where, result.eps, Tally(len(self.labels)))
+            positions = where.cpu().numpy()
+            result.broken_again[positions] = tried.success.cpu().numpy()[positions]
+
+    def _tried(self, where: Tensor, eps: float | None, tally: Tally) -> _Tried:
+        """Runs the attack on the group's samples `where`, and looks at what it gives."""
+        candidates, failures, given = self.images.clone(), dict[int, str](), dict[str, Any]()
+        attack, here = self.loaded, where
         if "starting_points" in attack.wants:
             found = starting_points(
-                self._counted(tally, where),
+                Counted(self.how.source or self.model, tally, where),
                 self.images[where],
                 self.labels[where],
                 self.images,
                 self.labels,
             )
             failures = dict.fromkeys(where[~found.found].tolist(), NO_START)
-            where, starts = where[found.found], found.images[found.found]
-            if not len(where):
-                return candidates, failures
-        model = self._counted(tally, where)
-        given = attempt(
-            attack, model, self.images[where], self.labels[where], eps=eps, starts=starts
-        )
-        candidates[where] = given.adversarials
-        failures |= {int(where[i]): why for i, why in given.failures.items()}
-        return candidates, failures
+            here, given["starting_points"] = where[found.found], found.images[found.found]
+        if self.targets is not None:
+            given["targets"] = self.targets[here]
+        if len(here):
+            tried = attempt(
+                attack,
+                self.how.seen(self.model, tally, here),
+                self.images[here],
+                self.labels[here],
+                eps=eps,
+                given=given,
+                tally=tally,
+                limit=self.how.time_limit_seconds,
+            )
+            candidates[here] = tried.adversarials
+            failures |= {int(here[i]): why for i, why in tried.failures.items()}
+        if self.how.source is not None and eps is None:
+            own = Counted(self.model, tally, where)
+            candidates[where] = closest_on_the_way(
+                own, self.images[where], self.labels[where], candidates[where]
+            )
+        return self._seen(candidates, where, eps, failures)
 
-    def _counted(self, tally: Tally, where: Tensor) -> Counted:
-        return Counted(self.model, tally, where)
-
-    def _keep(
-        self,
-        candidates: Tensor,
-        failures: dict[int, str],
-        where: Tensor,
-        norm: str,
-        eps: float | None,
-    ) -> None:
+    def _seen(
+        self, candidates: Tensor, where: Tensor, eps: float | None, failures: dict[int, str]
+    ) -> _Tried:
+        norm = self.loaded.norm
         finite = torch.isfinite(candidates).flatten(1).all(dim=1)
-        shape = (-1, *[1] * (candidates.ndim - 1))
-        candidates = torch.where(finite.reshape(shape), candidates, self.images)
+        candidates = torch.where(finite.reshape(self.shape), candidates, self.images)
         if eps is None:
             candidates = candidates.clamp(0, 1)
         else:
@@ -144,29 +183,41 @@ class _State:
         attacked = torch.zeros_like(finite)
         attacked[where] = True
         # the whole group in one batch, as it is stored: a model's logits depend on the neighbours
-        stored = torch.where(attacked.reshape(shape), candidates, self.adversarials)
+        stored = torch.where(attacked.reshape(self.shape), candidates, self.adversarials)
         logits = raw_logits(self.model, stored)
+        found = self._checks(stored, logits, finite, eps)
+        checks = [failures.get(i, found[i]) for i in range(len(found))]
+        passed = torch.tensor([check == "ok" for check in checks], device=logits.device)
+        success = attacked & passed & self._fooled(stored, logits)
         distance = ball.distance(self.images, stored, norm)
-        checks = self._checks(stored, logits, finite, norm, eps)
-        for i in where.tolist():
-            self.check[i] = failures.get(i, checks[i])
-        passed = torch.tensor([check == "ok" for check in self.check], device=logits.device)
-        success = attacked & passed & (margin(logits, self.labels) <= 0)
-        closer = ~self.broken | (distance < self.distance)
+        return _Tried(stored, logits, distance, checks, success)
+
+    def _keep(self, tried: _Tried, where: Tensor, eps: float | None) -> None:
+        attacked = torch.zeros_like(self.broken)
+        attacked[where] = True
+        closer = ~self.broken | (tried.distance < self.distance)
         # a failed try replaces only another failed one
-        kept = attacked & torch.where(success, closer, ~self.broken)
-        self.adversarials = torch.where(kept.reshape(shape), stored, self.adversarials)
-        self.logits = torch.where(kept[:, None], logits, self.logits)
-        self.distance = torch.where(kept & success, distance, self.distance)
-        self.broken = self.broken | success
-        for i in (attacked & self.broken).nonzero().flatten().tolist():
-            self.check[i] = "ok"
-            self.broken_at[i] = np.nan if eps is None else eps
+        kept = attacked & torch.where(tried.success, closer, ~self.broken)
+        self.adversarials = torch.where(kept.reshape(self.shape), tried.stored, self.adversarials)
+        self.logits = torch.where(kept[:, None], tried.logits, self.logits)
+        self.distance = torch.where(kept & tried.success, tried.distance, self.distance)
+        self.broken = self.broken | tried.success
+        for i in where.tolist():
+            self.check[i] = "ok" if self.broken[i] else tried.checks[i]
+            if self.broken[i]:
+                self.broken_at[i] = np.nan if eps is None else eps
+
+    def _fooled(self, images: Tensor, logits: Tensor) -> Tensor:
+        fooled = margin(logits, self.labels) <= 0
+        if self.how.detector is not None:
+            fooled &= self.how.detector.accepts(self.model, images)
+        return fooled
 
     def _checks(
-        self, stored: Tensor, logits: Tensor, finite: Tensor, norm: str, eps: float | None
+        self, stored: Tensor, logits: Tensor, finite: Tensor, eps: float | None
     ) -> list[str]:
         in_range = ball.in_range(stored)
+        norm = self.loaded.norm
         inside = in_range if eps is None else ball.inside(self.images, stored, norm, eps)
         answered = torch.isfinite(logits).all(dim=1)
         reasons = {
@@ -188,9 +239,11 @@ class _State:
             self.logits.cpu().clone(),
             self.broken.cpu().numpy().copy(),
             self.inferred_from_eps,
+            np.full(len(self.labels), np.nan),
             self.distance.cpu().numpy().copy(),
-            self.n_forward,
-            self.n_backward,
+            self.tally.n_forward.numpy(),
+            self.tally.n_backward.numpy(),
+            self.tally.bad_gradients.numpy(),
             self.seconds,
             list(self.check),
         )

@@ -9,6 +9,7 @@ from torch import nn
 
 from tasks.catalogue import RECIPE
 from tasks.errors import InputError
+from tasks.groups import seed_everything
 from tasks.job import Inputs, Job, ModelRef, Output
 from tasks.load import data_for, device_of, model_of
 from tasks.models.load import add_import_paths
@@ -22,7 +23,7 @@ def preflight(job: Job, inputs: Inputs) -> Output:
     Params: functions, a list of (family, "package.module:function", parameters): a user's own;
     engines, the parameters of those solves that are to verify the model: without any, it is not
     read as a network; boxes, the sections that are to bound its outputs, likewise; estimates, the
-    verifiers that only estimate a distance.
+    verifiers that only estimate a distance; gradients, whether an attack is to follow them.
 
     Raises:
         InputError: The model cannot be loaded or called, gives no finite logits (2, classes), or
@@ -55,6 +56,8 @@ def preflight(job: Job, inputs: Inputs) -> Output:
         raise InputError(f"{called}, gave {logits.dtype}, not torch.float32")
     if not torch.isfinite(logits).all():
         raise InputError(f"{called}, gave logits that are not finite")
+    if m.params.get("gradients"):
+        _check_gradients(loaded.model, images.to(device_of(job.setting)), called)
     if engines:
         _check_readable(loaded.model, m.model, "verification", "is to be verified and cannot be")
     for section in m.params.get("boxes", ()):
@@ -74,6 +77,35 @@ def preflight(job: Job, inputs: Inputs) -> Output:
     }
     keys = job.keys(loaded.weights_sha256)
     return Output({"models": table("models", keys, None, described, n=1)})
+
+
+def _check_gradients(model: nn.Module, images: torch.Tensor, called: str) -> None:
+    """Whether a direction in the logits has a gradient in the images that is not zero.
+
+    Three directions and random images beside the real ones: a ReLU network may well be flat at one.
+    """
+    seed_everything(0, "preflight", 0)
+    x = torch.cat([images, torch.rand_like(images)]).requires_grad_(True)
+    total = torch.zeros_like(x)
+    try:
+        for _ in range(3):
+            logits = model(x)
+            (gradient,) = torch.autograd.grad((logits * torch.randn_like(logits)).sum(), x)
+            total += gradient.abs()
+    except RuntimeError as error:
+        why = str(error).partition("\n")[0]
+    else:
+        if not torch.isfinite(total).all():
+            why = "gradients are not finite"
+        elif not total.any():
+            why = "all gradients are zero"
+        else:
+            return
+    raise InputError(
+        f"{called}, cannot be attacked by its gradients ({why}): give such attacks "
+        "`gradients: finite_difference` or `gradients: nes`, leave this model out of them "
+        "(`exclude:`), or use attacks that need none"
+    )
 
 
 def _check_readable(model: nn.Module, ref: ModelRef, section: str, what: str) -> None:

@@ -138,14 +138,26 @@ def test_success_rate_leaves_out_misclassified_samples():
 def test_distances_of_a_min_norm_attack():
     rows = [("m", i, None, True, float(i)) for i in range(6)]
     rows += [("m", 6, None, False, None), ("m", 7, None, False, None)]
-    found = distances(frame(rows), "m")
+    found = distances(frame(rows), ["m"])
     assert found.n == 8
     assert found.median.value == 3.5
     assert (found.median.low, found.median.high) == (0.0, math.inf)
     assert (found.mean, found.mean_n) == (3.0, 5)  # not the misclassified one, not the two missed
-    nothing = distances(frame([]), "m")
+    nothing = distances(frame([]), ["m"])
     assert nothing.n == 0
     assert math.isnan(nothing.mean)
+
+
+def test_the_worst_distance_is_the_closest_of_all_attacks():
+    rows = [("m", i, None, True, 1.0 + i) for i in range(4)]
+    rows += [("n", i, None, i < 2, 5.0 - 3 * i if i < 2 else None) for i in range(3)]
+    rows += [("a", 2, 0.5, True, 0.4), ("a", 3, 0.5, True, 0.1), ("a", 0, 0.5, False, None)]
+    found = distances(frame(rows), ["m", "n"], ["a"])
+    assert found.n == 3  # sample 3 was not covered by both
+    assert found.median.value == 1.0  # of 1, 2 and 0.4
+    assert found.mean == pytest.approx(3.4 / 3)
+    bad = [*rows, ("n", 3, None, False, None, "not finite")]
+    assert distances(frame(bad), ["m", "n"]).n == 0
 
 
 def test_breaks_from_takes_the_distance_of_the_adversarial():

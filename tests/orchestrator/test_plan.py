@@ -30,7 +30,7 @@ def test_ids_of_a_sweep_are_pinned():
 
 
 PINNED = {
-    "attack": "attack-6900cd3d3106a1b0",
+    "attack": "attack-77f0a89c5dd09a80",
     "calibrate": "calibrate-d5ab70a334d71493",
     "predict": "predict-599fd17d124781c4",
     "score": "score-0815f586e7e4e326",
@@ -142,7 +142,7 @@ def test_the_preflight_tries_the_solvers_of_a_model():
     first, *others = [p.measurement.params for p in plan_of(text).preflights]
     engine = {"solver": "scip", "tightening": "none", "solver_parameters": {}}
     engines = [engine, {**engine, "solver_parameters": {"a": 1}}]
-    assert first == {"functions": [], "engines": engines}
+    assert first == {"functions": [], "engines": engines, "gradients": True}
     assert all(one == {} for one in others)
 
 

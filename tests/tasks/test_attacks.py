@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.attacks import ball
+from tasks.attacks.how import How
 from tasks.attacks.load import LoadedAttack, load
 from tasks.attacks.run import Result, attack_group
 from tasks.catalogue import ATTACKS
@@ -46,7 +47,7 @@ def run_group(
     restarts: int = 1,
 ) -> list[Result]:
     seed_everything(0, "attack", 0)
-    return attack_group(attack, model, *data, eps=eps, restarts=restarts)
+    return attack_group(attack, model, *data, eps=eps, how=How(restarts=restarts))
 
 
 def own(

@@ -1,0 +1,46 @@
+"""Adversarials of one model, tried on another."""
+
+import torch
+from torch import Tensor, nn
+
+from tasks.models.logits import margin, raw_logits
+
+_BEYOND = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0)  # times the perturbation
+_HALVINGS = 10
+
+
+def closest_on_the_way(
+    model: nn.Module, images: Tensor, labels: Tensor, adversarials: Tensor
+) -> Tensor:
+    """The smallest multiple of each perturbation that fools `model`, found by bisection.
+
+    A closest adversarial of the source lies on the source's boundary, and hardly ever beyond the
+    target's too; going on in its direction is how Schott et al. 2019, section 5, transfer it.
+    Where no multiple fools the model, the adversarial comes back as it is.
+
+    Args:
+        images: (N, ...) in [0, 1]; `adversarials` likewise, of another model.
+    """
+    direction = adversarials - images
+    shape = (-1, *[1] * (images.ndim - 1))
+
+    def at(factor: Tensor) -> Tensor:
+        return (images + factor.reshape(shape) * direction).clamp(0, 1)
+
+    def fooled(factor: Tensor) -> Tensor:
+        return margin(raw_logits(model, at(factor)), labels) <= 0
+
+    low = torch.zeros(len(labels), device=images.device)
+    high = torch.ones_like(low)
+    found = fooled(high)
+    for factor in _BEYOND:
+        if found.all():
+            break
+        further = torch.where(found, high, factor)
+        low = torch.where(found, low, high)
+        high, found = further, found | fooled(further)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        closer = fooled(middle)
+        low, high = torch.where(closer, low, middle), torch.where(closer, middle, high)
+    return torch.where(found.reshape(shape), at(high), adversarials)
