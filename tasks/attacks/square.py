@@ -9,6 +9,10 @@ from tasks.attacks.count import on
 from tasks.models.logits import margin, raw_logits
 
 _HALVED = (10, 50, 200, 1000, 2000, 4000, 6000, 8000)  # after so many of 10,000 queries
+_BEYOND = {
+    "l2": 1,
+    "l1": 3,
+}  # how large a step is before it is cut: in l1, the box takes most of it
 _Window = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -116,7 +120,7 @@ def _tiles(x: Tensor, eps: float, norm: str) -> Tensor:
         for left in range(0, columns - width + 1, width):
             bumps = _bumps(x, height, width) * _sign(n, channels, 1, 1, like=x)
             step[:, :, top : top + height, left : left + width] = bumps
-    return (x + eps * step / _size(step, norm, (1, 2, 3))).clamp(0, 1)
+    return _cut(x, _BEYOND[norm] * eps * step / _size(step, norm, (1, 2, 3)), eps, norm)
 
 
 def _pyramids(x: Tensor, best: Tensor, eps: float, height: int, width: int, norm: str) -> Tensor:
@@ -133,8 +137,27 @@ def _pyramids(x: Tensor, best: Tensor, eps: float, height: int, width: int, norm
     both[first], both[second] = here, step[second]
     budget = (_size(both, norm, (2, 3)) ** power + unused) ** (1 / power)
     step[second] = 0
-    step[first] = budget * bump / _size(bump, norm, (2, 3))
-    return (x + step).clamp(0, 1)
+    step[first] = _BEYOND[norm] * budget * bump / _size(bump, norm, (2, 3))
+    return _cut(x, step, eps, norm)
+
+
+def _cut(x: Tensor, step: Tensor, eps: float, norm: str) -> Tensor:
+    """Images after a step, in [0, 1]; in l1, the closest point that lies in the ball too."""
+    if norm == "l2":
+        return (x + step).clamp(0, 1)
+    room = torch.where(step > 0, 1 - x, x).flatten(1)
+    wanted = step.abs().flatten(1)
+    # a pixel moves by `wanted - shift`, within its room: find the shift at which all move by eps
+    stops, starts = wanted, (wanted - room).clamp(min=0)
+    shifts, order = torch.cat([stops, starts], dim=1).sort(dim=1, descending=True)
+    moving = torch.where(order < wanted.shape[1], 1.0, -1.0).cumsum(dim=1)
+    gained = (moving[:, :-1] * -shifts.diff(dim=1)).cumsum(dim=1)
+    total = torch.cat([torch.zeros_like(shifts[:, :1]), gained], dim=1)
+    last = (total <= eps).sum(dim=1, keepdim=True) - 1
+    missing = (eps - total.gather(1, last)) / moving.gather(1, last).clamp(min=1)
+    shift = (shifts.gather(1, last) - missing).clamp(min=0)
+    moved = torch.minimum((wanted - shift).clamp(min=0), room).reshape(x.shape)
+    return x + step.sign() * moved
 
 
 def _size(values: Tensor, norm: str, dims: tuple[int, ...]) -> Tensor:
