@@ -3,6 +3,22 @@
 from tasks.entries import Attack
 from tasks.foolbox_catalogue import FOOLBOX
 
-OWN: dict[str, Attack] = {}
+OWN: dict[str, Attack] = {
+    "fab": Attack(
+        "tasks.attacks.fab:fab", ("linf", "l2", "l1"), "min_norm",
+        {"steps": 100},
+        "Croce & Hein 2020 (FAB), algorithm 1", "white_box",
+    ),
+    "fab_targeted": Attack(
+        "tasks.attacks.fab:fab_targeted", ("linf", "l2", "l1"), "min_norm",
+        {"steps": 100, "classes": 9},
+        "Croce & Hein 2020 (AutoAttack), section 5", "white_box",
+    ),
+    "square": Attack(
+        "tasks.attacks.square:square", ("linf", "l2", "l1"), "fixed_eps",
+        {"queries": 5000, "p_init": 0.8},
+        "Andriushchenko et al. 2020, algorithms 1 to 3", "black_box",
+    ),
+}
 
 ATTACKS: dict[str, Attack] = {**FOOLBOX, **OWN}
