@@ -4,6 +4,19 @@ from tasks.entries import Attack
 from tasks.foolbox_catalogue import FOOLBOX
 
 OWN: dict[str, Attack] = {
+    "apgd_ce": Attack(
+        "tasks.attacks.apgd:apgd_ce", ("linf", "l2", "l1"), "fixed_eps",
+        {"steps": 100, "eot": 1}, "Croce & Hein 2020, section 3; 2021", "white_box",
+    ),
+    "apgd_dlr": Attack(
+        "tasks.attacks.apgd:apgd_dlr", ("linf", "l2", "l1"), "fixed_eps",
+        {"steps": 100, "eot": 1}, "Croce & Hein 2020, section 4; 2021", "white_box",
+    ),
+    "apgd_targeted": Attack(
+        "tasks.attacks.apgd:apgd_targeted", ("linf", "l2", "l1"), "fixed_eps",
+        {"steps": 100, "classes": 9, "eot": 1},
+        "Croce & Hein 2020, section 4.2; 2021", "white_box",
+    ),
     "fab": Attack(
         "tasks.attacks.fab:fab", ("linf", "l2", "l1"), "min_norm",
         {"steps": 100},
@@ -18,6 +31,10 @@ OWN: dict[str, Attack] = {
         "tasks.attacks.square:square", ("linf", "l2", "l1"), "fixed_eps",
         {"queries": 5000, "p_init": 0.8},
         "Andriushchenko et al. 2020, algorithms 1 to 3", "black_box",
+    ),
+    "autoattack": Attack(
+        "tasks.attacks.autoattack:autoattack", ("linf", "l2", "l1"), "fixed_eps",
+        {"version": "standard"}, "Croce & Hein 2020, section 6; 2021", "white_box",
     ),
 }
 

@@ -60,6 +60,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "samples": (0, _INF),
     "alpha": (0, _INF),
     "eta": (0, _INF),
+    "classes": (1, _INF),
+    "queries": (1, _INF),
+    "p_init": (_TINY, 1),
+    "eot": (1, _INF),
     "kl_start": (0, _INF),
     "kl_end": (0, _INF),
 }
@@ -75,6 +79,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "stages": STAGES,
     "solver": ("scip", "highs", "gurobi"),
     "tightening": ("none", "lp", "mip"),
+    "version": ("standard", "plus", "rand"),
     "vote": ("mean_logits", "mean_probabilities", "majority"),
 }
 
