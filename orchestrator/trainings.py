@@ -6,7 +6,7 @@ from typing import Any
 from orchestrator.parameters import of_user, resolve
 from orchestrator.spec import DatasetSpec, EntrySpec
 from orchestrator.yaml_file import Document, Key
-from tasks.catalogue import RECIPE
+from tasks.catalogue import RECIPE, RECIPE_LATER
 from tasks.values import CONFLICTS, SCHEDULES
 
 
@@ -19,7 +19,7 @@ def parameters_of_user(
         SpecError: One is no plain value, or does not fit the recipe that all trainings share.
     """
     common = {name: value for name, value in given.items() if training and name in RECIPE}
-    parameters = resolve(document, key, RECIPE, common) if training else {}
+    parameters = resolve(document, key, RECIPE, common, RECIPE_LATER) if training else {}
     for name, value in given.items():
         if name not in common:
             try:

@@ -5,6 +5,8 @@ A list or tuple default means the parameter itself is a list; elsewhere a list i
 as default means a mapping of plain values, whose names the entry's own function knows.
 """
 
+from dataclasses import replace
+
 from tasks import attack_catalogue
 from tasks.entries import Dataset, Entry, Kind, Net, Parameters, Verifier
 from tasks.values import STAGES
@@ -193,7 +195,8 @@ NETS: dict[str, Net] = {
 RECIPE: Parameters = {
     "epochs": 10, "batch_size": 128, "optimizer": "adam", "lr": 1e-3, "lr_decay": 1.0,
     "schedule": "exponential", "warmup_epochs": 0, "momentum": 0.9, "weight_decay": 0.0,
-    "clip_norm": 0.0, "ema": 0.0, "label_smoothing": 0.0, "patience": 0, "validation_samples": 0,
+    "clip_norm": 0.0, "ema": 0.0, "label_smoothing": 0.0, "patience": 0, "train_samples": 0,
+    "validation_samples": 0,
     "rotation": 0.0, "shift": 0.0, "mixup": 0.0, "cutmix": 0.0, "pixmix": 0,
     "added": 0.0, "added_noise": 0.0, "precision": "float32", "compile": False,
 }
@@ -254,6 +257,12 @@ TRAININGS: dict[str, Entry] = {
         {**_FIT, "epochs": 50, "kl_start": 10.0, "kl_end": 1.0, "kl_epochs": 50},
         "for abs and binary_abs; Schott et al. 2019, section 4",
     ),
+}
+
+# part of every training since the recipe has it
+RECIPE_LATER = frozenset({"train_samples"})
+TRAININGS = {
+    name: replace(entry, later=entry.later | RECIPE_LATER) for name, entry in TRAININGS.items()
 }
 
 ATTACKS = attack_catalogue.ATTACKS

@@ -40,6 +40,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "ema": (0, 1),
     "label_smoothing": (0, 1),
     "patience": (0, _INF),
+    "train_samples": (0, _INF),
     "validation_samples": (0, _INF),
     "warmup_epochs": (0, _INF),
     "rotation": (0, 180),

@@ -48,6 +48,7 @@ def train(job: Job, inputs: Inputs) -> Output:
         weights.put(model, inputs.weights, f"of {m.params['start']}")
     model = model.to(device_of(job.setting))
     recipe, own = split(dict(m.params["parameters"]))
+    data = Labelled(*(part[: recipe.train_samples or None] for part in data))
 
     def outliers(dataset: str, part: str) -> Labelled:
         if part == "test":

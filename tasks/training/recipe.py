@@ -28,6 +28,7 @@ class Recipe:
     ema: float = 0.0  # decay of the moving average of the weights, which is the result
     label_smoothing: float = 0.0
     patience: int = 0  # epochs without a better validation accuracy; the best epoch is the result
+    train_samples: int = 0  # of the training split, the first ones; 0: all
     validation_samples: int = 0  # of the validation split, the first ones; 0: all
     rotation: float = 0.0  # largest angle, degrees
     shift: float = 0.0  # largest shift, as a share of height and width

@@ -68,10 +68,9 @@ def test_every_training_takes_the_whole_recipe(name: str) -> None:
     assert vars(split(given)[0]) == {**vars(Recipe()), "epochs": given["epochs"]}
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", [n for n, a in ATTACKS.items() if a.path.startswith("foolbox.")])
 def test_foolbox_takes_the_parameters(name: str) -> None:
     attack = ATTACKS[name]
-    assert attack.path.startswith("foolbox.")
     kind = foolbox_class(attack.path)
     known = inspect.signature(kind.__init__).parameters
     for parameter in [*attack.parameters, *attack.fixed]:
