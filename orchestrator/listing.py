@@ -7,6 +7,7 @@ from orchestrator.errors import InputError
 from orchestrator.yaml_file import did_you_mean
 from tasks import catalogue
 from tasks.entries import Attack, Dataset, Net, Verifier
+from tasks.values import NORMS
 
 FAMILIES: dict[str, Mapping[str, Any]] = {
     "attacks": catalogue.ATTACKS,
@@ -24,7 +25,7 @@ FAMILIES: dict[str, Mapping[str, Any]] = {
 
 
 def listing(family: str) -> str:
-    """One line per entry: name, what it is, parameters with defaults, source.
+    """One line per entry: name, what it is, parameters with defaults, source; two per attack.
 
     Raises:
         InputError: There is no such family.
@@ -32,6 +33,8 @@ def listing(family: str) -> str:
     if family not in FAMILIES:
         raise InputError(f"nothing to list as {family!r}{did_you_mean(family, FAMILIES)}")
     entries = FAMILIES[family]
+    if family == "attacks":
+        return _attacks(entries)
     width = max(map(len, entries))
     return "\n".join(f"{name:<{width}}  {_about(entry)}" for name, entry in entries.items())
 
@@ -47,11 +50,35 @@ def _about(entry: Any) -> str:
     if isinstance(entry, Verifier):
         parameters = {**entry.screen_parameters, **entry.solve_parameters}
         return f"{', '.join(entry.norms)}; {_parameters(parameters)}; {entry.source}"
-    about = f"{_parameters(entry.parameters)}; {entry.source}"
-    if isinstance(entry, Attack):
-        needs = f", needs {', '.join(sorted(entry.needs))}" if entry.needs else ""
-        return f"{', '.join(entry.norms)} {entry.gives} {entry.access}{needs}; {about}"
-    return about
+    return f"{_parameters(entry.parameters)}; {entry.source}"
+
+
+def _attacks(attacks: Mapping[str, Attack]) -> str:
+    """Our own and foolbox's, by the norm that they have where none is given."""
+    foolbox = {name for name, attack in attacks.items() if attack.path.startswith("foolbox.")}
+    blocks = []
+    for title, names in (("own", attacks.keys() - foolbox), ("foolbox", foolbox)):
+        for norm in NORMS:
+            of_norm = sorted(name for name in names if attacks[name].default_norm == norm)
+            if of_norm:
+                lines = [line for name in of_norm for line in _attack(name, attacks[name])]
+                blocks.append("\n".join([f"{title}, {norm}", *lines]))
+    return "\n\n".join(blocks)
+
+
+_AIMS = {"none": "untargeted", "optional": "targeted or not", "required": "targeted only"}
+
+
+def _attack(name: str, attack: Attack) -> tuple[str, str]:
+    facts = [attack.gives, attack.access, _AIMS[attack.targets]]
+    if len(attack.norms) > 1:
+        facts.insert(0, " or ".join(attack.norms))
+    if attack.needs:
+        facts.append(f"needs {' and '.join(sorted(attack.needs))}")
+    return (
+        f"  {name}: {', '.join(facts)}; {attack.source}",
+        f"    {_parameters(attack.parameters)}",
+    )
 
 
 def _parameters(parameters: Mapping[str, Any]) -> str:

@@ -18,29 +18,41 @@ class Starts(NamedTuple):
 
 
 def starting_points(
-    model: nn.Module, images: Tensor, labels: Tensor, pool: Tensor, pool_labels: Tensor
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    pool: Tensor,
+    pool_labels: Tensor,
+    *,
+    targets: Tensor | None = None,
 ) -> Starts:
     """Looks for an adversarial per sample, the least changed kind first.
 
     Salt-and-pepper noise, then blending into uniform noise, then the closest image of the pool
-    that is of another class and predicted as another class. Foolbox gives up on the whole batch if
-    one sample fails.
+    that is of another class and predicted as another class. With `targets`, classes (N,), each has
+    to be predicted as its target. Foolbox gives up on the whole batch if one sample fails.
     """
     starts = Starts(images.clone(), torch.zeros_like(labels, dtype=torch.bool))
     for share in _SHARES:
         noise = torch.rand_like(images)
         salt_and_pepper = torch.where(torch.rand_like(images) < share, noise.round(), images)
-        starts = _try(model, labels, starts, salt_and_pepper)
+        starts = _try(model, labels, targets, starts, salt_and_pepper)
     for share in _SHARES:
         blended = (1 - share) * images + share * torch.rand_like(images)
-        starts = _try(model, labels, starts, blended.clamp(0, 1))
-    return _try(model, labels, starts, _closest(model, images, labels, pool, pool_labels))
+        starts = _try(model, labels, targets, starts, blended.clamp(0, 1))
+    predicted = raw_logits(model, pool).argmax(dim=1)[None]
+    wanted = predicted != labels[:, None] if targets is None else predicted == targets[:, None]
+    wanted = wanted & (pool_labels[None] != labels[:, None])
+    return _try(model, labels, targets, starts, _closest(images, pool, wanted))
 
 
-def _try(model: nn.Module, labels: Tensor, starts: Starts, candidates: Tensor) -> Starts:
+def _try(
+    model: nn.Module, labels: Tensor, targets: Tensor | None, starts: Starts, candidates: Tensor
+) -> Starts:
     if starts.found.all():
         return starts
-    adversarial = raw_logits(model, candidates).argmax(dim=1) != labels
+    predicted = raw_logits(model, candidates).argmax(dim=1)
+    adversarial = predicted != labels if targets is None else predicted == targets
     new = adversarial & ~starts.found
     shape = (-1, *[1] * (candidates.ndim - 1))
     return Starts(
@@ -48,10 +60,7 @@ def _try(model: nn.Module, labels: Tensor, starts: Starts, candidates: Tensor) -
     )
 
 
-def _closest(
-    model: nn.Module, images: Tensor, labels: Tensor, pool: Tensor, pool_labels: Tensor
-) -> Tensor:
-    predicted = raw_logits(model, pool).argmax(dim=1)
-    other = (predicted[None] != labels[:, None]) & (pool_labels[None] != labels[:, None])
-    far = torch.cdist(images.flatten(1), pool.flatten(1)).masked_fill(~other, torch.inf)
+def _closest(images: Tensor, pool: Tensor, wanted: Tensor) -> Tensor:
+    """For each image the closest one of the pool, of those that are wanted for it, (N, M) bool."""
+    far = torch.cdist(images.flatten(1), pool.flatten(1)).masked_fill(~wanted, torch.inf)
     return pool[far.argmin(dim=1)]

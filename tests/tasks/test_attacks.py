@@ -12,6 +12,7 @@ from tasks.attacks.load import LoadedAttack, load
 from tasks.attacks.run import Result, attack_group
 from tasks.catalogue import ATTACKS
 from tasks.errors import InputError
+from tasks.foolbox_catalogue import FOOLBOX
 from tasks.groups import seed_everything
 
 FEATURES = 12
@@ -93,8 +94,8 @@ def test_deepfool_finds_the_distance_to_a_linear_boundary() -> None:
     assert (result.distance >= margins(model, data[0], 2) * 0.999).all()
 
 
-@pytest.mark.parametrize("name", ATTACKS)
-def test_every_attack_gives_valid_adversarials(name: str) -> None:
+@pytest.mark.parametrize("name", sorted({*ATTACKS} - {*FOOLBOX}))
+def test_every_attack_of_ours_gives_valid_adversarials(name: str) -> None:
     model = linear(classes=4)
     images, labels = samples(model, 8)
     fixed = ATTACKS[name].gives == "fixed_eps"

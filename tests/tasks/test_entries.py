@@ -10,9 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from tasks.attacks.foolbox_attacks import foolbox_class
 from tasks.catalogue import (
-    ATTACKS,
     CALIBRATIONS,
     CORRUPTIONS,
     DATASETS,
@@ -66,18 +64,6 @@ def test_every_training_takes_the_whole_recipe(name: str) -> None:
     given = {k: v for k, v in TRAININGS[name].parameters.items() if k in COMMON}
     assert given.keys() == COMMON
     assert vars(split(given)[0]) == {**vars(Recipe()), "epochs": given["epochs"]}
-
-
-@pytest.mark.parametrize("name", [n for n, a in ATTACKS.items() if a.path.startswith("foolbox.")])
-def test_foolbox_takes_the_parameters(name: str) -> None:
-    attack = ATTACKS[name]
-    kind = foolbox_class(attack.path)
-    known = inspect.signature(kind.__init__).parameters
-    for parameter in [*attack.parameters, *attack.fixed]:
-        assert parameter.replace("rel_step_size", "rel_stepsize") in known
-    foolbox = pytest.importorskip("foolbox")
-    fixed = issubclass(kind, foolbox.attacks.base.FixedEpsilonAttack)
-    assert attack.gives == ("fixed_eps" if fixed else "min_norm")
 
 
 def test_data_files_have_checksums() -> None:
