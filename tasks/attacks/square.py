@@ -9,10 +9,7 @@ from tasks.attacks.count import on
 from tasks.models.logits import margin, raw_logits
 
 _HALVED = (10, 50, 200, 1000, 2000, 4000, 6000, 8000)  # after so many of 10,000 queries
-_BEYOND = {
-    "l2": 1,
-    "l1": 3,
-}  # how large a step is before it is cut: in l1, the box takes most of it
+_BEYOND = {"l2": 1, "l1": 3}  # how large a step is before the cut: in l1, the box takes most
 _Window = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
