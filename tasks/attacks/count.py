@@ -68,7 +68,9 @@ class Counted(nn.Module):
 
 def on(model: nn.Module, which: Tensor) -> nn.Module:
     """The model for some of a batch's samples, so that their passes are counted as theirs."""
-    return model.on(which) if isinstance(model, Counted) else model
+    narrowed = getattr(model, "on", None)
+    result: nn.Module = narrowed(which) if callable(narrowed) else model
+    return result
 
 
 class RefusesNonFinite(nn.Module):
