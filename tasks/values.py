@@ -75,6 +75,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "stages": STAGES,
     "solver": ("scip", "highs", "gurobi"),
     "tightening": ("none", "lp", "mip"),
+    "how": ("selective", "orthogonal"),
     "vote": ("mean_logits", "mean_probabilities", "majority"),
 }
 
