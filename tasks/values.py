@@ -81,6 +81,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "solver": ("scip", "highs", "gurobi"),
     "tightening": ("none", "lp", "mip"),
     "version": ("standard", "plus", "rand"),
+    "how": ("selective", "orthogonal"),
     "vote": ("mean_logits", "mean_probabilities", "majority"),
 }
 
