@@ -18,7 +18,7 @@ from tasks.values import NORMS
 SHOWN = 10
 
 # Shares of the largest distance between two images. At linf 0.5 every image can become plain grey;
-# in l2 and l1 that takes half of it too, but nothing known withstands 5 and 100 on MNIST.
+# in l2 and l1 that takes half of it too, but 5 and 100 on MNIST are far beyond what is claimed.
 HUGE = {"linf": 0.5, "l2": 5 / 28, "l1": 100 / 784, "l0": 0.5}
 _MNIST = (1, 28, 28)  # in place of the shape of a data set that the catalogue has not
 
