@@ -191,6 +191,10 @@ def _run(
         raise typer.Exit(1) from None
     results = Results.open(settings.store)
     print(report.leaderboard_text(results.leaderboard(spec.name)), end="")
+    checks = results.table(spec.name, "honesty")
+    if dishonest := checks.filter(checks["status"] == "fail").height:
+        table = f"robsweep show {spec.name} --table honesty"
+        print(f"{dishonest} honesty checks fail: {table}", file=sys.stderr)
     alarms = results.alarms(spec.name)
     if alarms.height:
         raise ContradictionError(

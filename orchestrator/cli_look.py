@@ -50,8 +50,8 @@ def show(
     table: Annotated[
         str,
         typer.Option(
-            help="leaderboard, attacks, calibration, ood, shift, verification, sensitivity or "
-            "landscape."
+            help="leaderboard, attacks, calibration, ood, shift, verification, sensitivity, "
+            "landscape or honesty."
         ),
     ] = "leaderboard",
     style: Format = "text",

@@ -11,6 +11,7 @@ from orchestrator.errors import InputError, StoreError
 from orchestrator.log import Part
 from orchestrator.metrics import boxes, tables
 from orchestrator.metrics.attacks import breaks_from
+from orchestrator.metrics.honesty import honesty_table
 from orchestrator.metrics.leaderboard import leaderboard
 from orchestrator.metrics.planned import Asked, Model, models
 from orchestrator.metrics.progress import progress
@@ -23,7 +24,7 @@ from tasks.rows import schema
 
 TableName = Literal[
     "leaderboard", "attacks", "calibration", "ood", "shift", "verification", "sensitivity",
-    "landscape",
+    "landscape", "honesty",
 ]  # fmt: skip
 TABLES: tuple[TableName, ...] = get_args(TableName)
 
@@ -36,6 +37,7 @@ _MAKERS: dict[TableName, Callable[[Sequence[Model], Read], pl.DataFrame]] = {
     "verification": tables.verification_table,
     "sensitivity": boxes.sensitivity_table,
     "landscape": boxes.landscape_table,
+    "honesty": honesty_table,
 }
 
 
@@ -136,7 +138,9 @@ class Results:
         wanted = {a.measurement_id: a.wanted for a in asked}
         found = within(self.rows(table, wanted), wanted)
         if table == "predictions":  # an attack's predictions carry its own measurement id
-            return found.filter(pl.col("source").is_in({a.params["source"] for a in asked}))
+            source = pl.col("source")
+            named = {a.params["source"] for a in asked if a.kind == "predict"}
+            return found.filter(source.is_in(named) | source.str.starts_with("attack:"))
         return found
 
     def _verdicts(self, screens: Sequence[Asked]) -> pl.LazyFrame:

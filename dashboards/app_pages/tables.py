@@ -21,6 +21,8 @@ TERMS = {
     "shift": "Accuracy and calibration under corruptions, and their mean error.",
     "verification": "Samples by final verdict: a proof beats a timeout, that an unknown. "
     "Only plain `untargeted` robustness in a ball has a bracket.",
+    "honesty": "Signs that attacks were too weak: how many of the n samples that a check could "
+    "look at speak against them, and the first of these.",
 }
 
 

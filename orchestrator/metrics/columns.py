@@ -62,4 +62,8 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "lowest_loss": _FLOAT, "highest_loss": _FLOAT,
         **_metric("sensitivity_correlation"), **_metric("robust_accuracy_correlation"),
     },
+    "honesty": {
+        **_MODEL, "norm": _TEXT, "check": _TEXT, "status": _TEXT, "n": _INT, "violations": _INT,
+        "samples": _TEXT, "detail": _TEXT,
+    },
 }  # fmt: skip
