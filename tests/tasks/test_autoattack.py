@@ -11,7 +11,14 @@ from tests.tasks.test_attacks import linear, margins, params, run_group, samples
 DUAL = {"linf": 1, "l2": 2, "l1": float("inf")}
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize(
+    "norm",
+    [
+        "linf",
+        pytest.param("l2", marks=pytest.mark.slow),
+        pytest.param("l1", marks=pytest.mark.slow),
+    ],
+)
 def test_a_linear_model_breaks_exactly_beyond_its_margin(norm: str) -> None:
     model = linear()
     data = samples(model, 20)

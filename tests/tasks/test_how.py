@@ -76,7 +76,6 @@ def test_targets(target: str) -> None:
         assert torch.equal(targets, expected)
 
 
-@pytest.mark.xfail(reason="the adapter takes no targets yet")
 def test_an_attack_reaches_the_class_it_aims_at() -> None:
     model = linear(classes=5)
     data = samples(model)

@@ -135,13 +135,13 @@ def test_pgd_breaks_a_model_without_gradient_by_wide_differences() -> None:
     x = images(12)
     labels = model(x).argmax(dim=1)
     attack = load(params("LinfPGD", [0.4], steps=5, rel_step_size=0.4, random_start=False))
-    (blind,) = attack_group(attack, model, x, labels, eps=[0.4], restarts=1)
+    (blind,) = attack_group(attack, model, x, labels, eps=[0.4])
 
     def seeing(inner: nn.Module, *given: Tensor | float) -> Tensor:
         return attack.function(ScoreBased(inner, "finite_difference", 0, 0.5), *given)
 
     wide = LoadedAttack("linf", frozenset(), seeing)
-    (result,) = attack_group(wide, model, x, labels, eps=[0.4], restarts=1)
+    (result,) = attack_group(wide, model, x, labels, eps=[0.4])
     assert not blind.success.any()
     assert result.success.mean() > 0.8
     assert set(result.check) == {"ok"}

@@ -31,7 +31,7 @@ def attacked(model: nn.Module, images: Tensor, norm: str, eps: float, queries: i
     torch.manual_seed(1)
     loaded = LoadedAttack(norm, frozenset(), partial(square, norm=norm, queries=queries))
     labels = model(images).argmax(dim=1)
-    (result,) = attack_group(loaded, model, images, labels, eps=[eps], restarts=1)
+    (result,) = attack_group(loaded, model, images, labels, eps=[eps])
     assert set(result.check) <= {"ok"}
     return result
 
@@ -210,11 +210,11 @@ def test_no_weaker_than_the_published_attacks(
     torch.manual_seed(0)
     if attack == "square":
         own = LoadedAttack(norm, frozenset(), partial(square, norm=norm))
-        (result,) = attack_group(own, model, images, labels, eps=[eps], restarts=1)
+        (result,) = attack_group(own, model, images, labels, eps=[eps])
         ours = int(result.success.sum())
     else:
         own = LoadedAttack(norm, frozenset(), partial(fab_targeted, norm=norm))
-        (result,) = attack_group(own, model, images, labels, eps=None, restarts=1)
+        (result,) = attack_group(own, model, images, labels, eps=None)
         ours = int((result.distance <= eps).sum())
     published = pyautoattack.AutoAttack(
         model, attacks=[attack], eps=eps, norm=norm.capitalize(), seed=0, version="custom"
