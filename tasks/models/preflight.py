@@ -97,7 +97,8 @@ def _check_gradients(model: nn.Module, images: torch.Tensor, called: str) -> Non
     else:
         if not torch.isfinite(total).all():
             why = "gradients are not finite"
-        elif not total.any():
+        # one without parameters has yet to be given what it is made of
+        elif not total.any() and any(True for _ in model.parameters()):
             why = "all gradients are zero"
         else:
             return
