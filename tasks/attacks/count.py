@@ -1,5 +1,6 @@
 """What an attack costs and sees: passes and gradients, sample by sample."""
 
+import inspect
 import time
 
 import torch
@@ -29,6 +30,8 @@ class Counted(nn.Module):
     def __init__(self, model: nn.Module, tally: Tally, samples: Tensor) -> None:
         super().__init__()
         self.model, self.tally, self.samples = model, tally, samples.cpu()
+        if inspect.ismethod(own := getattr(model, "confidence", None)):
+            self.confidence = own  # some detectors look at it
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
