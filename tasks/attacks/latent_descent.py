@@ -114,7 +114,9 @@ def _walked(
         x = after[which]
         logits = raw_logits(on(explained.model, which), x)
         other = _best_other(logits, labels[which])
-        pixels = explained.kept.explanations.pixels[torch.arange(len(which)), other]
+        pixels = explained.kept.explanations.pixels[
+            torch.arange(len(which), device=x.device), other
+        ]
         flipped = margin(logits, labels[which]) <= 0
         still[which] = ~flipped
         walking = which[~flipped]
@@ -176,7 +178,11 @@ def _moves(
         other: Classes (N,) that shall win.
         norm: Says what a change costs.
     """
-    rows, explanations, weights = torch.arange(len(x)), kept.explanations, kept.weights()
+    rows, explanations, weights = (
+        torch.arange(len(x), device=x.device),
+        kept.explanations,
+        kept.weights(),
+    )
     own, aim = explanations.pixels[rows, labels], explanations.pixels[rows, other]
 
     def ahead(seen: Tensor) -> Tensor:

@@ -124,4 +124,4 @@ def test_it_comes_closer_than_noise_to_the_published_model(data_dir: Path, nets_
     assert noise.found.all()
     near, far = (ball.distance(x, other, "l2") for other in (found, noise.images))
     assert (near < far).all()
-    assert near.median() < 4
+    assert near.median() < 5
