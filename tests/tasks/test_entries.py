@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from tasks.attack_catalogue import OWN
 from tasks.catalogue import (
     CALIBRATIONS,
     CORRUPTIONS,
@@ -64,6 +65,23 @@ def test_every_training_takes_the_whole_recipe(name: str) -> None:
     given = {k: v for k, v in TRAININGS[name].parameters.items() if k in COMMON}
     assert given.keys() == COMMON
     assert vars(split(given)[0]) == {**vars(Recipe()), "epochs": given["epochs"]}
+
+
+# what the job gives an attack, and what only other attacks set
+_GIVEN = {"norm", "detector", "starting_points", "targets", "eot"}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_parameters_of_our_attacks_are_the_functions(name: str) -> None:
+    attack = OWN[name]
+    parameters = inspect.signature(resolve(attack.path, "attack")).parameters
+    positional = [p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    radius = ["eps"] if attack.gives == "fixed_eps" else []
+    assert positional == ["model", "images", "labels", *radius]
+    keywords = {p.name: p.default for p in parameters.values() if p.kind is p.KEYWORD_ONLY}
+    assert ("norm" in keywords) == (len(attack.norms) > 1)
+    assert ("detector" in keywords) == attack.detects
+    assert {k: v for k, v in keywords.items() if k not in _GIVEN} == attack.parameters
 
 
 def test_data_files_have_checksums() -> None:
