@@ -250,7 +250,7 @@ class _Problem:
     def _look(
         self, model: nn.Module, ascent: _Ascent, *, last: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss (n,), which are broken (n,), and the gradient (n, F): zeros after the last step."""
+        """Loss (n,), which are broken (n,), and the gradient (n, F), until the last step."""
         x = ascent.x.view(-1, *self.images.shape[1:]).detach().requires_grad_(not last)
         classes = [of[ascent.which] for of in self.classes]
         losses, logits = [], []

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from tasks.models.logits import margin
 
-_TINY = 1e-12  # the scale is 0 only where the label ties, and the sample is broken anyway
+_TINY = 1e-30  # the scale is 0 only where the label ties, and the sample is broken anyway
 
 
 def dlr(logits: Tensor, labels: Tensor) -> Tensor:
