@@ -21,6 +21,9 @@ TERMS = {
     "shift": "Accuracy and calibration under corruptions, and their mean error.",
     "verification": "Samples by final verdict: a proof beats a timeout, that an unknown. "
     "Only plain `untargeted` robustness in a ball has a bracket.",
+    "sensitivity": "How large a box the logits can reach in a linf ball, by interval or linear "
+    "bounds: the smaller, the less sensitive.",
+    "landscape": "Minima of the training loss, and what lower ones have in common (Spearman).",
     "honesty": "Signs that attacks were too weak: how many of the n samples that a check could "
     "look at speak against them, and the first of these.",
 }

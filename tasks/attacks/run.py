@@ -145,6 +145,7 @@ class _State:
                 self.labels[where],
                 self.images,
                 self.labels,
+                targets=None if self.targets is None else self.targets[where],
             )
             failures = dict.fromkeys(where[~found.found].tolist(), NO_START)
             here, given["starting_points"] = where[found.found], found.images[found.found]

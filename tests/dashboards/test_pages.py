@@ -6,7 +6,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboards.charts import OPEN, PROVED, bracket_bars, bracket_chart, label
-from orchestrator.results import Results
+from orchestrator.results import TABLES, Results
 from orchestrator.store import Store
 from tests.demo_store import whole_sweep
 
@@ -131,3 +131,8 @@ def test_bars_run_from_proved_to_unbroken(demo):
 def test_labels():
     assert label({"model": "cnn", "training": "pgd", "seed": 1}) == "cnn / pgd #1"
     assert label({"model": "wk17a", "training": None, "seed": None}) == "wk17a"
+
+
+def test_every_table_is_explained():
+    page = (APP.parent / PAGES[1]).read_text()
+    assert [name for name in TABLES if f'    "{name}": "' not in page] == []
