@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from tasks.attacks.foolbox_attacks import foolbox_class, foolbox_name
 from tasks.catalogue import (
     CALIBRATIONS,
     CORRUPTIONS,
@@ -25,7 +24,6 @@ from tasks.data import checksums
 from tasks.data.fetch import MIRRORS
 from tasks.data.load import Labelled
 from tasks.entries import Entry, Parameters
-from tasks.foolbox_catalogue import FOOLBOX
 from tasks.models.abs import ABS, Inference
 from tasks.resolve import resolve
 from tasks.training.recipe import COMMON, Recipe, split
@@ -47,20 +45,6 @@ ENTRIES = [
 ]
 
 
-# Parameters that are not offered, and why.
-NOT_OFFERED = {
-    "distance": "the job measures",
-    "init_attack": "the job gives the starting points",
-    "tensorboard": "no logs beside the store",
-    "channel_axis": "images are (N, C, H, W)",
-}
-# Entries that are older than the rule that defaults are foolbox's.
-OTHER_DEFAULTS = {
-    "LinfHopSkipJump": {"steps", "initial_gradient_eval_steps", "max_gradient_eval_steps"},
-    "L2Boundary": {"steps"},
-}
-
-
 @pytest.mark.parametrize(("entry", "seam"), ENTRIES)
 def test_parameters_and_defaults_are_the_functions(entry: Entry, seam: list[str]) -> None:
     parameters = inspect.signature(resolve(entry.path, "entry")).parameters
@@ -80,41 +64,6 @@ def test_every_training_takes_the_whole_recipe(name: str) -> None:
     given = {k: v for k, v in TRAININGS[name].parameters.items() if k in COMMON}
     assert given.keys() == COMMON
     assert vars(split(given)[0]) == {**vars(Recipe()), "epochs": given["epochs"]}
-
-
-def test_every_class_of_foolbox_is_listed() -> None:
-    foolbox = pytest.importorskip("foolbox")
-    bases = {foolbox.attacks.Attack}
-    classes = {
-        kind
-        for kind in vars(foolbox.attacks).values()
-        if inspect.isclass(kind) and issubclass(kind, foolbox.attacks.Attack)
-    }
-    assert classes - bases == {foolbox_class(attack.path) for attack in FOOLBOX.values()}
-
-
-@pytest.mark.parametrize("name", FOOLBOX)
-def test_parameters_and_defaults_are_foolboxs(name: str) -> None:
-    foolbox = pytest.importorskip("foolbox")
-    attack = FOOLBOX[name]
-    kind = foolbox_class(attack.path)
-    fixed_eps = issubclass(kind, foolbox.attacks.base.FixedEpsilonAttack)
-    assert attack.gives == ("fixed_eps" if fixed_eps else "min_norm")
-    theirs = {p.name: p.default for p in inspect.signature(kind).parameters.values()}
-    ours = {foolbox_name(key): value for key, value in attack.parameters.items()}
-    needs_starts = {"binary_search_steps"} if "FMN" in name else set()  # of no use without
-    assert theirs.keys() == ours.keys() | attack.fixed.keys() | needs_starts | (
-        NOT_OFFERED.keys() & theirs.keys()
-    )
-    assert attack.later <= attack.parameters.keys()
-    for key, default in ours.items():
-        if key in OTHER_DEFAULTS.get(name, ()):
-            assert default < theirs[key]
-        elif theirs[key] is None:
-            assert default in (0.0, ()) or (key, default) == ("threshold", 0.5)
-        else:
-            assert default == (int if theirs[key] is inspect.Parameter.empty else theirs[key])
-            assert not isinstance(theirs[key], bool) or isinstance(default, bool)
 
 
 def test_data_files_have_checksums() -> None:
