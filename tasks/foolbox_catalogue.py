@@ -36,7 +36,7 @@ _LATER_STEP = frozenset(_ABS)
 _MADRY, _KURAKIN, _DONG = "Madry et al. 2018", "Kurakin et al. 2017", "Dong et al. 2018"
 _CLIPPING = "Rauber & Bethge 2020"
 _PINTOR = "Pintor et al. 2021"
-_BRENDEL = "Brendel et al. 2019; compiles for up to a minute in each process"
+_BRENDEL = "Brendel et al. 2019; compiles for about a minute in each process"
 
 _FIXED_EPS: dict[str, Attack] = {
     "LinfPGD": Attack(
