@@ -82,6 +82,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "tightening": ("none", "lp", "mip"),
     "version": ("standard", "plus", "rand"),
     "how": ("selective", "orthogonal"),
+    "loss": ("logits", "crossentropy"),
+    "included_in": ("upper", "lower"),
+    "step_size_search": ("geometric_progression", "grid_search"),
     "vote": ("mean_logits", "mean_probabilities", "majority"),
 }
 
