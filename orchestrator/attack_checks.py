@@ -25,12 +25,7 @@ def check(document: Document, spec: SweepSpec) -> None:
         for field, reason in _misfits(attack, entry, spec.dataset.shape).items():
             raise document.error((*key, field) if field else key, reason)
         if attack.source is not None:
-            model = attack.source.partition("/")[0]
-            known = {word for full in spec.models for word in both(full)}
-            if model not in known:
-                raise document.error(
-                    (*key, "source"), f"no model is named {model!r}{did_you_mean(model, known)}"
-                )
+            _check_source(document, (*key, "source"), spec, attack)
         if attack.detector is not None and "validation" not in spec.dataset.splits:
             raise document.error(
                 (*key, "detector"),
@@ -48,6 +43,23 @@ def check(document: Document, spec: SweepSpec) -> None:
                     f"{attack.name} needs {' and '.join(sorted(lacking))}, which {model} is not: "
                     "name the models that are, e.g. only: [abs]",
                 )
+
+
+def _check_source(document: Document, key: Key, spec: SweepSpec, attack: AttackSpec) -> None:
+    model, _, training = str(attack.source).partition("/")
+    for what, word, names in (
+        ("model", model, [*spec.models]),
+        ("training", training, [*spec.trainings]),
+    ):
+        known = {one for full in names for one in both(full)}
+        if word and word not in known:
+            raise document.error(key, f"no {what} is named {word!r}{did_you_mean(word, known)}")
+    attacked = {name for name, v in all_versions(spec) if selected(attack, name, v.training)}
+    if not training and attacked == {model}:
+        raise document.error(
+            key,
+            f"a transfer from {model} to itself is none: leave `source:` out, or attack others",
+        )
 
 
 def _misfits(attack: AttackSpec, entry: Attack, shape: tuple[int, ...]) -> Mapping[str, str]:
@@ -69,6 +81,9 @@ def _misfits(attack: AttackSpec, entry: Attack, shape: tuple[int, ...]) -> Mappi
         wrong[""] = f"{attack.name} evades a detector: name one, e.g. detector: energy"
     if attack.detector is not None and not entry.detects:
         wrong["detector"] = f"{attack.name} evades no detector: use attack: evasion"
+    for field, set_ in (("eot", attack.eot > 1), ("gradients", attack.gradients is not None)):
+        if set_ and entry.needs:
+            wrong[field] = f"{attack.name} asks the model itself: leave `{field}:` out"
     if attack.source is not None and (entry.detects or entry.needs):
         wrong["source"] = f"{attack.name} works on the model itself: leave `source:` out"
     farthest = _diameter(attack.norm, shape)

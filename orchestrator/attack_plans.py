@@ -30,7 +30,7 @@ def attacks(
     for name, entry in spec.attacks.items():
         if not selected(entry, model.name, model.training):
             continue
-        source = None if entry.source is None else source_of(entry.source, model, models)
+        source = None if entry.source is None else source_of(name, entry.source, model, models)
         if source == model:
             continue
         code = [word for word in (entry.name, entry.detector) if word is not None]
@@ -53,7 +53,9 @@ def attacks(
         )
 
 
-def source_of(word: str, attacked: PlannedModel, models: Sequence[PlannedModel]) -> PlannedModel:
+def source_of(
+    attack: str, word: str, attacked: PlannedModel, models: Sequence[PlannedModel]
+) -> PlannedModel:
     """The trained model that `source:` of a transfer stands for: of the same seed, if it has one.
 
     Raises:
@@ -72,8 +74,10 @@ def source_of(word: str, attacked: PlannedModel, models: Sequence[PlannedModel])
         found = [model for model in found if model.seed == found[0].seed]
     if len(found) != 1:
         what = "no trained model" if not found else f"{len(found)} models"
+        known = ", ".join(sorted({f"{m.name}/{m.training}" for m in found if m.training}))
         raise InputError(
-            f"`source: {word}` of an attack stands for {what}: name one as model/training"
+            f"attacks.{attack}.source: {word!r} stands for {what} where {attacked.name} is "
+            "attacked: name one as model/training" + (f" ({known})" if known else "")
         )
     return found[0]
 

@@ -6,7 +6,15 @@ from typing import Any
 
 from orchestrator.planned import PlannedModel
 from orchestrator.selection import both, selected
-from orchestrator.spec import SECTIONS, DatasetSpec, SweepSpec, VerificationSpec, only_estimates
+from orchestrator.spec import (
+    SECTIONS,
+    AttackSpec,
+    DatasetSpec,
+    EntrySpec,
+    SweepSpec,
+    VerificationSpec,
+    only_estimates,
+)
 from tasks.catalogue import ATTACKS, VERIFIERS
 
 
@@ -28,11 +36,16 @@ def preflight_checks(spec: SweepSpec, models: Sequence[PlannedModel]) -> Iterato
     of its verifiers are tried.
     """
     functions = [
-        [kind.family, entry.name, entry.parameters]
+        [kind.family, entry.name, {**entry.parameters, **_targets(entry)}]
         for section, kind in SECTIONS.items()
         if section != "models"
         for entry in getattr(spec, section).values()
         if ":" in entry.name
+    ]
+    functions += [
+        ["scorer", entry.detector, {}]
+        for entry in spec.attacks.values()
+        if entry.detector is not None and ":" in entry.detector
     ]
     seen = set()
     for model in models:
@@ -56,6 +69,12 @@ def preflight_checks(spec: SweepSpec, models: Sequence[PlannedModel]) -> Iterato
             yield Check(models[0], outliers, entry.parameters["outlier_split"], {})
     for dataset in spec.ood_sets.values():
         yield Check(models[0], dataset, "test", {})
+
+
+def _targets(entry: EntrySpec) -> dict[str, Any]:
+    """What an attack that is aimed must take beside its parameters."""
+    aimed = isinstance(entry, AttackSpec) and entry.target is not None
+    return {"targets": None} if aimed else {}
 
 
 def _engines(spec: SweepSpec, model: str, trainings: Sequence[str | None]) -> list[dict[str, Any]]:

@@ -209,7 +209,7 @@ class AttackSpec(_Evaluation):
     target: Literal["runner_up", "least_likely", "random"] | None = None  # the class aimed at
     gradients: Literal["finite_difference", "nes"] | None = None  # estimated; None: the model's own
     gradient_samples: Annotated[int, Field(ge=0, strict=True)] = 0  # queries; 0: every pixel's
-    gradient_step: Positive = 1e-3
+    gradient_step: Annotated[Positive, Field(ge=1e-5)] = 1e-3  # below, rounding is all
     eot: Natural = 1  # passes that are averaged, for randomised models
     source: str | None = None  # of a transfer: the model that is attacked, or `model/training`
     detector: str | None = None  # an OOD scorer, which must accept what counts as a success

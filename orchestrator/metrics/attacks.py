@@ -8,7 +8,7 @@ import polars as pl
 from orchestrator.intervals import NO_DATA, Interval, order_statistic_median, wilson
 
 # Checks of rows that count: all is well, or not finding anything is the result.
-SOUND = ("ok", "no starting point")
+SOUND = ("ok", "no starting point", "wrong at the source")
 
 MODEL = ("model_id", "dataset", "split")  # with `sample`, an input to a model
 

@@ -8,10 +8,10 @@ import polars as pl
 
 from orchestrator.metrics.attacks import SOUND, breaks_from
 from orchestrator.metrics.honesty_checks import CHECKS, Evidence
-from orchestrator.metrics.honesty_compared import access_of
+from orchestrator.metrics.honesty_compared import access_of, harder
 from orchestrator.metrics.planned import Asked, Model
 from orchestrator.metrics.tables import Read, Row, attack_rows, frame
-from orchestrator.metrics.verification import contradictions
+from orchestrator.metrics.verification import OF_THE_LABEL, contradictions
 from tasks.catalogue import DATASETS
 from tasks.values import NORMS
 
@@ -43,11 +43,13 @@ def _rows(model: Model, read: Read) -> Iterator[Row]:
     sound = pl.col("success") | pl.col("check").is_in([*SOUND])
     rows = _right(rows.filter(sound))
     for norm in norms:
-        attacks = [a for a in model.of("attack") if a.norm == norm]
+        attacks = [a for a in model.of("attack") if a.norm == norm and not harder(a)]
         own, proved = rows.filter(pl.col("norm") == norm), verdicts.filter(pl.col("norm") == norm)
         contradicted = alarms.filter(pl.col("norm") == norm)["sample"]
         attacked = proved.filter(
-            pl.col("verdict") == "verified", pl.col("sample").is_in(own["sample"].implode())
+            pl.col("verdict") == "verified",
+            pl.col("property").str.contains(OF_THE_LABEL),
+            pl.col("sample").is_in(own["sample"].implode()),
         )["sample"]
         evidence = Evidence(
             norm=norm,

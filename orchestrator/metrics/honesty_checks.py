@@ -17,7 +17,6 @@ from orchestrator.metrics.honesty_compared import (
     Access,
     Compared,
     access_of,
-    adaptive,
     broken,
     budget_ratio,
     compared,
@@ -46,7 +45,7 @@ class Evidence:
 
     norm: str
     huge: float  # the smallest radius that no model should withstand
-    attacks: Sequence[Asked]
+    attacks: Sequence[Asked]  # those that any wrong answer is a success of
     rows: pl.DataFrame  # of these attacks: only rows that passed their check, see above
     # measurement_id, eps, sample, before, after: margins of white-box attacks that found nothing
     margins: pl.DataFrame
@@ -54,11 +53,7 @@ class Evidence:
     contradicted: Sequence[int]  # samples that are verified and yet broken in that ball
 
     def of(self, access: Access) -> list[Asked]:
-        """The attacks on the model itself of such access: on no detector beside it."""
-        return [a for a in self.plain() if access_of(a) == access]
-
-    def plain(self) -> list[Asked]:
-        return [a for a in self.attacks if not adaptive(a)]
+        return [a for a in self.attacks if access_of(a) == access]
 
     def rows_of(self, attacks: Iterable[Asked]) -> pl.DataFrame:
         return self.rows.filter(pl.col("measurement_id").is_in([a.measurement_id for a in attacks]))
@@ -83,10 +78,13 @@ def iterative_beats_single_step(e: Evidence) -> Finding:
 
 def larger_eps_never_helps(e: Evidence) -> Finding:
     """A sample that breaks at an eps breaks at a larger one (Carlini et al. 2019, section 5.2)."""
-    again = e.rows_of(e.plain())
+    again = e.rows_of(a for a in e.of("white_box") if iterative(a))  # noise may have bad luck
     again = again.filter(pl.col("broken_again").is_not_null())
     if again.is_empty():
-        return _not_run("no broken sample was attacked again: ask several eps of an attack")
+        return _not_run(
+            "a tenth of what breaks is attacked again at larger eps: ask several eps of an "
+            "iterative white-box attack, on more samples"
+        )
     survived = again.filter(~pl.col("broken_again"))
     detail = "samples broken at a smaller eps, attacked again without that help"
     return _limited(again, survived, LOOSE, detail)
@@ -96,6 +94,8 @@ def huge_eps_breaks_all(e: Evidence) -> Finding:
     """At a huge eps nothing is left to recognise (Carlini et al. 2019, section 5.2)."""
     white = e.of("white_box")
     eps = max((eps for a in white for eps in a.eps), default=0.0)
+    if eps < e.huge and any(not a.eps for a in white):
+        eps = e.huge  # a min-norm attack speaks of every eps
     if eps < e.huge:
         return _not_run(f"ask an eps of {e.huge:.3g} or more of a white-box attack of {e.norm}")
     samples = broken(e.rows, white, eps)
@@ -104,18 +104,19 @@ def huge_eps_breaks_all(e: Evidence) -> Finding:
     survived = samples_of(samples.filter(~pl.col("broken")))
     fails = len(survived) > SURVIVORS * len(samples)
     detail = f"samples that survive {names_of(white)} at eps {eps:g}"
-    return Finding("fail" if fails else "pass", len(samples), survived, detail)
+    status: Status = "fail" if fails else "warn" if survived else "pass"
+    return Finding(status, len(samples), survived, detail)
 
 
 def stronger_access_beats(e: Evidence, *, weaker: Access, stronger: Access) -> Finding:
     """With less access, fewer samples break (Carlini et al. 2019, sections 4.4, 4.5 and 4.11)."""
     sides = {f"a {name.replace('_', '-')} attack": e.of(name) for name in (weaker, stronger)}
-    return _judged(e, sides, lambda c: c.gain > STRICT * len(c.samples))
+    return _judged(e, sides, lambda c: c.gain > _few(STRICT, len(c.samples)))
 
 
 def gradients_are_of_use(e: Evidence) -> Finding:
     """Attacks fail at robust samples, not for want of a gradient (Athalye et al. 2018)."""
-    rows = e.rows_of(a for a in e.attacks if access_of(a) == "white_box")
+    rows = e.rows_of(e.of("white_box"))
     seen = rows.filter(
         pl.col("inferred_from_eps").is_null(),
         pl.col("bad_gradients").is_not_null(),
@@ -152,8 +153,8 @@ def doubling_the_steps_changes_nothing(e: Evidence) -> Finding:
     found = [
         _judged(e, {"the longer": [longer], "the shorter": [shorter]}, _often)
         for budget in ("steps", "queries")
-        for shorter in e.plain()
-        for longer in e.plain()
+        for shorter in e.attacks
+        for longer in e.attacks
         if budget_ratio(shorter, longer, budget) >= 2
     ]
     nothing = _not_run(f"needs an attack of {e.norm} again with twice its steps or queries")
@@ -216,15 +217,25 @@ def _judged(
 
 
 def _often(c: Compared) -> bool:
-    return len(c.only_weaker) > STRICT * len(c.samples)
+    return len(c.only_weaker) > _few(STRICT, len(c.samples))
+
+
+def _few(share: float, n: int) -> float:
+    """Of n samples, as many as say little; one sample never says much."""
+    return max(1.0, share * n)
 
 
 def _limited(seen: pl.DataFrame, against: pl.DataFrame, limit: float, detail: str) -> Finding:
-    """Warns of any sample with a row against it, and fails where their share is above the limit."""
-    samples, violations = samples_of(seen), samples_of(against)
-    fails = len(violations) > limit * len(samples)
+    """Warns of any row against; fails where too many are, of one attack at one eps."""
+    key = ["measurement_id", "eps"]
+    n, bad = (
+        {row[:2]: row[2] for row in rows.group_by(key).agg(pl.col("sample").n_unique()).rows()}
+        for rows in (seen, against)
+    )
+    violations = samples_of(against)
+    fails = any(count > _few(limit, n[place]) for place, count in bad.items())
     status: Status = "fail" if fails else "warn" if violations else "pass"
-    return Finding(status, len(samples), violations, detail)
+    return Finding(status, len(samples_of(seen)), violations, detail)
 
 
 def _not_run(why: str) -> Finding:

@@ -31,6 +31,8 @@ def access_of(asked: Asked) -> Access:
     """What an attack sees of the model; a function that the catalogue has not may see all."""
     if asked.params.get("source") is not None:
         return "transfer"
+    if asked.params.get("gradients") is not None:
+        return "black_box"  # estimated from queries
     return ATTACKS[asked.name].access if asked.name in ATTACKS else "white_box"
 
 
@@ -39,9 +41,9 @@ def iterative(asked: Asked) -> bool:
     return asked.name not in ATTACKS or ATTACKS[asked.name].iterative
 
 
-def adaptive(asked: Asked) -> bool:
-    """Against a detector too, which is harder than against the model alone."""
-    return asked.params.get("detector") is not None
+def harder(asked: Asked) -> bool:
+    """After more than a wrong answer: a certain one, or one that no detector sees."""
+    return any(asked.params.get(name) is not None for name in ("detector", "target"))
 
 
 def budget_ratio(shorter: Asked, longer: Asked, budget: str) -> float:

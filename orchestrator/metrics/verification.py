@@ -18,7 +18,7 @@ RANK = {
 }
 BROKEN = ("misclassified", "falsified")
 PROOFS = (*BROKEN, "verified")
-_OF_THE_LABEL = r"^untargeted( margin=\S+)?$"  # properties that any adversarial in the ball breaks
+OF_THE_LABEL = r"^untargeted( margin=\S+)?$"  # properties that any adversarial in the ball breaks
 
 
 class Bracket(NamedTuple):
@@ -112,7 +112,7 @@ def contradictions(verification: pl.DataFrame, broken: pl.DataFrame) -> pl.DataF
     found = pl.concat(
         [
             proved.join(falsified, on=[*place, "property"], how="inner"),
-            proved.filter(pl.col("property").str.contains(_OF_THE_LABEL)).join(
+            proved.filter(pl.col("property").str.contains(OF_THE_LABEL)).join(
                 broken, on=place, how="inner"
             ),
         ]

@@ -30,6 +30,8 @@ def autoattack(
 ) -> Tensor:
     """The first adversarial inside the ball that any of the attacks finds, (N, ...).
 
+    Where none does, the image for which the label wins by least.
+
     Args:
         images: (N, ...) in [0, 1], classified correctly.
         norm: linf, l2 or l1.
@@ -42,16 +44,18 @@ def autoattack(
     Source: Croce & Hein 2020, section 6; for l1 Croce & Hein 2021 (Mind the box), section 5.
     """
     result = images.clone()
-    left = margin(raw_logits(model, images), labels) > 0
+    lowest = margin(raw_logits(model, images), labels)
+    left = lowest > 0
     for attack in _attacks(version, norm, eps):
         which = left.nonzero().flatten()
         if not len(which):
             break
         part, x, y = on(model, which), images[which], labels[which]
         found = ball.pull_inside(x, attack(part, x, y), norm, eps)
-        broken = margin(raw_logits(part, found), y) <= 0
-        result[which[broken]] = found[broken]
-        left[which[broken]] = False
+        reached = margin(raw_logits(part, found), y)
+        better = reached < lowest[which]
+        result[which[better]], lowest[which[better]] = found[better], reached[better]
+        left[which] = lowest[which] > 0
     return result
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from tasks.attacks.count import on
+from tasks.attacks.count import keep_confidence, on
 
 
 class Averaged(nn.Module):
@@ -15,6 +15,7 @@ class Averaged(nn.Module):
     def __init__(self, model: nn.Module, eot: int) -> None:
         super().__init__()
         self.model, self.eot = model, eot
+        keep_confidence(self, model)
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:

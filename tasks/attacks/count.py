@@ -30,8 +30,7 @@ class Counted(nn.Module):
     def __init__(self, model: nn.Module, tally: Tally, samples: Tensor) -> None:
         super().__init__()
         self.model, self.tally, self.samples = model, tally, samples.cpu()
-        if inspect.ismethod(own := getattr(model, "confidence", None)):
-            self.confidence = own  # some detectors look at it
+        keep_confidence(self, model)
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -39,10 +38,15 @@ class Counted(nn.Module):
             raise TimeoutError("the attack's time limit is over")
         rows = self._rows(len(images))
         self.tally.n_forward += rows
-        if images.requires_grad:
-            images.register_hook(self._backward)  # type: ignore[no-untyped-call]
-        logits: Tensor = self.model(images)
+        logits: Tensor = self.model(self.watched(images))
         return logits
+
+    def watched(self, images: Tensor) -> Tensor:
+        """The same images, whose gradient is tallied when there is one."""
+        if images.requires_grad:
+            images = images.view_as(images)  # a hook of this pass only
+            images.register_hook(self._backward)  # type: ignore[no-untyped-call]
+        return images
 
     def on(self, which: Tensor) -> "Counted":
         """The same model for some of its samples: a mask (N,), or positions in any order."""
@@ -67,6 +71,22 @@ class Counted(nn.Module):
             whole = torch.zeros(-(-len(bad) // n) * n, dtype=torch.int64)
             whole[: len(bad)] = bad
             self.tally.bad_gradients.index_add_(0, self.samples, whole.reshape(-1, n).sum(dim=0))
+
+
+def tallied(model: nn.Module) -> Counted | None:
+    """The one that tallies, at the end of wrappers that keep what they wrap as `model`."""
+    while not isinstance(model, Counted):
+        inner = getattr(model, "model", None)
+        if not isinstance(inner, nn.Module):
+            return None
+        model = inner
+    return model
+
+
+def keep_confidence(wrapper: nn.Module, model: nn.Module) -> None:
+    """Gives a wrapper the model's own `confidence`, which some detectors look at."""
+    if inspect.ismethod(own := getattr(model, "confidence", None)):
+        vars(wrapper)["confidence"] = own
 
 
 def on(model: nn.Module, which: Tensor) -> nn.Module:

@@ -23,10 +23,11 @@ def evade(
     """Images in the ball that are misclassified and that the detector accepts.
 
     A step is on the margin while the sample is classified correctly, and on the score while it is
-    not. An orthogonal one leaves out what would change the other of the two to first order. A
-    sample is done when both are fooled. Of one that never is, the misclassified image with the
-    lowest score is returned, else the last one. Where the score is a function of the margin, as
-    nearly is the softmax of a sure model, nothing orthogonal is left: take selective ones.
+    not. An orthogonal one leaves out what would change the other of the two to first order (in
+    linf, where a step is a sign, only nearly). A sample is done when both are fooled. Of one that
+    never is, the misclassified image with the lowest score is returned, else the last one. Where
+    the score is a function of the margin, as nearly is the softmax of a sure model, nothing
+    orthogonal is left: take selective ones.
 
     Args:
         model: (N, ...) -> logits (N, K).

@@ -14,6 +14,7 @@ from tasks.attacks.score_based import Estimator, ScoreBased
 @dataclass(frozen=True)
 class How:
     restarts: int = 1
+    seed: int = 0
     target: str | None = None  # the class aimed at: runner_up | least_likely | random
     gradients: Estimator | None = None  # estimated from queries alone
     gradient_samples: int = 0

@@ -1,6 +1,7 @@
 """The attack job."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -37,6 +38,7 @@ def attack(job: Job, inputs: Inputs) -> Output:
     size = m.params["group_size"]
     loaded, device = model_of(job, inputs), device_of(job.setting)
     data = labelled_data_for(m.model, m.dataset, m.split, job.setting)
+    seed_everything(m.params["seed"], m.kind, -1)  # a detector's threshold may be drawn too
     how = _how(job, inputs, loaded.model)
     attack_function = load(m.params)
     if how.detector is not None:
@@ -45,13 +47,16 @@ def attack(job: Job, inputs: Inputs) -> Output:
 
     def attacked(samples: range) -> list[Result]:
         seed_everything(m.params["seed"], m.kind, samples.start // size)
+        limit = how.time_limit_seconds
+        together = -(-len(samples) // size)  # groups, which have a limit each
         return attack_group(
             attack_function,
             loaded.model,
             data.images[samples.start : samples.stop].to(device),
             data.labels[samples.start : samples.stop].to(device),
             eps=m.params["eps"],
-            how=how,
+            how=how if limit is None else replace(how, time_limit_seconds=limit * together),
+            first=samples.start,
         )
 
     pieces = groups(job.start, job.stop, size, len(data.labels))
@@ -99,6 +104,7 @@ def _how(job: Job, inputs: Inputs, model: nn.Module) -> How:
         source = load_model(ref, weights, device_of(setting), setting.import_paths).model
     return How(
         restarts=params["restarts"],
+        seed=params["seed"],
         target=params.get("target"),
         gradients=params.get("gradients"),
         gradient_samples=params.get("gradient_samples", 0),

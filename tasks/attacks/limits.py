@@ -9,6 +9,8 @@ from typing import Any
 
 from tasks.attacks.count import Tally
 
+_AGAIN_SECONDS = 5.0
+
 
 @contextmanager
 def limited(tally: Tally, seconds: float | None) -> Iterator[None]:
@@ -24,7 +26,8 @@ def limited(tally: Tally, seconds: float | None) -> Iterator[None]:
     alarmed = threading.current_thread() is threading.main_thread()
     if alarmed:
         before = signal.signal(signal.SIGALRM, _late)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        # once more and again, as an attack may catch it
+        signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_SECONDS)
     try:
         yield
     finally:

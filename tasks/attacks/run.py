@@ -18,6 +18,7 @@ from tasks.attacks.transfer import closest_on_the_way
 from tasks.models.logits import logits_of, margin, raw_logits
 
 NO_START = "no starting point"
+WRONG_SOURCE = "wrong at the source"
 _AGAIN = 0.1  # of the samples whose success is carried over, attacked all the same
 _AS_IT_IS = How()
 
@@ -61,12 +62,19 @@ def attack_group(
     *,
     eps: Sequence[float] | None,
     how: How = _AS_IT_IS,
+    first: int = 0,
 ) -> list[Result]:
     """One result per eps, ascending; one result with eps None for a min-norm attack.
 
     Misclassified samples are broken at distance 0. What a smaller eps breaks, a larger one breaks
     too, and is not attacked again, but for a random tenth: an attack that fails on these at the
     larger eps is no good.
+
+    Args:
+        first: Index of the first sample in its split.
+
+    Raises:
+        Exception: What the attack raised, where it raised on every single sample from the start.
     """
     state = _State(attack, model, images, labels, how)
     if eps is None:
@@ -82,7 +90,7 @@ def attack_group(
             state.attack(~state.broken, radius)
         results.append(state.result(radius))
     for result in results[1:]:  # behind all else, so that it changes no other number
-        state.attack_again(result)
+        state.attack_again(result, first)
     return results
 
 
@@ -98,25 +106,27 @@ class _State:
         self.adversarials = images.clone()
         self.logits = logits_of(model, images)
         self.targets = how.targets(self.logits, labels)
-        self.broken = self._fooled(images, self.logits)
+        # what is wrong without an attack is broken, also where a detector would say so
+        self.broken = margin(self.logits, labels) <= 0
         self.distance = torch.where(self.broken, 0.0, torch.nan).double()
         self.broken_at = np.full(len(labels), np.nan)
-        # only what evades detectors takes samples that are wrong already, but rejected
-        right = margin(self.logits, labels) > 0
-        self.attackable = right if how.detector is None else torch.ones_like(right)
+        self.misled = torch.zeros_like(self.broken)  # samples that a transfer's source has wrong
         if how.source is not None:
-            self.attackable &= margin(raw_logits(how.source, images), labels) > 0
+            self.misled = margin(raw_logits(how.source, images), labels) <= 0
+        self.works = False  # whether the attack has ever given anything
 
     def start_round(self) -> None:
         n = len(self.labels)
         self.inferred_from_eps = self.broken_at.copy()
         self.tally = Tally(n)
         self.seconds = np.zeros(n)
-        self.check = ["ok"] * n
+        misled = self.misled & ~self.broken
+        self.check = [WRONG_SOURCE if wrong else "ok" for wrong in misled.tolist()]
+        self.done = torch.zeros_like(self.broken)  # samples with a whole attempt in this round
 
     def attack(self, todo: Tensor, eps: float | None) -> None:
         """Attacks the samples of the mask `todo` once, and keeps what is better than before."""
-        where = (todo & self.attackable).nonzero().flatten()
+        where = (todo & ~self.misled).nonzero().flatten()
         if not len(where):
             return
         started = time.perf_counter()
@@ -124,15 +134,18 @@ class _State:
         self.seconds[where.cpu().numpy()] += (time.perf_counter() - started) / len(where)
         self._keep(tried, where, eps)
 
-    def attack_again(self, result: Result) -> None:
+    def attack_again(self, result: Result, first: int) -> None:
         """Attacks a random tenth of what a smaller eps has broken, as if it had not."""
-        inferred = torch.from_numpy(~np.isnan(result.inferred_from_eps))
-        draw = torch.rand(len(inferred), generator=torch.Generator().manual_seed(len(inferred)))
-        where = (inferred & (draw < _AGAIN)).nonzero().flatten().to(self.labels.device)
-        if len(where):
-            tried = self._tried(where, result.eps, Tally(len(self.labels)))
-            positions = where.cpu().numpy()
-            result.broken_again[positions] = tried.success.cpu().numpy()[positions]
+        samples = range(first, first + len(self.labels))
+        drawn = [np.random.default_rng([self.how.seed, s]).random() < _AGAIN for s in samples]
+        chosen = torch.from_numpy(np.array(drawn) & ~np.isnan(result.inferred_from_eps))
+        where = chosen.nonzero().flatten().to(self.labels.device)
+        if not len(where):
+            return
+        tried = self._tried(where, result.eps, Tally(len(self.labels)))
+        for i in where.tolist():
+            if tried.checks[i] in {"ok", NO_START}:
+                result.broken_again[i] = bool(tried.success[i])
 
     def _tried(self, where: Tensor, eps: float | None, tally: Tally) -> _Tried:
         """Runs the attack on the group's samples `where`, and looks at what it gives."""
@@ -163,6 +176,9 @@ class _State:
                 limit=self.how.time_limit_seconds,
             )
             candidates[here] = tried.adversarials
+            if tried.error is not None and len(tried.failures) == len(here) > 1 and not self.works:
+                raise tried.error  # no sample's fault
+            self.works = self.works or len(tried.failures) < len(here)
             failures |= {int(here[i]): why for i, why in tried.failures.items()}
         if self.how.source is not None and eps is None:
             own = Counted(self.model, tally, where)
@@ -204,7 +220,10 @@ class _State:
         self.distance = torch.where(kept & tried.success, tried.distance, self.distance)
         self.broken = self.broken | tried.success
         for i in where.tolist():
-            self.check[i] = "ok" if self.broken[i] else tried.checks[i]
+            # a restart that fails takes nothing from one that did not
+            whole = bool(self.broken[i] | self.done[i])
+            self.check[i] = "ok" if whole else tried.checks[i]
+            self.done[i] |= tried.checks[i] == "ok"
             if self.broken[i]:
                 self.broken_at[i] = np.nan if eps is None else eps
 

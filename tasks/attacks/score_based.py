@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.attacks.count import on
+from tasks.attacks.count import keep_confidence, on, tallied
 from tasks.errors import InputError
 
-_ELEMENTS = 2**24  # of the images in one query: 64 MiB
+_ELEMENTS = 2**22  # of the images in one query: 16 MiB, and what a model makes of them
 
 Estimator = Literal["finite_difference", "nes"]
 
@@ -47,9 +47,12 @@ class ScoreBased(nn.Module):
                 f"got samples {samples} and step {step}"
             )
         self.model, self.how, self.samples, self.step = model, how, samples, step
+        keep_confidence(self, model)
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
+        if (counted := tallied(self.model)) is not None:
+            images = counted.watched(images)
         logits: Tensor = _Queried.apply(images, self)  # type: ignore[no-untyped-call]
         return logits
 
@@ -78,7 +81,8 @@ class ScoreBased(nn.Module):
     def _directions(self, x: Tensor) -> Iterator[Tensor]:
         """Directions (C, N, P) in images (N, P), C of them at a time."""
         n, pixels = x.shape
-        at_once = max(1, _ELEMENTS // (2 * x.numel()))
+        copies = 2 * getattr(self.model, "eot", 1)
+        at_once = max(1, _ELEMENTS // (copies * x.numel()))
         if self.how == "nes":
             for first in range(0, self.samples, at_once):
                 here = range(min(at_once, self.samples - first))

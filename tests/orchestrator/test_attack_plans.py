@@ -49,6 +49,8 @@ def attacks_of(text, **where):
         ("{attack: LinfPGD}", "needs eps"),
         ("{attack: latent_descent, norm: l2}", "needs analysis by synthesis, which a is not"),
         ("{attack: LinfPGD, eps: 0.1, source: c}", "no model is named 'c'"),
+        ("{attack: LinfPGD, eps: 0.1, source: b/standrd}", "did you mean 'standard'"),
+        ("{attack: LinfPGD, eps: 0.1, source: b, only: [b]}", "to itself is none"),
         ("{attack: evasion, eps: 0.1}", "evades a detector"),
         ("{attack: LinfPGD, eps: 0.1, detector: energy}", "use attack: evasion"),
         ("{attack: evasion, eps: 0.1, detector: enery}", "did you mean 'energy'"),
@@ -129,7 +131,8 @@ def test_every_way_of_attacking_runs(robsweep, tmp_path):
     names = dict(plan.select("measurement_id", "entry").rows())
     assert set(names.values()) >= {"aimed", "moved", "closest", "asked", "mean", "unseen"}
     rows = rows.with_columns(entry=pl.col("measurement_id").replace_strict(names, default=None))
-    assert set(rows["check"]) == {"ok"}
+    assert set(rows["check"]) <= {"ok", "wrong at the source"}
+    assert set(rows.filter(pl.col("source_model_id").is_null())["check"]) == {"ok"}
     moved = rows.filter(pl.col("entry").is_in(["moved", "closest"]))
     assert moved["source_model_id"].n_unique() == 1
     assert moved["source_model_id"].null_count() == 0

@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.metrics.honesty import HUGE, huge
 from orchestrator.metrics.honesty_checks import CHECKS, Evidence
+from orchestrator.metrics.honesty_compared import harder
 from orchestrator.metrics.planned import Asked
 from orchestrator.report import FORMATS, render
 from orchestrator.results import Results
@@ -129,10 +130,18 @@ def test_min_norm_attacks_are_compared_at_the_median_of_what_they_found():
     assert found(check, attacks, given(1.0, 2.0))[:3] == ("fail", 10, list(range(10)))
 
 
-def test_an_attack_on_a_detector_is_compared_with_none():
-    adaptive = asked(NOISE, params={"detector": "d"})
-    given = rows(NOISE, {1}) + rows(ITERATIVE, set())
-    assert status("white box beats noise", [adaptive, asked(ITERATIVE)], given) == "not run"
+def test_attacks_after_more_than_a_wrong_answer_are_compared_with_none():
+    assert harder(asked(ITERATIVE, params={"detector": "d"}))
+    assert harder(asked(ITERATIVE, params={"target": "least_likely"}))
+    assert not harder(asked(ITERATIVE))
+
+
+def test_estimated_gradients_are_black_box():
+    queries = asked(ITERATIVE, "queries", params={"gradients": "nes"})
+    given = rows(ITERATIVE, set()) + rows("queries", {1, 2, 3})
+    attacks = [asked(ITERATIVE), queries]
+    assert status("white box beats black box", attacks, given) == "fail"
+    assert status("iterative beats single step", attacks, given) == "not run"
 
 
 def test_a_function_of_the_user_is_iterative_and_white_box():
@@ -160,7 +169,7 @@ def test_larger_eps_never_helps():
 
 def test_huge_eps_breaks_all():
     check, huge_one = "huge eps breaks all", asked(ITERATIVE, eps=(EPS, 0.5))
-    for survivors, verdict in ((0, "pass"), (2, "pass"), (3, "fail")):
+    for survivors, verdict in ((0, "pass"), (2, "warn"), (3, "fail")):
         given = rows(ITERATIVE, set(range(survivors, 40)), n=40, eps=0.5)
         result = found(check, [huge_one], given)
         assert result[:3] == (verdict, 40, list(range(survivors)))
@@ -289,7 +298,7 @@ def test_evidence_is_of_sound_rows_and_samples_that_were_classified_correctly(tm
     def of(check):
         return [shown[check][name] for name in ("status", "n", "violations", "samples")]
 
-    assert of("loss increases") == ["fail", 2, 1, "4"]
+    assert of("loss increases") == ["warn", 2, 1, "4"]  # one sample says little
     assert of("soundness") == ["fail", 2, 1, "2"]
     for check in set(CHECKS) - {"loss increases", "soundness"}:
         assert of(check) == ["not run", 0, 0, None]

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.attacks import ball
+from tasks.attacks.apgd import apgd_ce
 from tasks.attacks.how import How
 from tasks.attacks.job import in_batches
 from tasks.attacks.load import LoadedAttack, load
@@ -56,7 +58,11 @@ def test_useless_gradients_are_counted_and_estimated_ones_work() -> None:
     (seen,) = run(pgd, model, data, queried, eps)
     assert seen.success.all()
     assert (seen.n_forward > 12 * 2 * blind.n_forward).all()  # two for each of 12 pixels
-    assert seen.n_backward.sum() == 0
+    assert (seen.bad_gradients == 0).all()
+    near = How(gradients="finite_difference", gradient_step=1e-5)  # on one stair, mostly
+    (stuck,) = run(pgd, model, data, near, eps)
+    assert (stuck.bad_gradients > 0).any()
+    assert (stuck.bad_gradients <= stuck.n_backward).all()
 
 
 @pytest.mark.parametrize("target", ["runner_up", "least_likely", "random"])
@@ -99,6 +105,8 @@ def test_a_transfer_is_judged_by_the_target() -> None:
     # what the source has wrong already is not attacked, and not broken by it
     assert not result.success[~both.numpy()].any()
     assert (result.n_forward[~both.numpy()] == 0).all()
+    wrong = [check == "wrong at the source" for check in result.check]
+    assert wrong == (~both).tolist()
     (white,) = run(pgd, target, (images, labels), How(), [0.2])
     assert white.success.sum() >= result.success.sum()
 
@@ -208,6 +216,65 @@ def test_what_fails_costs_only_its_own_samples(how: str, check: str) -> None:
     assert result.check[3] == check
     rest = np.arange(5) != 3
     assert (result.success[rest] == clean.success[rest]).all()
+
+
+def test_what_fails_on_all_that_is_left_costs_no_more_than_that() -> None:
+    model = linear()
+    images, labels = samples(model, 5)
+
+    class OddError(Exception):
+        pass
+
+    def attack(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        if any(torch.equal(image, bad) for image in x for bad in images[:2]):
+            raise OddError("no")
+        return 1 - x
+
+    small, large = run(own(attack), model, (images, labels), How(), [1.0, 1.1])
+    for result in (small, large):
+        assert result.check == ["error: OddError: no"] * 2 + ["ok"] * 3
+
+    def never(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        raise OddError("never")
+
+    with pytest.raises(OddError, match="never"):
+        run(own(never), model, (images, labels), How(), [1.0])
+
+
+def test_a_restart_that_fails_takes_nothing_away() -> None:
+    model = linear()
+    images, labels = samples(model, 5)
+    calls = []
+
+    def attack(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        calls.append(len(x))
+        return x if len(calls) == 1 else x * torch.nan
+
+    (result,) = run(own(attack), model, (images, labels), How(restarts=2), [0.1])
+    assert calls == [5, 5]
+    assert set(result.check) == {"ok"}
+
+
+def test_the_tenth_is_the_samples_not_the_groups() -> None:
+    def drawn(first: int, n: int) -> set[int]:
+        images = torch.full((n, 1, 3, 4), 0.49)
+        labels = torch.zeros(n, dtype=torch.int64)
+        seed_everything(0, "attack", 0)
+        _, large = attack_group(own(Weak()), Sum(), images, labels, eps=[0.1, 0.2], first=first)
+        return {first + i for i in np.flatnonzero(~np.isnan(large.broken_again))}
+
+    whole = drawn(0, 120)
+    assert 3 < len(whole) < 30
+    assert whole == set().union(*(drawn(i, 10) for i in range(0, 120, 10)))
+
+
+def test_passes_of_several_copies_are_tallied_once() -> None:
+    model = linear()
+    data = samples(model, 6)
+    attack = LoadedAttack("linf", frozenset(), partial(apgd_ce, norm="linf", steps=5, eot=4))
+    (result,) = run(attack, model, data, How(), [1e-6])
+    assert (result.n_backward == 5 * 4).all()
+    assert (result.n_forward == 6 * 4).all()
 
 
 def test_groups_share_a_batch_as_memory_allows() -> None:
