@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.attacks.count import RefusesNonFinite
+from tasks.attacks.sparing import OnlyCloser, Settled
 from tasks.entries import Attack
 from tasks.errors import InputError
 from tasks.resolve import optional, resolve
@@ -18,6 +19,12 @@ from tasks.resolve import optional, resolve
 _RENAMED = {"contrast_target": "target", "source_step_convergence": "source_step_convergance"}
 # 0 or () is foolbox's None
 _UNSET = frozenset({"abs_step_size", "min_step_size", "max_sigma", "reduced_dims"})
+# what each of these does not use of a model's answers; the results are the same without
+_SPARED: Mapping[str, Callable[..., nn.Module]] = {
+    "SaltAndPepperNoiseAttack": OnlyCloser,
+    "L2DeepFoolAttack": Settled,
+    "LinfDeepFoolAttack": Settled,
+}
 _BLACK_WHERE_FAILED = frozenset({"L2CarliniWagnerAttack", "EADAttack"})
 
 
@@ -46,6 +53,8 @@ def adapt(attack: Attack, parameters: Mapping[str, Any]) -> Callable[..., Tensor
         model: nn.Module, images: Tensor, labels: Tensor, targets: Tensor | None, **extra: Any
     ) -> Tensor:
         foolbox = optional("foolbox", "attacks")
+        if targets is None and kind.__name__ in _SPARED:
+            model = _SPARED[kind.__name__](model, images, labels)
         wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device=images.device)
         instance = build()
         with warnings.catch_warnings():  # of failed searches, empty means, old torch functions

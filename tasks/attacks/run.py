@@ -180,10 +180,13 @@ class _State:
                 raise tried.error  # no sample's fault
             self.works = self.works or len(tried.failures) < len(here)
             failures |= {int(here[i]): why for i, why in tried.failures.items()}
-        if self.how.source is not None and eps is None:
-            own = Counted(self.model, tally, where)
+        if eps is None and attack.norm != "l0":
             candidates[where] = closest_on_the_way(
-                own, self.images[where], self.labels[where], candidates[where]
+                Counted(self.model, tally, where),
+                self.images[where],
+                self.labels[where],
+                candidates[where],
+                beyond=self.how.source is not None,
             )
         return self._seen(candidates, where, eps, failures)
 

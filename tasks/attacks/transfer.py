@@ -1,4 +1,4 @@
-"""Adversarials of one model, tried on another."""
+"""Adversarials drawn back towards their images, or driven on."""
 
 import torch
 from torch import Tensor, nn
@@ -10,17 +10,20 @@ _HALVINGS = 10
 
 
 def closest_on_the_way(
-    model: nn.Module, images: Tensor, labels: Tensor, adversarials: Tensor
+    model: nn.Module, images: Tensor, labels: Tensor, adversarials: Tensor, *, beyond: bool
 ) -> Tensor:
     """The smallest multiple of each perturbation that fools `model`, found by bisection.
 
-    A closest adversarial of the source lies on the source's boundary, and hardly ever beyond the
-    target's too; going on in its direction is how Schott et al. 2019, section 5, transfer it.
-    Where no multiple fools the model, the adversarial comes back as it is.
+    A closest adversarial of another model lies on that model's boundary, and hardly ever beyond
+    this one's too; going on in its direction is how Schott et al. 2019, section 5, transfer it.
+    Where no multiple fools the model, the adversarial comes back as it is. None ends further away
+    than it was, unless it is driven on.
 
     Args:
-        images: (N, ...) in [0, 1]; `adversarials` likewise, of another model.
+        images: (N, ...) in [0, 1]; `adversarials` likewise, finite where they are to be moved.
+        beyond: Whether to try multiples above 1.
     """
+    images, adversarials = images.detach(), adversarials.detach()
     direction = adversarials - images
     shape = (-1, *[1] * (images.ndim - 1))
 
@@ -33,14 +36,17 @@ def closest_on_the_way(
     low = torch.zeros(len(labels), device=images.device)
     high = torch.ones_like(low)
     found = fooled(high)
-    for factor in _BEYOND:
+    for factor in _BEYOND if beyond else ():
         if found.all():
             break
         further = torch.where(found, high, factor)
         low = torch.where(found, low, high)
         high, found = further, found | fooled(further)
+    if not found.any():
+        return adversarials
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         closer = fooled(middle)
         low, high = torch.where(closer, low, middle), torch.where(closer, middle, high)
-    return torch.where(found.reshape(shape), at(high), adversarials)
+    moved = found & (high != 1)
+    return torch.where(moved.reshape(shape), at(high), adversarials)

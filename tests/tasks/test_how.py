@@ -119,12 +119,17 @@ def test_a_closest_adversarial_goes_on_until_it_fools_the_target() -> None:
     side = torch.where(labels == 0, -1.0, 1.0)[:, None]
     step = (side * (w / w.norm())[None] * torch.from_numpy(exact)[:, None] / 2).float()
     halfway = images + step.reshape(images.shape)  # on the way, not far enough
-    found = closest_on_the_way(model, images, labels, halfway)
+    found = closest_on_the_way(model, images, labels, halfway, beyond=True)
     reached = ball.distance(images, found, "l2").numpy()
     np.testing.assert_allclose(reached, exact, rtol=0.01)
     assert (model(found).argmax(dim=1) != labels).all()
-    away = closest_on_the_way(model, images, labels, images - step.reshape(images.shape))
-    assert torch.equal(away, images - step.reshape(images.shape))
+    back = images - step.reshape(images.shape)
+    away = closest_on_the_way(model, images, labels, back, beyond=True)
+    assert torch.equal(closest_on_the_way(model, images, labels, halfway, beyond=False), halfway)
+    far = images + 4 * step.reshape(images.shape)
+    near = closest_on_the_way(model, images, labels, far, beyond=False)
+    np.testing.assert_allclose(ball.distance(images, near, "l2").numpy(), exact, rtol=0.01)
+    assert torch.equal(away, back)
 
 
 class Weak:
