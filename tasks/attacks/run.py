@@ -13,8 +13,8 @@ from tasks.attacks import ball
 from tasks.attacks.count import Counted, Tally
 from tasks.attacks.how import How
 from tasks.attacks.load import LoadedAttack, attempt
+from tasks.attacks.refine import across_one_half, closest_on_the_way
 from tasks.attacks.starts import starting_points
-from tasks.attacks.transfer import closest_on_the_way
 from tasks.models.logits import logits_of, margin, raw_logits
 
 NO_START = "no starting point"
@@ -180,15 +180,18 @@ class _State:
                 raise tried.error  # no sample's fault
             self.works = self.works or len(tried.failures) < len(here)
             failures |= {int(here[i]): why for i, why in tried.failures.items()}
-        if eps is None and attack.norm != "l0":
-            candidates[where] = closest_on_the_way(
-                Counted(self.model, tally, where),
-                self.images[where],
-                self.labels[where],
-                candidates[where],
-                beyond=self.how.source is not None,
+        if eps is None:
+            candidates[where] = self._refined(
+                Counted(self.model, tally, where), where, candidates[where]
             )
         return self._seen(candidates, where, eps, failures)
+
+    def _refined(self, model: nn.Module, where: Tensor, candidates: Tensor) -> Tensor:
+        images, labels, norm = self.images[where], self.labels[where], self.loaded.norm
+        if norm != "l0":
+            beyond = self.how.source is not None
+            candidates = closest_on_the_way(model, images, labels, candidates, beyond=beyond)
+        return across_one_half(model, images, labels, candidates, norm)
 
     def _seen(
         self, candidates: Tensor, where: Tensor, eps: float | None, failures: dict[int, str]

@@ -16,8 +16,8 @@ from tasks.attacks.apgd import apgd_ce
 from tasks.attacks.how import How
 from tasks.attacks.job import in_batches
 from tasks.attacks.load import LoadedAttack, load
+from tasks.attacks.refine import across_one_half, closest_on_the_way
 from tasks.attacks.run import Result, attack_group
-from tasks.attacks.transfer import closest_on_the_way
 from tasks.groups import seed_everything
 from tests.tasks.test_attacks import linear, margins, own, params, run_group, samples
 
@@ -130,6 +130,33 @@ def test_a_closest_adversarial_goes_on_until_it_fools_the_target() -> None:
     near = closest_on_the_way(model, images, labels, far, beyond=False)
     np.testing.assert_allclose(ball.distance(images, near, "l2").numpy(), exact, rtol=0.01)
     assert torch.equal(away, back)
+
+
+def test_pixels_of_binary_models_go_just_across_one_half() -> None:
+    class Binary(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = linear()
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = self.inner((images >= 0.5).float())
+            return logits
+
+    torch.manual_seed(0)
+    model, images = Binary(), torch.rand(30, 1, 3, 4)
+    labels = model(images).argmax(dim=1)
+    far = (torch.rand(30, 1, 3, 4) > 0.5).float()
+    fooled = model(far).argmax(dim=1) != labels
+    assert 5 < fooled.sum() < 30
+    for norm in ("l2", "linf", "l0"):
+        found = across_one_half(model, images, labels, far, norm)
+        assert torch.equal(found[~fooled], far[~fooled])
+        assert torch.equal(found[fooled] >= 0.5, far[fooled] >= 0.5)
+        same = (images >= 0.5) == (far >= 0.5)
+        assert torch.equal(found[fooled][same[fooled]], images[fooled][same[fooled]])
+        assert (
+            (found[fooled] - images[fooled]).abs() <= (far[fooled] - images[fooled]).abs()
+        ).all()
 
 
 class Weak:
