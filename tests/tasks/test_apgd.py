@@ -66,7 +66,7 @@ def success(name: str, norm: str, model: nn.Module, data: tuple[Tensor, Tensor],
     given = {**ATTACKS[name].parameters, **parameters}
     loaded = load({"attack": name, "norm": norm, "eps": [eps], "parameters": given})
     seed_everything(0, "attack", 0)
-    (result,) = attack_group(loaded, model, *data, eps=[eps], restarts=1)
+    (result,) = attack_group(loaded, model, *data, eps=[eps])
     assert set(result.check) == {"ok"}
     assert ball.inside(data[0], result.adversarials, norm, eps).all()
     return result.success
