@@ -172,7 +172,7 @@ def _run(
     from orchestrator.drive import Options
     from orchestrator.errors import ContradictionError, InputError
     from orchestrator.results import Results
-    from orchestrator.spec import Rerun
+    from orchestrator.spec_types import Rerun
     from orchestrator.yaml_file import did_you_mean
     from tasks.catalogue import KINDS
 

@@ -68,8 +68,9 @@ def show(
     if style not in report.FORMATS:
         raise InputError(f"--format {style!r}{did_you_mean(style, report.FORMATS)}")
     frame = Results.open(settings_of(store).store).table(name, table)
-    if table == "leaderboard" and style == "text":
-        print(report.leaderboard_text(frame), end="")
+    in_parts = {"leaderboard": report.leaderboard_text, "honesty": report.honesty_text}
+    if style == "text" and table in in_parts:
+        print(in_parts[table](frame), end="")
     else:
         print(report.render(frame, style), end="")
 

@@ -16,7 +16,7 @@ from orchestrator.open_rows import OpenRows
 from orchestrator.plan import Plan
 from orchestrator.progress import KindProgress, Progress
 from orchestrator.ranges import Ranges, subtract, total, union
-from orchestrator.spec import Rerun
+from orchestrator.spec_types import Rerun
 from orchestrator.work import RUNNER, Outcome, Workplace
 from orchestrator.writer import Finished, Writer
 from tasks.job import Inputs, Job

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from orchestrator.plan import Plan
 from orchestrator.ranges import Ranges
-from orchestrator.spec import Rerun
+from orchestrator.spec_types import Rerun
 
 PROOFS = frozenset({"verified", "falsified", "misclassified"})
 

@@ -7,7 +7,8 @@ from orchestrator.errors import InputError
 from orchestrator.planned import Places, Plan, Planned
 from orchestrator.planner import Planner
 from orchestrator.ranges import union
-from orchestrator.spec import Rerun, SweepSpec
+from orchestrator.spec import SweepSpec
+from orchestrator.spec_types import Rerun
 
 __all__ = ["Places", "Plan", "Planned", "plan", "with_rerun"]
 

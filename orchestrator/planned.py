@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.ranges import Ranges
-from orchestrator.spec import Rerun, ResourceSpec
+from orchestrator.spec import ResourceSpec
+from orchestrator.spec_types import Rerun
 from tasks.job import Measurement, ModelRef, Setting
 
 

@@ -65,6 +65,17 @@ def leaderboard_text(table: pl.DataFrame) -> str:
     return text
 
 
+def honesty_text(table: pl.DataFrame) -> str:
+    """The honesty checks that ran; then those that did not, once each, and what they need."""
+    ran = pl.col("status") != "not run"
+    text = render(table.filter(ran), "text")
+    key = ["norm", "check", "detail"]
+    absent = table.filter(~ran).group_by(key, maintain_order=True).agg(pl.len().alias("models"))
+    if absent.is_empty():
+        return text
+    return f"{text}\nnot run:\n{render(absent.select('norm', 'check', 'models', 'detail'), 'text')}"
+
+
 def readable(table: pl.DataFrame) -> pl.DataFrame:
     """The table with one text column per metric."""
     names = [name for name in _bases(table) if name not in _HIDDEN and not _empty(table, name)]

@@ -1,21 +1,30 @@
 """A sweep file as typed, frozen values: what the researcher wrote, with every default resolved."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from orchestrator.parameters import number, unknown_name
+from orchestrator.parameters import unknown_name
+from orchestrator.spec_types import (
+    BallEps,
+    Bytes,
+    EpsList,
+    EpsTuple,
+    Margin,
+    Names,
+    Natural,
+    Norm,
+    PlainName,
+    Positive,
+    Rerun,
+    Samples,
+    Seed,
+    Sha256,
+    Targets,
+    check_pixels,
+)
 from tasks.catalogue import (
     ATTACKS,
     CALIBRATIONS,
@@ -28,105 +37,10 @@ from tasks.catalogue import (
     VERIFIERS,
 )
 
-
-def _eps(value: Any) -> float:
-    eps = number(value)
-    if eps < 0:
-        raise ValueError(f"eps must not be negative, got {value!r}")
-    return eps
-
-
-def _eps_list(value: Any) -> Any:
-    if value is None:
-        return None
-    values = value if isinstance(value, list | tuple) else [value]
-    if not values:
-        raise ValueError("an empty list: give at least one eps")
-    return tuple(sorted({_eps(item) for item in values}))
-
-
-def _check_pixels(norm: str, eps: float) -> None:
-    if norm == "linf" and eps > 1:
-        raise ValueError(f"eps {eps:g} in norm linf: pixels are 0 to 1, write e.g. 8/255")
-
-
-def _range(value: Any) -> Any:
-    if value is None:
-        return None
-    pair = [0, value] if not isinstance(value, list | tuple) else list(value)
-    if len(pair) != 2 or any(isinstance(end, bool) or not isinstance(end, int) for end in pair):
-        raise ValueError(f"expected a number of samples or [start, stop], got {value!r}")
-    if not 0 <= pair[0] < pair[1]:
-        raise ValueError(f"expected 0 <= start < stop, got {value!r}")
-    return tuple(pair)
-
-
-def _bytes(value: Any) -> Any:
-    units = {
-        "B": 1,
-        "KB": 10**3,
-        "MB": 10**6,
-        "GB": 10**9,
-        "KIB": 2**10,
-        "MIB": 2**20,
-        "GIB": 2**30,
-    }
-    if isinstance(value, str):
-        digits = value.rstrip("BKMGTibkmgt ")
-        unit = value[len(digits) :].strip().upper()
-        if unit not in units:
-            raise ValueError(f"expected bytes or e.g. '2 GiB', got {value!r}")
-        return int(number(float(digits)) * units[unit])
-    return value
-
-
-def _names(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-def _ball_eps(value: Any) -> float | None:
-    if value is None:
-        return None
-    eps = _eps(value)
-    if eps > 1:
-        raise ValueError(f"eps {eps:g} in norm linf: pixels are 0 to 1, write e.g. 8/255")
-    return eps
-
-
-def _margin(value: Any) -> float:
-    margin = number(value)
-    if margin < 0:
-        raise ValueError(f"the margin by which the label must win is 0 or more, got {value!r}")
-    return margin
-
-
-def _targets(value: Any) -> Any:
-    values = value if isinstance(value, list | tuple) else [value]
-    if any(isinstance(item, bool) or not isinstance(item, int) or item < 0 for item in values):
-        raise ValueError(f"expected classes counted from 0, e.g. [3, 5], got {value!r}")
-    return tuple(sorted(set(values)))
-
-
-def _sha256(value: Any) -> Any:
-    if value is None:
-        return None
-    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", value):
-        raise ValueError(f"expected a SHA-256, 64 digits from 0 to f in quotes, got {value!r}")
-    return value.lower()
-
-
-Norm = Literal["linf", "l2", "l1", "l0"]
-EpsList = Annotated[tuple[float, ...] | None, BeforeValidator(_eps_list)]
-Samples = Annotated[tuple[int, int] | None, BeforeValidator(_range)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
-Positive = Annotated[float, BeforeValidator(number), Field(gt=0)]
-Natural = Annotated[int, Field(gt=0, strict=True)]
-Seed = Annotated[int, Field(ge=0, strict=True)]
 # What a verifier that only estimates a distance has no use for.
 _OF_A_QUESTION = (
     "eps", "property", "margin", "targets", "radius", "box", "rerun", "time_limit_seconds",
 )  # fmt: skip
-Rerun = Literal["never", "ambiguous", "refine", "always"]
 
 
 class _Frozen(BaseModel):
@@ -157,7 +71,7 @@ class ModelSpec(EntrySpec):
     lists = frozenset({"only", "exclude", "members"})
     net: str | None = None  # a published network, whose file, arch and SHA-256 are known
     weights: str | None = None  # imported: a URL, or relative to the sweep file or the nets dir
-    sha256: Annotated[str | None, BeforeValidator(_sha256)] = None  # of the weights
+    sha256: Sha256 = None  # of the weights
     train: bool = True
     members: Names = ()  # of an ensemble: models of this sweep, or `model/training`
 
@@ -265,10 +179,10 @@ class VerificationSpec(_Evaluation):
     catalogue = VERIFIERS
     lists = _Evaluation.lists | {"targets"}
     norm: Norm = "linf"
-    eps: Annotated[float | None, BeforeValidator(_ball_eps)] = None
+    eps: BallEps = None
     property: Literal["untargeted", "targeted"] = "untargeted"
-    margin: Annotated[float, BeforeValidator(_margin)] = 0.0  # by which the label must win
-    targets: Annotated[tuple[int, ...], BeforeValidator(_targets)] = ()
+    margin: Margin = 0.0  # by which the label must win
+    targets: Targets = ()
     radius: str | None = None  # file, relative to the sweep file: each pixel's radius, times eps
     box: str | None = None  # file, likewise: each pixel's bounds, in place of a ball
     rerun: Rerun = "ambiguous"
@@ -313,12 +227,12 @@ class SensitivitySpec(_Evaluation):
     family = "method"
     catalogue = SENSITIVITIES
     lists = _Evaluation.lists | {"eps"}
-    eps: Annotated[tuple[float, ...], BeforeValidator(_eps_list)]
+    eps: EpsTuple
 
     @model_validator(mode="after")
     def _eps_fits(self) -> Self:
         for eps in self.eps:
-            _check_pixels("linf", eps)
+            check_pixels("linf", eps)
         return self
 
 
@@ -338,7 +252,7 @@ class LandscapeSpec(EntrySpec):
 
     @model_validator(mode="after")
     def _eps_fits(self) -> Self:
-        _check_pixels("linf", self.eps)
+        check_pixels("linf", self.eps)
         return self
 
 
@@ -347,7 +261,7 @@ class ResourceSpec(_Frozen):
 
     num_cpus: Annotated[float, Field(gt=0)] | None = None
     num_gpus: Annotated[float, Field(ge=0)] = 0
-    memory: Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(_bytes)] = None
+    memory: Bytes = None
     threads: Natural | None = None
     samples_per_job: Natural | None = None
     attempts: Natural = 3  # when a worker dies; a job that raises is not run again by itself
@@ -373,17 +287,10 @@ class RegionFile(_Frozen):
     sha256: str
 
 
-def _plain_name(value: str) -> str:
-    allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
-    if not value or value[0] in ".-" or not set(value) <= allowed:
-        raise ValueError(f"{value!r}: letters, digits, '_', '-' and '.' only, as it names a folder")
-    return value
-
-
 class SweepSpec(_Frozen):
     """One sweep: trained models (models x trainings x seeds), and what to measure on them."""
 
-    name: Annotated[str, AfterValidator(_plain_name)]
+    name: PlainName
     dataset: DatasetSpec
     ood_sets: dict[str, DatasetSpec]
     outlier_sets: dict[str, DatasetSpec]  # that trainings draw from, as named there

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from orchestrator.metrics.attacks import SOUND, breaks_from
-from orchestrator.metrics.honesty_checks import CHECKS, Evidence
+from orchestrator.metrics.honesty_checks import CHECKS, RANK, Evidence
 from orchestrator.metrics.honesty_compared import access_of, harder
 from orchestrator.metrics.planned import Asked, Model
 from orchestrator.metrics.tables import Read, Row, attack_rows, frame
@@ -24,8 +24,9 @@ _MNIST = (1, 28, 28)  # in place of the shape of a data set that the catalogue h
 
 
 def honesty_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
-    """One row per model, norm and check, whether or not the sweep has what the check needs."""
-    return frame("honesty", (row for model in models for row in _rows(model, read)))
+    """One row per model, norm and check, worst first; last what lacked what it needs."""
+    rows = [row for model in models for row in _rows(model, read)]
+    return frame("honesty", sorted(rows, key=lambda row: -RANK[row["status"]]))
 
 
 def _rows(model: Model, read: Read) -> Iterator[Row]:

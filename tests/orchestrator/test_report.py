@@ -3,7 +3,7 @@ import io
 import polars as pl
 import pytest
 
-from orchestrator.report import cell, eps_text, readable, render
+from orchestrator.report import cell, eps_text, honesty_text, readable, render
 
 TABLE = pl.DataFrame(
     {
@@ -74,3 +74,14 @@ def test_an_empty_table_still_has_its_header(form):
 )
 def test_eps_text(eps, text):
     assert eps_text(eps) == text
+
+
+def test_honesty_checks_that_could_not_run_are_told_once():
+    rows = [("cnn", "loss increases", "fail", 9, "bad"), ("cnn", "soundness", "not run", 0, "why")]
+    rows.append(("mlp", "soundness", "not run", 0, "why"))
+    columns = ["model", "check", "status", "n", "detail"]
+    table = pl.DataFrame(rows, schema=columns, orient="row").with_columns(norm=pl.lit("l2"))
+    ran, _, absent = honesty_text(table).partition("\nnot run")
+    assert "loss increases" in ran and "soundness" not in ran
+    assert absent.splitlines()[-1].split() == ["l2", "soundness", "2", "why"]
+    assert "not run" not in honesty_text(table.filter(pl.col("status") == "fail"))
