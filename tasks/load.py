@@ -16,10 +16,10 @@ def device_of(setting: Setting) -> torch.device:
     return torch.device(setting.device)
 
 
-def model_of(job: Job, inputs: Inputs) -> LoadedModel:
+def model_of(job: Job, inputs: Inputs, *, many_passes: bool = False) -> LoadedModel:
     setting = job.setting
-    ref = job.measurement.model
-    return load_model(ref, inputs.weights, device_of(setting), setting.import_paths)
+    ref, device = job.measurement.model, device_of(job.setting)
+    return load_model(ref, inputs.weights, device, setting.import_paths, many_passes=many_passes)
 
 
 def data_for(ref: ModelRef, dataset: str, split: str, setting: Setting) -> Labelled:

@@ -36,7 +36,7 @@ def attack(job: Job, inputs: Inputs) -> Output:
     """
     m = job.measurement
     size = m.params["group_size"]
-    loaded, device = model_of(job, inputs), device_of(job.setting)
+    loaded, device = model_of(job, inputs, many_passes=True), device_of(job.setting)
     data = labelled_data_for(m.model, m.dataset, m.split, job.setting)
     seed_everything(m.params["seed"], m.kind, -1)  # a detector's threshold may be drawn too
     how = _how(job, inputs, loaded.model)
@@ -101,7 +101,8 @@ def _how(job: Job, inputs: Inputs, model: nn.Module) -> How:
     source = None
     if "source" in params:
         (ref,), (weights,) = setting.members, inputs.members
-        source = load_model(ref, weights, device_of(setting), setting.import_paths).model
+        device, paths = device_of(setting), setting.import_paths
+        source = load_model(ref, weights, device, paths, many_passes=True).model
     return How(
         restarts=params["restarts"],
         seed=params["seed"],

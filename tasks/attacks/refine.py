@@ -6,20 +6,22 @@ from torch import Tensor, nn
 from tasks.attacks import ball
 from tasks.models.logits import margin, raw_logits
 
-_BEYOND = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0)  # times the perturbation
-_HALVINGS = 10
+_WITHIN = tuple(eighths / 8 for eighths in range(1, 9))  # times the perturbation
+_BEYOND = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
+_HALVINGS = 7
 _BELOW = 0.5 - 2**-25  # the largest float32 number below one half
 
 
 def closest_on_the_way(
     model: nn.Module, images: Tensor, labels: Tensor, adversarials: Tensor, *, beyond: bool
 ) -> Tensor:
-    """The smallest multiple of each perturbation that fools `model`, found by bisection.
+    """The smallest multiple of each perturbation that fools `model`.
 
-    A closest adversarial of another model lies on that model's boundary, and hardly ever beyond
-    this one's too; going on in its direction is how Schott et al. 2019, section 5, transfer it.
-    Where no multiple fools the model, the adversarial comes back as it is. None ends further away
-    than it was, unless it is driven on.
+    Eighths first, as what fools a model need not be one piece of the way; then bisection. A closest
+    adversarial of another model lies on that model's boundary, and hardly ever beyond this one's
+    too; going on in its direction is how Schott et al. 2019, section 5, transfer it. Where no
+    multiple fools the model, the adversarial comes back as it is. None ends further away than it
+    was, unless it is driven on.
 
     Args:
         images: (N, ...) in [0, 1]; `adversarials` likewise, finite where they are to be moved.
@@ -36,14 +38,12 @@ def closest_on_the_way(
         return margin(raw_logits(model, at(factor)), labels) <= 0
 
     low = torch.zeros(len(labels), device=images.device)
-    high = torch.ones_like(low)
-    found = fooled(high)
-    for factor in _BEYOND if beyond else ():
+    high, found = low, torch.zeros_like(labels, dtype=torch.bool)
+    for factor in (*_WITHIN, *_BEYOND) if beyond else _WITHIN:
         if found.all():
             break
-        further = torch.where(found, high, factor)
-        low = torch.where(found, low, high)
-        high, found = further, found | fooled(further)
+        low, high = torch.where(found, low, high), torch.where(found, high, factor)
+        found = found | fooled(high)
     if not found.any():
         return adversarials
     for _ in range(_HALVINGS):

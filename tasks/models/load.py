@@ -54,13 +54,20 @@ def build(ref: ModelRef) -> nn.Module:
 
 
 def load(
-    ref: ModelRef, weights: bytes | None, device: torch.device, import_paths: Sequence[str] = ()
+    ref: ModelRef,
+    weights: bytes | None,
+    device: torch.device,
+    import_paths: Sequence[str] = (),
+    *,
+    many_passes: bool = False,
 ) -> LoadedModel:
     """Builds a model and gives it its weights.
 
     Args:
         weights: The weights file's bytes (safetensors, a torch state dict, or ONNX); None: read
             `ref.weights`, or, where there is none either, the model brings its own.
+        many_passes: Whether speed is worth logits that differ in their last bits from those of
+            the same model loaded otherwise.
 
     Raises:
         InputError: The model cannot be built, or its weights are damaged or do not fit.
@@ -73,7 +80,7 @@ def load(
     if ref.weights_sha256 is not None and digest is not None and digest != ref.weights_sha256:
         raise InputError(f"weights {where} have SHA-256 {digest}, expected {ref.weights_sha256}")
     identity = (json.dumps([ref.arch, dict(ref.params), ref.shape, ref.classes], sort_keys=True),)
-    key = (*identity, str(digest), str(device), *import_paths)
+    key = (*identity, str(digest), str(device), str(many_passes), *import_paths)
     if key not in _cache:
         # a model that draws its own weights draws the same ones everywhere
         seed_everything(0, "model", 0)
@@ -89,11 +96,25 @@ def load(
             digest = weights_of.sha256(weights_of.to_bytes(model.state_dict()))
         parameters = sum(parameter.numel() for parameter in model.parameters())
         model = model.to(device).eval().requires_grad_(False)
+        if many_passes and device.type == "cpu" and ref.arch in MODELS:
+            model = _channels_last(model)
         _cache[key] = LoadedModel(model, digest, parameters)
         if len(_cache) > _CACHE_SIZE:
             _cache.popitem(last=False)
     _cache.move_to_end(key)
     return _cache[key]
+
+
+def _channels_last(model: nn.Module) -> nn.Module:
+    """In that layout max pooling and unstrided convolutions are up to twice as fast on a CPU.
+
+    Only for models of the catalogue: others may `view` what has that layout as if it had not.
+    """
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    if not any(module.stride == (1, 1) for module in convolutions):
+        return model
+    faster: nn.Module = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return faster
 
 
 def add_import_paths(import_paths: Sequence[str]) -> None:

@@ -132,6 +132,19 @@ def test_a_closest_adversarial_goes_on_until_it_fools_the_target() -> None:
     assert torch.equal(away, back)
 
 
+def test_what_fools_a_model_need_not_be_one_piece_of_the_way() -> None:
+    def model(images: Tensor) -> Tensor:
+        x = images.flatten(1)[:, :1]
+        wrong = ((x > 0.35) & (x < 0.45)) | (x > 0.9)
+        return torch.cat([~wrong, wrong], dim=1).float()
+
+    islands = nn.Module()
+    islands.forward = model  # type: ignore[method-assign]
+    images, labels = torch.zeros(2, 1, 1, 1), torch.zeros(2, dtype=torch.int64)
+    found = closest_on_the_way(islands, images, labels, torch.ones(2, 1, 1, 1), beyond=False)
+    np.testing.assert_allclose(found.flatten().numpy(), 0.35, atol=2**-9)
+
+
 def test_pixels_of_binary_models_go_just_across_one_half() -> None:
     class Binary(nn.Module):
         def __init__(self) -> None:

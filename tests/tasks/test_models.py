@@ -199,6 +199,33 @@ def test_preflight_of_a_solvers_parameters() -> None:
         run(job_of("preflight", {"engines": [engine, wrong]}), Inputs())
 
 
+def test_many_passes_change_the_layout_of_pooling_models_of_the_catalogue_only() -> None:
+    pooling, strided = ref_of("cnn"), ref_of("cnn_small")
+    images = torch.rand(20, 1, 28, 28)
+    for ref, changed in ((pooling, True), (strided, False)):
+        plain, fast = (load(ref, None, CPU, many_passes=many) for many in (False, True))
+        assert fast.weights_sha256 == plain.weights_sha256
+        torch.testing.assert_close(fast.model(images), plain.model(images))
+        weight = fast.model.conv2.weight
+        assert weight.is_contiguous(memory_format=torch.channels_last) == changed
+        assert plain.model.conv2.weight.is_contiguous()
+    own = replace(pooling, arch="tests.tasks.test_models:viewing_cnn", params={})
+    assert load(own, None, CPU, many_passes=True).model(images).shape == (20, 10)
+
+
+def viewing_cnn(shape: tuple[int, ...], classes: int) -> nn.Module:
+    class Viewing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution, self.out = nn.Conv2d(1, 2, 5), nn.Linear(2 * 24 * 24, classes)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            # as many models do, which is refused where the layout is another
+            return self.out(self.convolution(images).view(-1, 2 * 24 * 24))
+
+    return Viewing()
+
+
 @pytest.mark.data
 def test_wk17a_misclassifies_8_of_the_first_500(data_dir: Path, nets_dir: Path) -> None:
     ref = replace(ref_of("wk17a"), weights=str(nets_dir / "wk17a_linf0.1.safetensors"))
