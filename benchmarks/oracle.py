@@ -55,6 +55,7 @@ def theirs(
     )
     program.apgd.n_restarts = program.apgd_targeted.n_restarts = 1
     program.fab.n_restarts = program.square.n_restarts = 1
+    program.apgd.use_largereps = program.apgd_targeted.use_largereps = norm == "l1"
     program.apgd_targeted.n_target_classes = program.fab.n_target_classes = 9
     found, *_ = program.run_standard_evaluation(images, labels, batch_size=len(labels))
     return float((margin(raw_logits(model, found), labels) > 0).double().mean())

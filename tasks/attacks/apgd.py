@@ -215,8 +215,6 @@ class _Problem:
         wide, less = (steps * share // 100 for share in _L1_SHARES)
         start = project(images, images + torch.randn_like(images), 3 * eps, "l1")
         ascent = _Sparse(images, start, 3 * eps)
-        ascent.pixels = torch.full_like(ascent.pixels, max(1, images.shape[1] // 5))
-        ascent.changed_then = torch.full_like(ascent.changed_then, images.shape[1])
         # what is adversarial out there need not be in the ball: on with all of them
         start, _ = self._climb(ascent, 3 * eps, wide, stop=False)
         ascent = _Sparse(images, project(images, start, 2 * eps, "l1"), 2 * eps)

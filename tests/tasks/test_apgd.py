@@ -370,10 +370,11 @@ def test_the_authors_program_breaks_as_many(
     other = {"linf": "Linf", "l2": "L2", "l1": "L1"}[norm]
     program = autoattack(model, attacks=[theirs], eps=eps, norm=other, seed=0, version="custom")
     program.apgd.n_restarts = program.apgd_targeted.n_restarts = 1
+    program.apgd.use_largereps = program.apgd_targeted.use_largereps = norm == "l1"
     program.apgd_targeted.n_target_classes = 9
     found = program.run_standard_evaluation(images, labels, batch_size=500)[0]
     expected = (margin(raw_logits(model, found), labels) > 0).float().mean().item()
     robust = 1 - success(name, norm, model, (images, labels), eps).mean()
-    assert robust <= expected + (0.03 if norm == "l1" else 0.01)
+    assert robust <= expected + (0.02 if norm == "l1" else 0.01)
     if norm == "linf":
         assert robust >= expected - 0.01
