@@ -79,7 +79,7 @@ def _misfits(attack: AttackSpec, entry: Attack, shape: tuple[int, ...]) -> Mappi
         wrong["gradients"] = "nes needs gradient_samples, e.g. gradient_samples: 100"
     if entry.detects and attack.detector is None:
         wrong[""] = f"{attack.name} evades a detector: name one, e.g. detector: energy"
-    if attack.detector is not None and not entry.detects:
+    if attack.detector is not None and not entry.detects and entry is not _USERS:
         wrong["detector"] = f"{attack.name} evades no detector: use attack: evasion"
     for field, set_ in (("eot", attack.eot > 1), ("gradients", attack.gradients is not None)):
         if set_ and entry.needs:

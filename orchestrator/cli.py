@@ -171,6 +171,7 @@ def _run(
     from orchestrator import report, session
     from orchestrator.drive import Options
     from orchestrator.errors import ContradictionError, InputError
+    from orchestrator.metrics.attacks import FEW
     from orchestrator.results import Results
     from orchestrator.spec_types import Rerun
     from orchestrator.yaml_file import did_you_mean
@@ -207,8 +208,9 @@ def _run(
         names = [row[key] for key in ("model", "training", "seed") if row[key] is not None]
         at = "" if row["eps"] is None else f" at eps {row['eps']:g}"
         print(
-            f"attack {row['attack']!r} on {'/'.join(map(str, names))}{at} gives no number: "
-            f"{row['samples']} samples failed their check ({row['check']})",
+            f"attack {row['attack']!r} on {'/'.join(map(str, names))}{at}: {row['samples']} "
+            f"samples failed their check ({row['check']}) and do not count; if they are more than "
+            f"{FEW:.0%} of an attack's, it gives no number",
             file=sys.stderr,
         )
     raise typer.Exit(code or int(bad.height > 0))

@@ -10,6 +10,8 @@ from orchestrator.intervals import NO_DATA, Interval, order_statistic_median, wi
 # Checks of rows that count: all is well, or not finding anything is the result.
 SOUND = ("ok", "no starting point", "wrong at the source")
 
+FEW = 0.05  # of the samples that an attack was run on, which may fail their check
+
 MODEL = ("model_id", "dataset", "split")  # with `sample`, an input to a model
 
 
@@ -36,6 +38,22 @@ def unsound(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.filter(~pl.col("success"), ~pl.col("check").is_in([*SOUND]))
 
 
+def _sound(rows: pl.DataFrame, attacks: Collection[str], at: pl.Expr) -> pl.DataFrame:
+    """Without the rows of the attacks, where `at` is true, whose check failed.
+
+    Without any row where one of the attacks failed on more than a few samples: that says nothing
+    about the model, and what is left, misclassified samples above all, is no fair draw.
+    """
+    own = rows["measurement_id"].is_in(list(attacks)) & rows.select(at).to_series()
+    asked = rows.filter(own)
+    was_run = ~(pl.col("success") & (pl.col("distance") == 0).fill_null(value=False))
+    failed = ~pl.col("success") & ~pl.col("check").is_in([*SOUND])
+    shares = asked.filter(was_run).group_by("measurement_id").agg(failed.mean().alias("failed"))
+    if (shares["failed"] > FEW).any():
+        return rows.clear()
+    return rows.filter(~(own & rows.select(failed).to_series()))
+
+
 def survival(
     rows: pl.DataFrame, attacks: Collection[str], eps: float, others: Collection[str] = ()
 ) -> pl.DataFrame:
@@ -45,10 +63,9 @@ def survival(
     norm: robust accuracy never rises with eps. A min-norm attack breaks a sample at `distance <=
     eps`. So one number per row, the smallest eps it breaks, is all that is compared.
 
-    A sample is covered by an attack that has a row for it. If any check failed (the attack raised,
-    left the ball, gave no numbers) there is no answer at all: that says nothing about the model,
-    and the samples that are left are not a fair draw. An attack that found no place to start from
-    has not failed: not finding is its result.
+    A sample is covered by an attack that has a row for it whose check did not fail (the attack
+    raised, left the ball, gave no numbers). If more than a few failed, there is no answer at all.
+    An attack that found no place to start from has not failed: not finding is its result.
 
     Args:
         rows: Attack rows.
@@ -59,11 +76,8 @@ def survival(
     Returns:
         `sample, broken`: only the samples that every one of the attacks has covered.
     """
-    asked_here = rows.filter(pl.col("measurement_id").is_in(list(attacks)))
-    at_eps = pl.col("eps").is_null() | (pl.col("eps") == eps)
-    if len(unsound(asked_here.filter(at_eps))):
-        return pl.DataFrame(schema={"sample": pl.Int64, "broken": pl.Boolean})
     min_norm = pl.col("eps").is_null()
+    rows = _sound(rows, attacks, min_norm | (pl.col("eps") == eps))
     breaks_from = pl.coalesce("eps", "distance")
     asked = pl.col("measurement_id").is_in(list(attacks))
     return (
@@ -94,7 +108,7 @@ def summarise(rows: pl.DataFrame, attack: str, eps: float | None) -> AttackSumma
     """
     own = rows.filter(pl.col("measurement_id") == attack)
     if eps is None:
-        own = own.clear() if len(unsound(own)) else own
+        own = _sound(own, [attack], pl.col("eps").is_null())
         samples = own.select("sample", broken="success")
     else:
         samples = survival(own, [attack], eps)
@@ -122,8 +136,7 @@ def distances(
     Source: the median over all samples as in Schott et al. 2019, section 5.
     """
     asked = pl.col("measurement_id").is_in(list(attacks))
-    own = rows.filter(asked)
-    of_all = rows.clear() if len(unsound(own)) else rows
+    of_all = _sound(rows, attacks, pl.col("eps").is_null())
     success, distance = pl.col("success"), pl.col("distance")
     reached = (
         of_all.lazy()

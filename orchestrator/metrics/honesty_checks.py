@@ -111,7 +111,7 @@ def huge_eps_breaks_all(e: Evidence) -> Finding:
 def stronger_access_beats(e: Evidence, *, weaker: Access, stronger: Access) -> Finding:
     """With less access, fewer samples break (Carlini et al. 2019, sections 4.4, 4.5 and 4.11)."""
     sides = {f"a {name.replace('_', '-')} attack": e.of(name) for name in (weaker, stronger)}
-    return _judged(e, sides, lambda c: c.gain > _few(STRICT, len(c.samples)))
+    return _judged(e, sides, _often)
 
 
 def gradients_are_of_use(e: Evidence) -> Finding:

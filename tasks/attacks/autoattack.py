@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from tasks.attacks import ball
 from tasks.attacks.apgd import apgd_ce, apgd_dlr, apgd_targeted
+from tasks.attacks.averaged import Averaged
 from tasks.attacks.count import on
 from tasks.attacks.fab import fab, fab_targeted
 from tasks.attacks.square import square
@@ -37,7 +38,7 @@ def autoattack(
         norm: linf, l2 or l1.
         version: `standard`: APGD-CE, targeted APGD, targeted FAB, Square. `plus`: five restarts of
             APGD-CE, APGD-DLR and FAB, then Square and the targeted ones. `rand`, for models that
-            answer at random: APGD-CE and APGD-DLR with gradients averaged over 20 passes.
+            answer at random: APGD-CE and APGD-DLR on the mean of 20 passes.
 
     Raises:
         InputError: There is no such version.
@@ -52,7 +53,8 @@ def autoattack(
             break
         part, x, y = on(model, which), images[which], labels[which]
         found = ball.pull_inside(x, attack(part, x, y), norm, eps)
-        reached = margin(raw_logits(part, found), y)
+        judge = Averaged(part, _EOT) if version == "rand" else part
+        reached = margin(raw_logits(judge, found), y)
         better = reached < lowest[which]
         result[which[better]], lowest[which[better]] = found[better], reached[better]
         left[which] = lowest[which] > 0

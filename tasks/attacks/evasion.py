@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from tasks.attacks.count import on
 from tasks.attacks.detector import Detector
+from tasks.attacks.projections import project
 from tasks.models.logits import margin
 
 
@@ -97,13 +98,7 @@ def _noise(images: Tensor, eps: float, norm: str) -> Tensor:
 
 
 def _into_ball(images: Tensor, x: Tensor, eps: float, norm: str) -> Tensor:
-    delta = x - images
-    if norm == "linf":
-        delta = delta.clamp(-eps, eps)
-    else:
-        size = torch.linalg.vector_norm(delta.flatten(1), dim=1).clamp(min=1e-30)
-        delta = delta * _like((eps / size).clamp(max=1), images)
-    return (images + delta).clamp(0, 1)
+    return project(images.flatten(1), x.flatten(1), eps, norm).view_as(images)
 
 
 def _like(values: Tensor, images: Tensor) -> Tensor:

@@ -24,11 +24,14 @@ class How:
     detector: Detector | None = None  # must accept what counts as a success
     time_limit_seconds: float | None = None  # of one call
 
+    def shown(self, model: nn.Module, tally: Tally, where: Tensor) -> nn.Module:
+        """The model, or the source, for the group's samples `where`, with its passes counted."""
+        counted = Counted(self.source or model, tally, where)
+        return counted if self.eot == 1 else Averaged(counted, self.eot)
+
     def seen(self, model: nn.Module, tally: Tally, where: Tensor) -> nn.Module:
-        """What the attack is given: the model for the group's samples `where`."""
-        shown: nn.Module = Counted(self.source or model, tally, where)
-        if self.eot > 1:
-            shown = Averaged(shown, self.eot)
+        """What the attack is given."""
+        shown = self.shown(model, tally, where)
         if self.gradients is not None:
             shown = ScoreBased(
                 shown, self.gradients, self.gradient_samples, self.gradient_step

@@ -41,7 +41,7 @@ def attack(job: Job, inputs: Inputs) -> Output:
     seed_everything(m.params["seed"], m.kind, -1)  # a detector's threshold may be drawn too
     how = _how(job, inputs, loaded.model)
     attack_function = load(m.params)
-    if how.detector is not None:
+    if how.detector is not None and "detector" in attack_function.wants:
         function = partial(attack_function.function, detector=how.detector)
         attack_function = attack_function._replace(function=function)
 
@@ -60,7 +60,9 @@ def attack(job: Job, inputs: Inputs) -> Output:
         )
 
     pieces = groups(job.start, job.stop, size, len(data.labels))
-    results = [_joined(parts) for parts in zip(*in_batches(attacked, pieces, device), strict=True)]
+    by_group = in_batches(attacked, pieces, device)
+    check_it_works([group[-1] for group in by_group])
+    results = [_joined(parts) for parts in zip(*by_group, strict=True)]
     keys = job.keys(loaded.weights_sha256)
     part = Labelled(*(tensor[job.start : job.stop] for tensor in data))
     tables = {
@@ -72,6 +74,18 @@ def attack(job: Job, inputs: Inputs) -> Output:
     file = f"adversarials/{m.measurement_id}-{job.start}-{job.stop}.safetensors"
     tensors = {_eps_name(result.eps): result.adversarials for result in results}
     return Output(tables, {file: to_bytes(tensors)})
+
+
+def check_it_works(groups: list[Result]) -> None:
+    """Raises what the attack raised if it did so on all samples, as then it is no sample's fault.
+
+    Not where it ran out of time, or had one sample only: then their checks say so.
+    """
+    errors = [group.error for group in groups if group.error is not None]
+    failed = sum(check.startswith("error") for group in groups for check in group.check)
+    late = any(isinstance(error, TimeoutError) for error in errors)
+    if len(errors) == len(groups) and failed > 1 and not late:
+        raise errors[0]
 
 
 def in_batches(

@@ -1,6 +1,7 @@
 """From an attack's name and parameters to a function that runs it on one batch."""
 
 import inspect
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -17,7 +18,8 @@ from tasks.errors import InputError
 from tasks.resolve import resolve
 from tasks.values import NORMS
 
-_GIVEN = frozenset({"starting_points", "targets", "detector"})  # by us, to functions that take them
+_PATIENCE = 3  # times the limit of a batch, for all attempts on parts of it
+GIVEN = frozenset({"starting_points", "targets", "detector"})  # by us, to functions that take them
 
 
 class LoadedAttack(NamedTuple):
@@ -58,7 +60,7 @@ def load(params: Mapping[str, Any]) -> LoadedAttack:
     else:
         several = {"norm": norm} if len(attack.norms) > 1 else {}
         function = partial(resolve(attack.path, "attack"), **several, **parameters, **attack.fixed)
-    wants = _GIVEN & inspect.signature(function).parameters.keys()
+    wants = GIVEN & inspect.signature(function).parameters.keys()
     return LoadedAttack(norm, wants, function)
 
 
@@ -73,43 +75,46 @@ def attempt(
     tally: Tally,
     limit: float | None,
 ) -> Attempt:
-    """Runs an attack on a batch; if it raises or takes too long, on one sample after the other.
+    """Runs an attack on a batch; if it raises or takes too long, on halves of it, and so on.
 
     Args:
         given: What the attack wants beside these, (N, ...) each.
         tally: Of the passes of `model`.
-        limit: Seconds for the batch; single samples have their share of it each.
+        limit: Seconds for the batch. Halves have half of it, but never less than a sixteenth, and
+            all that comes after the batch three times as much together.
 
     Raises:
         torch.OutOfMemoryError: As the attack did.
     """
-    try:
-        with limited(tally, limit):
-            return Attempt(_call(attack, model, images, labels, eps=eps, given=given), {})
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # noqa: BLE001  any kind: a user's attack, or compiled code
-        if len(labels) == 1:
-            reason = str(error).partition("\n")[0]
-            return Attempt(images, {0: f"error: {type(error).__name__}: {reason}"}, error)
-        parts = []
-        for i in range(len(labels)):
-            one = slice(i, i + 1)
-            alone = {name: tensor[one] for name, tensor in given.items()}
-            parts.append(
-                attempt(
-                    attack,
-                    on(model, torch.tensor([i])),
-                    images[one],
-                    labels[one],
-                    eps=eps,
-                    given=alone,
-                    tally=tally,
-                    limit=None if limit is None else limit / len(labels),
-                )
-            )
-        failures = {i: part.failures[0] for i, part in enumerate(parts) if part.failures}
-        return Attempt(torch.cat([part.adversarials for part in parts]), failures, error)
+    end = None if limit is None else time.monotonic() + (1 + _PATIENCE) * limit
+
+    def on_part(part: slice, seconds: float | None) -> Attempt:
+        x, y = images[part], labels[part]
+        which = torch.arange(len(labels), device=labels.device)[part]
+        try:
+            if end is not None and seconds is not None:
+                seconds = min(seconds, end - time.monotonic())
+                if seconds <= 0:
+                    raise TimeoutError("no time is left for what the attack did not get done")
+            with limited(tally, seconds):
+                alone = {name: tensor[part] for name, tensor in given.items()}
+                part_model = model if len(y) == len(labels) else on(model, which)
+                return Attempt(_call(attack, part_model, x, y, eps=eps, given=alone), {})
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  any kind: a user's attack, or compiled code
+            if len(y) == 1:
+                reason = str(error).partition("\n")[0]
+                return Attempt(x, {part.start: f"error: {type(error).__name__}: {reason}"}, error)
+            first = error
+        less = None if seconds is None or limit is None else max(seconds / 2, limit / 16)
+        middle = (part.start + part.stop) // 2
+        left = on_part(slice(part.start, middle), less)
+        right = on_part(slice(middle, part.stop), less)
+        both = torch.cat([left.adversarials, right.adversarials])
+        return Attempt(both, left.failures | right.failures, first)
+
+    return on_part(slice(0, len(labels)), limit)
 
 
 def _call(

@@ -22,7 +22,8 @@ def into_l2(images: Tensor, x: Tensor, eps: float) -> Tensor:
     """Scaled into the ball, then clipped, which brings no pixel further from its image."""
     offset = x - images
     size = torch.linalg.vector_norm(offset, dim=1, keepdim=True)
-    return torch.addcmul(images, offset, (eps / size).clamp_(max=1)).clamp_(0, 1)
+    tiny = torch.finfo(size.dtype).tiny
+    return torch.addcmul(images, offset, (eps / size.clamp_(min=tiny)).clamp_(max=1)).clamp_(0, 1)
 
 
 def onto_l1(images: Tensor, x: Tensor, eps: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tasks.attacks import ball
-from tasks.attacks.count import Counted, Tally
+from tasks.attacks.averaged import Averaged
+from tasks.attacks.count import Tally
 from tasks.attacks.how import How
 from tasks.attacks.load import LoadedAttack, attempt
 from tasks.attacks.refine import across_one_half, closest_on_the_way
@@ -42,6 +43,7 @@ class Result:
     bad_gradients: np.ndarray
     seconds: np.ndarray
     check: list[str]
+    error: Exception | None = None  # what the attack raised, if it raised on all of the samples
 
 
 class _Tried(NamedTuple):
@@ -72,9 +74,6 @@ def attack_group(
 
     Args:
         first: Index of the first sample in its split.
-
-    Raises:
-        Exception: What the attack raised, where it raised on every single sample from the start.
     """
     state = _State(attack, model, images, labels, how)
     if eps is None:
@@ -101,10 +100,13 @@ class _State:
         self, attack: LoadedAttack, model: nn.Module, images: Tensor, labels: Tensor, how: How
     ) -> None:
         self.how, self.loaded = how, attack
-        self.model, self.images, self.labels = model, images, labels
+        # what decides: of a model that answers at random, the mean of `eot` passes
+        self.model = model if how.eot == 1 else Averaged(model, how.eot)
+        self.images, self.labels = images, labels
+        self.attacked = model
         self.shape = (-1, *[1] * (images.ndim - 1))
         self.adversarials = images.clone()
-        self.logits = logits_of(model, images)
+        self.logits = logits_of(self.model, images)
         self.targets = how.targets(self.logits, labels)
         # what is wrong without an attack is broken, also where a detector would say so
         self.broken = margin(self.logits, labels) <= 0
@@ -113,7 +115,8 @@ class _State:
         self.misled = torch.zeros_like(self.broken)  # samples that a transfer's source has wrong
         if how.source is not None:
             self.misled = margin(raw_logits(how.source, images), labels) <= 0
-        self.works = False  # whether the attack has ever given anything
+        self.error: Exception | None = None  # what the attack has raised first
+        self.works = False  # whether it has ever given anything
 
     def start_round(self) -> None:
         n = len(self.labels)
@@ -142,10 +145,14 @@ class _State:
         where = chosen.nonzero().flatten().to(self.labels.device)
         if not len(where):
             return
-        tried = self._tried(where, result.eps, Tally(len(self.labels)))
-        for i in where.tolist():
-            if tried.checks[i] in {"ok", NO_START}:
-                result.broken_again[i] = bool(tried.success[i])
+        for _ in range(self.how.restarts):
+            tried = self._tried(where, result.eps, Tally(len(self.labels)))
+            for i in where.tolist():
+                if tried.checks[i] in {"ok", NO_START}:
+                    result.broken_again[i] = bool(tried.success[i])
+            where = where[~tried.success[where]]
+            if not len(where):
+                return
 
     def _tried(self, where: Tensor, eps: float | None, tally: Tally) -> _Tried:
         """Runs the attack on the group's samples `where`, and looks at what it gives."""
@@ -153,7 +160,7 @@ class _State:
         attack, here = self.loaded, where
         if "starting_points" in attack.wants:
             found = starting_points(
-                Counted(self.how.source or self.model, tally, where),
+                self.how.shown(self.attacked, tally, where),
                 self.images[where],
                 self.labels[where],
                 self.images,
@@ -167,7 +174,7 @@ class _State:
         if len(here):
             tried = attempt(
                 attack,
-                self.how.seen(self.model, tally, here),
+                self.how.seen(self.attacked, tally, here),
                 self.images[here],
                 self.labels[here],
                 eps=eps,
@@ -176,22 +183,29 @@ class _State:
                 limit=self.how.time_limit_seconds,
             )
             candidates[here] = tried.adversarials
-            if tried.error is not None and len(tried.failures) == len(here) > 1 and not self.works:
-                raise tried.error  # no sample's fault
             self.works = self.works or len(tried.failures) < len(here)
+            self.error = self.error or tried.error
             failures |= {int(here[i]): why for i, why in tried.failures.items()}
+        for module in (self.attacked, self.how.source):
+            if module is not None:
+                module.eval()  # whatever the attack has done to it
         if eps is None:
-            candidates[where] = self._refined(
-                Counted(self.model, tally, where), where, candidates[where]
-            )
+            judge = replace(self.how, source=None).shown(self.attacked, tally, where)
+            candidates[where] = self._refined(judge, where, candidates[where])
         return self._seen(candidates, where, eps, failures)
 
     def _refined(self, model: nn.Module, where: Tensor, candidates: Tensor) -> Tensor:
         images, labels, norm = self.images[where], self.labels[where], self.loaded.norm
+        targets = None if self.targets is None else self.targets[where]
+
+        def fooled(x: Tensor) -> Tensor:
+            logits = raw_logits(model, x)
+            return margin(logits, labels) <= 0 if targets is None else logits.argmax(1) == targets
+
         if norm != "l0":
             beyond = self.how.source is not None
-            candidates = closest_on_the_way(model, images, labels, candidates, beyond=beyond)
-        return across_one_half(model, images, labels, candidates, norm)
+            candidates = closest_on_the_way(fooled, images, candidates, beyond=beyond)
+        return across_one_half(fooled, images, candidates, norm)
 
     def _seen(
         self, candidates: Tensor, where: Tensor, eps: float | None, failures: dict[int, str]
@@ -272,4 +286,5 @@ class _State:
             self.tally.bad_gradients.numpy(),
             self.seconds,
             list(self.check),
+            None if self.works else self.error,
         )

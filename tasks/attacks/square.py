@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.attacks.count import on
+from tasks.attacks.projections import onto_l1
 from tasks.models.logits import margin, raw_logits
 
 _HALVED = (10, 50, 200, 1000, 2000, 4000, 6000, 8000)  # after so many of 10,000 queries
@@ -142,19 +143,7 @@ def _cut(x: Tensor, step: Tensor, eps: float, norm: str) -> Tensor:
     """Images after a step, in [0, 1]; in l1, the closest point that lies in the ball too."""
     if norm == "l2":
         return (x + step).clamp(0, 1)
-    room = torch.where(step > 0, 1 - x, x).flatten(1)
-    wanted = step.abs().flatten(1)
-    # a pixel moves by `wanted - shift`, within its room: find the shift at which all move by eps
-    stops, starts = wanted, (wanted - room).clamp(min=0)
-    shifts, order = torch.cat([stops, starts], dim=1).sort(dim=1, descending=True)
-    moving = torch.where(order < wanted.shape[1], 1.0, -1.0).cumsum(dim=1)
-    gained = (moving[:, :-1] * -shifts.diff(dim=1)).cumsum(dim=1)
-    total = torch.cat([torch.zeros_like(shifts[:, :1]), gained], dim=1)
-    last = (total <= eps).sum(dim=1, keepdim=True) - 1
-    missing = (eps - total.gather(1, last)) / moving.gather(1, last).clamp(min=1)
-    shift = (shifts.gather(1, last) - missing).clamp(min=0)
-    moved = torch.minimum((wanted - shift).clamp(min=0), room).reshape(x.shape)
-    return x + step.sign() * moved
+    return onto_l1(x.flatten(1), (x + step).flatten(1), eps).view_as(x)
 
 
 def _size(values: Tensor, norm: str, dims: tuple[int, ...]) -> Tensor:

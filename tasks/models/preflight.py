@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tasks.attacks.load import GIVEN
 from tasks.catalogue import RECIPE
 from tasks.errors import InputError
 from tasks.groups import seed_everything
@@ -145,6 +146,8 @@ def _check_function(family: str, path: str, parameters: dict[str, Any]) -> None:
     signature = inspect.signature(resolve(path, family))
     if family == "training":  # the rest is the recipe's, which the loop follows
         parameters = {name: value for name, value in parameters.items() if name not in RECIPE}
+    if family == "attack":  # what the job gives those that ask for it
+        parameters = dict.fromkeys(GIVEN & signature.parameters.keys()) | parameters
     most = _POSITIONAL[family] + (family == "attack")  # fixed-eps attacks take eps too
     for count in range(most, _POSITIONAL[family] - 1, -1):
         try:

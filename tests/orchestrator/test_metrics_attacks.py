@@ -84,6 +84,22 @@ def test_an_attack_that_was_not_run_leaves_no_sample():
     assert survival(frame([]), ["a"], 0.1).is_empty()
 
 
+def test_few_failed_checks_cost_their_own_samples_only():
+    fails = [("a", 0, 0.1, False, None, "error: OddError: no"), ("b", 0, None, True, 0.05)]
+    fine = [("a", s, 0.1, s % 2 == 0, 0.1 if s % 2 == 0 else None) for s in range(1, 30)]
+    fine += [("b", s, None, True, 0.2) for s in range(1, 30)]
+    rows = frame(fails + fine)
+    assert survival(rows, ["a"], 0.1)["sample"].to_list() == list(range(1, 30))
+    assert len(survival(rows, ["a", "b"], 0.1)) == 29
+    assert len(survival(rows, ["b"], 0.1)) == 30
+    assert summarise(rows, "a", 0.1).n == 29
+    assert distances(rows, ["b"]).n == 30
+    many = frame([*fails, ("a", 1, 0.1, False, None, "not finite"), *fine[1:]])
+    assert survival(many, ["a"], 0.1).is_empty()
+    wrong = [("a", s, 0.1, True, 0.0) for s in range(30, 90)]  # of these an attack says nothing
+    assert survival(frame([*fails, *fine[:10], *wrong]), ["a"], 0.1).is_empty()
+
+
 def test_a_failed_check_leaves_no_number_but_not_finding_a_start_does():
     rows = [
         ("a", 0, 0.1, True, 0.0),  # misclassified: the only sound row of a broken attack

@@ -337,6 +337,14 @@ def test_gradients_that_are_tiny_or_not_numbers_do_no_harm() -> None:
         assert torch.isfinite(apgd_ce(Torn(), images, labels, 0.01, norm=norm, steps=5)).all()
 
 
+@pytest.mark.parametrize("norm", NORMS)
+def test_in_a_ball_of_no_size_is_the_image_alone(norm: str) -> None:
+    model = linear(2)
+    images, labels = inner(model, 6)
+    found = apgd_ce(model, images, labels, 0.0, norm=norm, steps=5)
+    torch.testing.assert_close(found, images)
+
+
 def published(name: str, nets_dir: Path) -> nn.Module:
     net = NETS[name]
     parameters = {**MODELS[net.arch].parameters, **net.parameters}

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tasks.attacks import ball
 from tasks.attacks.how import How
+from tasks.attacks.job import check_it_works
 from tasks.attacks.load import LoadedAttack, load
 from tasks.attacks.run import Result, attack_group
 from tasks.catalogue import ATTACKS
@@ -244,8 +245,15 @@ def test_an_attack_that_always_raises_fails_the_job() -> None:
         raise ValueError("no such thing")
 
     model = linear()
-    with pytest.raises(ValueError, match="no such thing"):
-        run_group(own(broken), model, samples(model, 3))
+    (always,) = run_group(own(broken), model, samples(model, 3))
+    (alone,) = run_group(own(broken), model, samples(model, 1))
+    (works,) = run_group(own(lambda m, x, y: 1 - x), model, samples(model, 3))
+    for groups in ([always], [always, always], [alone, alone]):
+        with pytest.raises(ValueError, match="no such thing"):
+            check_it_works(groups)
+    check_it_works([alone])
+    check_it_works([always, works])
+    check_it_works([works, always])
 
 
 class OnlyTheOthers(nn.Module):

@@ -29,6 +29,15 @@ REFS = tuple(ModelRef(f"m{i}", "mlp", m["params"], SHAPE, 10) for i, m in enumer
 ENSEMBLE = ModelRef("e", "ensemble", {"vote": "mean_logits", "members": MEMBERS}, SHAPE, 10)
 
 
+def test_a_members_own_code_keeps_the_layout_it_was_written_for() -> None:
+    own = {"arch": "tests.tasks.test_models:viewing_cnn", "params": {}}
+    for other in (own, {"arch": "cnn", "params": {}}):
+        params = {"vote": "mean_logits", "members": [other, own]}
+        ref = ModelRef("e", "ensemble", params, (1, 28, 28), 10)
+        model = load(ref, None, CPU, many_passes=True).model
+        assert model(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+
+
 class Fixed(nn.Module):
     """Says the same of every image."""
 

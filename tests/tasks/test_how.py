@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tasks.attacks import ball
 from tasks.attacks.apgd import apgd_ce
 from tasks.attacks.how import How
-from tasks.attacks.job import in_batches
+from tasks.attacks.job import check_it_works, in_batches
 from tasks.attacks.load import LoadedAttack, load
 from tasks.attacks.refine import across_one_half, closest_on_the_way
 from tasks.attacks.run import Result, attack_group
@@ -111,6 +111,10 @@ def test_a_transfer_is_judged_by_the_target() -> None:
     assert white.success.sum() >= result.success.sum()
 
 
+def fooled_by(model: Callable[[Tensor], Tensor], labels: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda images: model(images).argmax(dim=1) != labels
+
+
 def test_a_closest_adversarial_goes_on_until_it_fools_the_target() -> None:
     model = linear()
     images, labels = samples(model)
@@ -119,29 +123,27 @@ def test_a_closest_adversarial_goes_on_until_it_fools_the_target() -> None:
     side = torch.where(labels == 0, -1.0, 1.0)[:, None]
     step = (side * (w / w.norm())[None] * torch.from_numpy(exact)[:, None] / 2).float()
     halfway = images + step.reshape(images.shape)  # on the way, not far enough
-    found = closest_on_the_way(model, images, labels, halfway, beyond=True)
+    fooled = fooled_by(model, labels)
+    found = closest_on_the_way(fooled, images, halfway, beyond=True)
     reached = ball.distance(images, found, "l2").numpy()
     np.testing.assert_allclose(reached, exact, rtol=0.01)
     assert (model(found).argmax(dim=1) != labels).all()
     back = images - step.reshape(images.shape)
-    away = closest_on_the_way(model, images, labels, back, beyond=True)
-    assert torch.equal(closest_on_the_way(model, images, labels, halfway, beyond=False), halfway)
+    away = closest_on_the_way(fooled, images, back, beyond=True)
+    assert torch.equal(closest_on_the_way(fooled, images, halfway, beyond=False), halfway)
     far = images + 4 * step.reshape(images.shape)
-    near = closest_on_the_way(model, images, labels, far, beyond=False)
+    near = closest_on_the_way(fooled, images, far, beyond=False)
     np.testing.assert_allclose(ball.distance(images, near, "l2").numpy(), exact, rtol=0.01)
     assert torch.equal(away, back)
 
 
 def test_what_fools_a_model_need_not_be_one_piece_of_the_way() -> None:
-    def model(images: Tensor) -> Tensor:
-        x = images.flatten(1)[:, :1]
-        wrong = ((x > 0.35) & (x < 0.45)) | (x > 0.9)
-        return torch.cat([~wrong, wrong], dim=1).float()
+    def fooled(images: Tensor) -> Tensor:
+        x = images.flatten(1)[:, 0]
+        return ((x > 0.35) & (x < 0.45)) | (x > 0.9)
 
-    islands = nn.Module()
-    islands.forward = model  # type: ignore[method-assign]
-    images, labels = torch.zeros(2, 1, 1, 1), torch.zeros(2, dtype=torch.int64)
-    found = closest_on_the_way(islands, images, labels, torch.ones(2, 1, 1, 1), beyond=False)
+    images = torch.zeros(2, 1, 1, 1)
+    found = closest_on_the_way(fooled, images, images + 1, beyond=False)
     np.testing.assert_allclose(found.flatten().numpy(), 0.35, atol=2**-9)
 
 
@@ -162,7 +164,7 @@ def test_pixels_of_binary_models_go_just_across_one_half() -> None:
     fooled = model(far).argmax(dim=1) != labels
     assert 5 < fooled.sum() < 30
     for norm in ("l2", "linf", "l0"):
-        found = across_one_half(model, images, labels, far, norm)
+        found = across_one_half(fooled_by(model, labels), images, far, norm)
         assert torch.equal(found[~fooled], far[~fooled])
         assert torch.equal(found[fooled] >= 0.5, far[fooled] >= 0.5)
         same = (images >= 0.5) == (far >= 0.5)
@@ -237,6 +239,88 @@ def test_a_hang_costs_only_its_own_samples(*, asks: bool) -> None:
     assert not result.success[2]
 
 
+def test_a_hang_leaves_time_to_attacks_that_take_as_long_for_one_as_for_many() -> None:
+    model = linear()
+    data = samples(model, 16)
+    stuck = data[0][3]
+
+    def attack(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        asleep(0.05)
+        while any(torch.equal(image, stuck) for image in x):
+            model(x)
+        return 1 - x
+
+    (result,) = run(own(attack), model, data, How(time_limit_seconds=1.6), [1.0])
+    assert [check == "ok" for check in result.check] == [i != 3 for i in range(16)]
+    check_it_works([result])
+
+
+def test_what_always_hangs_has_an_end() -> None:
+    model = linear()
+
+    def attack(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        while True:
+            model(x)
+
+    started = time.monotonic()
+    (result,) = run(own(attack), model, samples(model, 20), How(time_limit_seconds=0.2), [1.0])
+    assert time.monotonic() - started < 2
+    assert all("TimeoutError" in check for check in result.check)
+    check_it_works([result])  # hours may have been spent: their rows say so
+
+
+def test_an_attack_that_leaves_the_model_in_training_fools_nobody() -> None:
+    model = nn.Sequential(nn.Dropout(0.9), *linear()).eval()
+    images, labels = samples(model)
+
+    def attack(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        model.train()
+        return x.clone()
+
+    (result,) = run(own(attack), model, (images, labels), How(), [1.0])
+    assert not result.success.any()
+    assert not model.training
+
+
+def test_what_is_brought_closer_keeps_the_class_it_was_aimed_at() -> None:
+    model = linear(classes=5)
+    images, labels = samples(model)
+    ddn = load(params("DDN", steps=50))
+    how = How(target="least_likely")
+    (result,) = run(ddn, model, (images, labels), how)
+    targets = how.targets(model(images), labels)
+    reached = result.logits.argmax(dim=1) == targets
+    assert reached[torch.from_numpy(result.success)].float().mean() > 0.9
+
+
+def test_a_second_attack_at_a_larger_eps_has_as_many_tries() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(200, 1, 3, 4) * 0.02 + 0.49
+    labels = Sum()(images).argmax(dim=1)
+
+    def lucky(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        far = x + eps * (1 - 2 * y).view(-1, 1, 1, 1)
+        return torch.where(torch.rand(len(x), 1, 1, 1) < 0.4, far, x)
+
+    for restarts, low, high in ((1, 0.1, 0.7), (20, 0.99, 1)):
+        _, large = run(own(lucky), Sum(), (images, labels), How(restarts=restarts), [0.1, 0.2])
+        again = large.broken_again[~np.isnan(large.broken_again)]
+        assert low <= again.mean() <= high
+
+
+def test_a_model_that_answers_at_random_is_judged_by_the_mean_of_several_answers() -> None:
+    class Moody(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            wrong = (torch.rand(len(x)) < 0.1).float() * 3
+            return torch.stack([1 - wrong, torch.zeros(len(x))], dim=1)
+
+    data = torch.rand(300, 1, 3, 4), torch.zeros(300, dtype=torch.int64)
+    nothing = own(lambda m, x, y, eps: x)
+    once, often = (run(nothing, Moody(), data, How(eot=eot), [0.1])[0] for eot in (1, 50))
+    assert once.success.mean() > 0.05
+    assert not often.success.any()
+
+
 def broken_for(which: Tensor, how: str) -> Callable[..., Tensor]:
     def one(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
         hit = torch.tensor([torch.equal(image, which) for image in x])
@@ -282,8 +366,10 @@ def test_what_fails_on_all_that_is_left_costs_no_more_than_that() -> None:
     def never(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
         raise OddError("never")
 
-    with pytest.raises(OddError, match="never"):
-        run(own(never), model, (images, labels), How(), [1.0])
+    (result,) = run(own(never), model, (images, labels), How(), [1.0])
+    assert result.check == ["error: OddError: never"] * 5
+    assert isinstance(result.error, OddError)
+    assert small.error is large.error is None
 
 
 def test_a_restart_that_fails_takes_nothing_away() -> None:

@@ -226,6 +226,18 @@ def viewing_cnn(shape: tuple[int, ...], classes: int) -> nn.Module:
     return Viewing()
 
 
+def from_starts(model, images, labels, *, starting_points, radius):  # type: ignore[no-untyped-def]
+    return starting_points
+
+
+def test_preflight_of_an_attack_that_asks_for_what_the_job_gives() -> None:
+    path = "tests.tasks.test_models:from_starts"
+    preflight = {"functions": [["attack", path, {"radius": 1}]]}
+    assert not run(job_of("preflight", preflight), Inputs()).tables
+    with pytest.raises(InputError, match="missing a required argument: 'radius'"):
+        run(job_of("preflight", {"functions": [["attack", path, {}]]}), Inputs())
+
+
 @pytest.mark.data
 def test_wk17a_misclassifies_8_of_the_first_500(data_dir: Path, nets_dir: Path) -> None:
     ref = replace(ref_of("wk17a"), weights=str(nets_dir / "wk17a_linf0.1.safetensors"))
