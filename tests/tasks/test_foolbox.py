@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tasks.attacks import ball
 from tasks.attacks.foolbox_attacks import foolbox_class
+from tasks.attacks.job import check_it_works
 from tasks.attacks.load import LoadedAttack, load
 from tasks.attacks.run import NO_START
 from tasks.attacks.starts import starting_points
@@ -282,8 +283,9 @@ def test_decisions_walk_from_starts_of_the_target() -> None:
 
 def test_gen_attack_needs_targets() -> None:
     model = linear()
+    (result,) = run_group(load(params("GenAttack", [0.1])), model, samples(model, 2), [0.1])
     with pytest.raises(InputError, match="needs targets"):
-        run_group(load(params("GenAttack", [0.1])), model, samples(model, 2), [0.1])
+        check_it_works([result])
 
 
 def test_pointwise_leaves_no_pixel_that_it_could_reset() -> None:
