@@ -30,6 +30,7 @@ from tasks.models.logits import margin, raw_logits
 SETTINGS = {"wk17a_linf0.1": ("linf", 0.1), "abs_vanilla_cnn": ("linf", 0.1)}
 PARTS = {
     "apgd_ce": ["apgd-ce"],
+    "apgd_dlr": ["apgd-dlr"],
     "apgd_targeted": ["apgd-t"],
     "fab_targeted": ["fab-t"],
     "square": ["square"],
