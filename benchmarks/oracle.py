@@ -4,8 +4,8 @@
         [--nets NET ...] [--parts PART ...]
 
 Robust accuracy under each part alone and under all of them one after the other, ours and theirs, on
-the same first test images in one batch, one restart each; then the seconds of both. The parts on
-the second network take an hour of a core, targeted FAB alone half of it.
+the same first test images in one batch, one restart each; then the seconds of both. The
+second network takes some fifty minutes of a core.
 """
 
 import argparse

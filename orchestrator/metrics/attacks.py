@@ -33,9 +33,12 @@ class Distances(NamedTuple):
     mean_n: int
 
 
+_FAILED = ~pl.col("success") & ~pl.col("check").is_in([*SOUND])
+
+
 def unsound(rows: pl.DataFrame) -> pl.DataFrame:
     """The attack rows whose check failed."""
-    return rows.filter(~pl.col("success"), ~pl.col("check").is_in([*SOUND]))
+    return rows.filter(_FAILED)
 
 
 def _sound(rows: pl.DataFrame, attacks: Collection[str], at: pl.Expr) -> pl.DataFrame:
@@ -47,11 +50,10 @@ def _sound(rows: pl.DataFrame, attacks: Collection[str], at: pl.Expr) -> pl.Data
     own = rows["measurement_id"].is_in(list(attacks)) & rows.select(at).to_series()
     asked = rows.filter(own)
     was_run = ~(pl.col("success") & (pl.col("distance") == 0).fill_null(value=False))
-    failed = ~pl.col("success") & ~pl.col("check").is_in([*SOUND])
-    shares = asked.filter(was_run).group_by("measurement_id").agg(failed.mean().alias("failed"))
+    shares = asked.filter(was_run).group_by("measurement_id").agg(_FAILED.mean().alias("failed"))
     if (shares["failed"] > FEW).any():
         return rows.clear()
-    return rows.filter(~(own & rows.select(failed).to_series()))
+    return rows.filter(~(own & rows.select(_FAILED).to_series()))
 
 
 def survival(
