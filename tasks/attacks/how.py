@@ -25,13 +25,13 @@ class How:
     time_limit_seconds: float | None = None  # of one call
 
     def shown(self, model: nn.Module, tally: Tally, where: Tensor) -> nn.Module:
-        """The model, or the source, for the group's samples `where`, with its passes counted."""
-        counted = Counted(self.source or model, tally, where)
+        """A model for the group's samples `where`, with its passes counted."""
+        counted = Counted(model, tally, where)
         return counted if self.eot == 1 else Averaged(counted, self.eot)
 
     def seen(self, model: nn.Module, tally: Tally, where: Tensor) -> nn.Module:
         """What the attack is given."""
-        shown = self.shown(model, tally, where)
+        shown = self.shown(self.source or model, tally, where)
         if self.gradients is not None:
             shown = ScoreBased(
                 shown, self.gradients, self.gradient_samples, self.gradient_step

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -160,7 +160,7 @@ class _State:
         attack, here = self.loaded, where
         if "starting_points" in attack.wants:
             found = starting_points(
-                self.how.shown(self.attacked, tally, where),
+                self.how.shown(self.how.source or self.attacked, tally, where),
                 self.images[where],
                 self.labels[where],
                 self.images,
@@ -190,7 +190,7 @@ class _State:
             if module is not None:
                 module.eval()  # whatever the attack has done to it
         if eps is None:
-            judge = replace(self.how, source=None).shown(self.attacked, tally, where)
+            judge = self.how.shown(self.attacked, tally, where)
             candidates[where] = self._refined(judge, where, candidates[where])
         return self._seen(candidates, where, eps, failures)
 
