@@ -27,13 +27,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from orchestrator.parts import read_part
-from orchestrator.results import Results
-from orchestrator.store import Store
-from tasks.data.load import Labelled, load
-from tasks.models.cnn import cnn
-from tasks.training.fit import cross_entropy, fit
-from tasks.training.recipe import Recipe
+from robsweep.orchestrator.results.results import Results
+from robsweep.orchestrator.store.parts import read_part
+from robsweep.orchestrator.store.store import Store
+from robsweep.tasks.data.load import Labelled, load
+from robsweep.tasks.models.architectures.cnn import cnn
+from robsweep.tasks.training.fit import cross_entropy, fit
+from robsweep.tasks.training.recipe import Recipe
 
 EPS = (0.3, 1.5, 10.0)
 BATCH = 250
@@ -94,7 +94,7 @@ def swept(folder: Path, store: str, samples: int, data_dir: str, resources: str)
     text = SWEEP.format(samples=samples, attacks=attacks, resources=resources)
     file = folder / f"{store}.yaml"
     file.write_text(text)
-    command = [sys.executable, "-m", "orchestrator", "run", str(file), "--store", folder / store]
+    command = [sys.executable, "-m", "robsweep", "run", str(file), "--store", folder / store]
     started = time.perf_counter()
     subprocess.run(
         [*command, "--data-dir", str(Path(data_dir).resolve())],

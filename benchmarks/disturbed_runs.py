@@ -20,10 +20,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orchestrator.check import check
-from orchestrator.parts import read_part
-from orchestrator.results import Results
-from orchestrator.store import Store
+from robsweep.orchestrator.results.check import check
+from robsweep.orchestrator.results.results import Results
+from robsweep.orchestrator.store.parts import read_part
+from robsweep.orchestrator.store.store import Store
 
 TABLES = ("models", "training", "predictions", "attacks", "ood_scores", "calibration")
 VOLATILE = {"seconds", "started_at", "host", "attempt", "peak_memory_bytes", "expected_seconds"}
@@ -54,7 +54,7 @@ class Runs:
         text = text or self.text
         file = self.folder / f"{store}-{abs(hash(text))}.yaml"
         file.write_text(text)
-        command = [sys.executable, "-m", "orchestrator", "run", str(file)]
+        command = [sys.executable, "-m", "robsweep", "run", str(file)]
         command += ["--store", str(self.folder / store)]
         with (self.folder / f"{store}.log").open("a") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, env=dict(os.environ))

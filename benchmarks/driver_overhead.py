@@ -12,14 +12,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from orchestrator import ray_executor
-from orchestrator.drive import WINDOW, Options, drive
-from orchestrator.inputs import InputReader
-from orchestrator.plan import Plan, Planned
-from orchestrator.spec import ResourceSpec
-from orchestrator.store import Store
-from orchestrator.writer import Writer
-from tasks.job import Inputs, Job, Measurement, ModelRef, Output, Setting
+from robsweep.orchestrator.plan.plan import Plan, Planned
+from robsweep.orchestrator.run import ray_executor
+from robsweep.orchestrator.run.drive import WINDOW, Options, drive
+from robsweep.orchestrator.run.inputs import InputReader
+from robsweep.orchestrator.spec.spec import ResourceSpec
+from robsweep.orchestrator.store.store import Store
+from robsweep.orchestrator.store.writer import Writer
+from robsweep.tasks.job import Inputs, Job, Measurement, ModelRef, Output, Setting
 
 
 def nothing(_: Job, __: Inputs) -> Output:

@@ -18,15 +18,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tasks.attacks.ball import box
-from tasks.models.imported import rsl18a, wk17a
-from tasks.verification.alpha import Ascent, Relaxed, optimised_margins
-from tasks.verification.bounds import Bounded, by_crown, by_intervals, unstable_relus
-from tasks.verification.branching import Limit, Search
-from tasks.verification.intervals import Bounds
-from tasks.verification.layers import Network
-from tasks.verification.network import read
-from tasks.verification.properties import BOUNDARY, Property, untargeted
+from robsweep.tasks.ball import box
+from robsweep.tasks.models.architectures.imported import rsl18a, wk17a
+from robsweep.tasks.verification.bounds.alpha import Ascent, Relaxed, optimised_margins
+from robsweep.tasks.verification.bounds.intervals import Bounds
+from robsweep.tasks.verification.bounds.margins import (
+    Bounded,
+    by_crown,
+    by_intervals,
+    unstable_relus,
+)
+from robsweep.tasks.verification.reading.layers import Network
+from robsweep.tasks.verification.reading.properties import BOUNDARY, Property, untargeted
+from robsweep.tasks.verification.reading.torch_module import read
+from robsweep.tasks.verification.search.branching import Limit, Search
 
 SHAPE, CLASSES, REPEATS = (1, 28, 28), 10, 3
 BATCHES = {"cpu": (1, 16), "cuda": (1, 16, 128, 1024)}
@@ -134,10 +139,10 @@ def solved(name: str, model: torch.nn.Module, eps: float) -> str:
     missing = [one for one in ("ortools", "pyarrow") if importlib.util.find_spec(one) is None]
     if missing:
         return f"Skipped: {name} with the solver, as {' and '.join(missing)} is not installed."
-    from tasks.verification.cascade import Method
-    from tasks.verification.counterexamples import subject_of
-    from tasks.verification.question import Robustness
-    from tasks.verification.solve import Question, solve_one
+    from robsweep.tasks.verification.cascade import Method
+    from robsweep.tasks.verification.question import Robustness
+    from robsweep.tasks.verification.search.counterexamples import subject_of
+    from robsweep.tasks.verification.solve import Question, solve_one
 
     x = images(1, "cpu")
     model = model.float().eval().requires_grad_(False)

@@ -18,14 +18,14 @@ import torch
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
-from tasks.attacks.load import load
-from tasks.attacks.run import attack_group
-from tasks.catalogue import ATTACKS, NETS
-from tasks.data.load import load as load_data
-from tasks.groups import seed_everything
-from tasks.job import ModelRef
-from tasks.models.load import load as load_model
-from tasks.models.logits import margin, raw_logits
+from robsweep.tasks.attacks.load import load
+from robsweep.tasks.attacks.run import attack_group
+from robsweep.tasks.catalogue import ATTACKS, NETS
+from robsweep.tasks.data.load import load as load_data
+from robsweep.tasks.groups import seed_everything
+from robsweep.tasks.job import ModelRef
+from robsweep.tasks.logits import margin, raw_logits
+from robsweep.tasks.models.load import load as load_model
 
 SETTINGS = {"wk17a_linf0.1": ("linf", 0.1), "abs_vanilla_cnn": ("linf", 0.1)}
 PARTS = {

@@ -8,10 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-from orchestrator.next_jobs import next_jobs
-from orchestrator.plan import Places, plan
-from orchestrator.sweep_file import from_document
-from orchestrator.yaml_file import parse
+from robsweep.orchestrator.plan.next_jobs import next_jobs
+from robsweep.orchestrator.plan.plan import Places, plan
+from robsweep.orchestrator.spec.sweep_file import from_document
+from robsweep.orchestrator.spec.yaml_file import parse
 
 SWEEP = """\
 name: large
@@ -48,7 +48,7 @@ def main() -> None:
     for _ in range(5):
         start = time.perf_counter()
         subprocess.run(
-            [sys.executable, "-m", "orchestrator", "--help"], check=True, capture_output=True
+            [sys.executable, "-m", "robsweep", "--help"], check=True, capture_output=True
         )
         times.append(time.perf_counter() - start)
     print(f"robsweep --help: median {sorted(times)[2]:.2f} s of 5")

@@ -21,12 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.catalogue import DATASETS, MODELS
-from tasks.data.load import Labelled, load
-from tasks.resolve import resolve
-from tasks.training.checkpoints import Checkpoints
-from tasks.training.fit import cross_entropy, fit
-from tasks.training.recipe import Recipe
+from robsweep.tasks.catalogue import DATASETS, MODELS
+from robsweep.tasks.catalogue.resolve import resolve
+from robsweep.tasks.data.load import Labelled, load
+from robsweep.tasks.training.checkpoints import Checkpoints
+from robsweep.tasks.training.fit import cross_entropy, fit
+from robsweep.tasks.training.recipe import Recipe
 
 SEED = 0
 

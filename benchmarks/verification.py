@@ -18,10 +18,10 @@ from pathlib import Path
 
 import polars as pl
 
-from orchestrator.results import Results
+from robsweep.orchestrator.results.results import Results
 
 RANK = {"verified": 3, "falsified": 3, "misclassified": 3, "timeout": 2, "unknown": 1}
-COMMAND = [sys.executable, "-m", "orchestrator"]
+COMMAND = [sys.executable, "-m", "robsweep"]
 
 
 def main() -> int:

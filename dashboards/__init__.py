@@ -1,1 +1,1 @@
-"""The Streamlit app. Reads `orchestrator.results` only."""
+"""The Streamlit app. Reads `orchestrator.results.results` only."""

@@ -3,7 +3,7 @@
 import altair as alt
 import polars as pl
 
-from orchestrator.report import cell, eps_text
+from robsweep.orchestrator.results.report import cell, eps_text
 
 PROVED, OPEN, UNASKED = "proved", "open", "unasked"
 LEGEND = (

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import polars as pl
 import streamlit as st
 
-from orchestrator.errors import StoreError
-from orchestrator.results import Results, TableName
+from robsweep.orchestrator.errors import StoreError
+from robsweep.orchestrator.results.results import Results, TableName
 
 
 class Chosen(NamedTuple):

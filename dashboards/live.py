@@ -3,8 +3,8 @@
 import polars as pl
 import streamlit as st
 
-from dashboards.chosen import Chosen
-from orchestrator.results import Results
+from robsweep.dashboards.chosen import Chosen
+from robsweep.orchestrator.results.results import Results
 
 
 def show_alarms(alarms: pl.DataFrame) -> None:

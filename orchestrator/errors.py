@@ -10,7 +10,7 @@ RobsweepError
 A job that raises is no error here: it becomes a row of the jobs table, and the sweep goes on.
 """
 
-from tasks.errors import InputError, RobsweepError
+from robsweep.tasks.errors import InputError, RobsweepError
 
 __all__ = [
     "ContradictionError",

@@ -10,7 +10,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import InputError
+from robsweep.orchestrator.errors import InputError
 
 MADE_HERE = ("train-", "ensemble-")  # ids of models whose weights a store keeps
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.rows import Keys
+from robsweep.tasks.rows import Keys
 
 
 @dataclass(frozen=True)

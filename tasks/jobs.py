@@ -4,20 +4,20 @@ from collections.abc import Callable
 
 import torch
 
-from tasks.attacks.job import attack
-from tasks.calibration.job import calibrate
-from tasks.catalogue import VERIFIERS
-from tasks.groups import seed_everything
-from tasks.job import Inputs, Job, Output
-from tasks.landscape.job import landscape
-from tasks.models.assemble import assemble
-from tasks.models.load import add_import_paths
-from tasks.models.predict import predict
-from tasks.models.preflight import preflight
-from tasks.ood.job import score
-from tasks.resolve import resolve
-from tasks.sensitivity.job import sensitivity
-from tasks.training.job import train
+from robsweep.tasks.attacks.job import attack
+from robsweep.tasks.calibration.job import calibrate
+from robsweep.tasks.catalogue import VERIFIERS
+from robsweep.tasks.catalogue.resolve import resolve
+from robsweep.tasks.groups import seed_everything
+from robsweep.tasks.job import Inputs, Job, Output
+from robsweep.tasks.landscape.job import landscape
+from robsweep.tasks.models.assemble import assemble
+from robsweep.tasks.models.load import add_import_paths
+from robsweep.tasks.ood.job import score
+from robsweep.tasks.predict import predict
+from robsweep.tasks.preflight.job import preflight
+from robsweep.tasks.sensitivity.job import sensitivity
+from robsweep.tasks.training.job import train
 
 
 def screen(job: Job, inputs: Inputs) -> Output:

@@ -2,12 +2,12 @@
 
 import torch
 
-from tasks.data.load import Labelled
-from tasks.data.load import load as load_data
-from tasks.errors import InputError
-from tasks.job import Inputs, Job, ModelRef, Setting
-from tasks.models.load import LoadedModel
-from tasks.models.load import load as load_model
+from robsweep.tasks.data.load import Labelled
+from robsweep.tasks.data.load import load as load_data
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.job import Inputs, Job, ModelRef, Setting
+from robsweep.tasks.models.load import LoadedModel
+from robsweep.tasks.models.load import load as load_model
 
 
 def device_of(setting: Setting) -> torch.device:

@@ -42,7 +42,7 @@ def vnncomp_dir() -> Path:
 @pytest.fixture
 def robsweep(tmp_path, monkeypatch, capsys):
     """Runs a command in this process, in a folder of its own: (exit code, stdout, stderr)."""
-    from orchestrator import cli
+    from robsweep.orchestrator.cli import main as cli
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))  # a job adds the sweep's folder

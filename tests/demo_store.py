@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 from scipy.special import log_softmax
 
-from orchestrator.store import Store
-from orchestrator.writer import Finished, Writer
-from tasks.rows import Keys, table
+from robsweep.orchestrator.store.store import Store
+from robsweep.orchestrator.store.writer import Finished, Writer
+from robsweep.tasks.rows import Keys, table
 
 RANGES = pl.List(pl.Struct({"start": pl.Int64, "stop": pl.Int64}))
 PLAN = {

@@ -6,9 +6,9 @@ import time
 
 import numpy as np
 
-from orchestrator.work import LARGE_BYTES
-from tasks.job import Inputs, Job, Output
-from tasks.rows import Keys, table
+from robsweep.orchestrator.run.work import LARGE_BYTES
+from robsweep.tasks.job import Inputs, Job, Output
+from robsweep.tasks.rows import Keys, table
 
 WEIGHTS = b"weights"
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from orchestrator.parts import read_part
-from orchestrator.store import Store
+from robsweep.orchestrator.store.parts import read_part
+from robsweep.orchestrator.store.store import Store
 
 VOLATILE = {"seconds", "started_at", "host", "attempt", "peak_memory_bytes", "expected_seconds"}
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from orchestrator.plan import Places, Plan, plan
-from orchestrator.spec import SweepSpec
-from orchestrator.sweep_file import from_document
-from orchestrator.yaml_file import parse
+from robsweep.orchestrator.plan.plan import Places, Plan, plan
+from robsweep.orchestrator.spec.spec import SweepSpec
+from robsweep.orchestrator.spec.sweep_file import from_document
+from robsweep.orchestrator.spec.yaml_file import parse
 
 SMALL = """\
 name: small

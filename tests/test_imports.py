@@ -1,15 +1,84 @@
-"""The houses: what each module loads when it is imported, in a fresh interpreter."""
+"""The houses and their storeys: who may import whom, and what each module loads by itself."""
 
+import ast
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ALLOWED = {"orchestrator.results", "orchestrator.report", "orchestrator.errors"}
-HEAVY = ("ray", "torch", "streamlit", "foolbox", "ortools", "sklearn", "orchestrator", "tasks")
+HOUSES = ("tasks", "orchestrator", "dashboards")
+HEAVY = ("ray", "torch", "streamlit", "foolbox", "ortools", "sklearn")
+
+# From the ground up. A name stands for a module, or for a folder without what is named by itself;
+# each imports only from its own storey and from those before it.
+STOREYS = [
+    # what the orchestrator sees of the tasks, without torch
+    "tasks.errors",
+    "tasks.catalogue",
+    "tasks.rows",
+    "tasks.job",
+    # what several rooms share
+    "tasks.groups",
+    "tasks.ball",
+    "tasks.logits",
+    # a network as layers, and what can be proved of it, whoever asks
+    "tasks.verification.reading",
+    "tasks.verification.bounds",
+    "tasks.verification.search",
+    "tasks.verification.optimise",
+    # rooms
+    "tasks.data",
+    "tasks.models.architectures",
+    "tasks.models",
+    "tasks.load",
+    "tasks.predict",
+    "tasks.training",
+    "tasks.training.losses",
+    "tasks.attacks",
+    "tasks.attacks.methods",
+    "tasks.ood",
+    "tasks.calibration",
+    "tasks.shift",
+    "tasks.sensitivity",
+    "tasks.landscape",
+    "tasks.verification",
+    "tasks.recheck",
+    "tasks.preflight",
+    "tasks.jobs",
+    "orchestrator.errors",
+    "orchestrator.ranges",
+    "orchestrator.settings",
+    "orchestrator.files",
+    "orchestrator.identity",
+    "orchestrator.spec",
+    "orchestrator.store",
+    "orchestrator.plan",
+    "orchestrator.results.intervals",
+    "orchestrator.results.metrics",
+    "orchestrator.results",
+    "orchestrator.run",
+    "orchestrator.cli",
+    "dashboards",
+]
+
+# What the other houses may import of a house, beside themselves.
+OPEN = {
+    "orchestrator": {"tasks.catalogue", "tasks.rows", "tasks.job", "tasks.errors"},
+    "dashboards": {"orchestrator.results", "orchestrator.errors", "orchestrator.settings"},
+}
+# The few modules that call into the tasks, inside functions: on a worker, or for one command.
+CALLERS = {
+    "orchestrator.run.jobs": {"tasks.jobs"},
+    "orchestrator.run.recheck": {"tasks.recheck"},
+    "orchestrator.results.counterexamples": {"tasks.recheck"},
+    "orchestrator.plan.weights": {"tasks.data"},
+    "orchestrator.cli.look": {"tasks.data", "tasks.recheck"},
+    "orchestrator.cli.instances": {"tasks.verification"},
+}
 
 
 def modules(house):
@@ -18,17 +87,65 @@ def modules(house):
     return [name.removesuffix(".__init__") for name in names]
 
 
-CONTRACT = [
-    "tasks.rows",
-    "tasks.catalogue",
-    "tasks.entries",
-    "tasks.values",
-    "tasks.job",
-    "tasks.errors",
-]
+@cache
+def imported(name):
+    """Our modules that a module names in any import, however deep inside a function."""
+    path = ROOT.joinpath(*name.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    found = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: a relative import"
+            for alias in node.names:
+                inner = ROOT.joinpath(*str(node.module).split(".")[1:], alias.name)
+                module = inner.is_dir() or inner.with_suffix(".py").exists()
+                found.append(f"{node.module}.{alias.name}" if module else str(node.module))
+        elif isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+    return found
 
 
-def imports(names, *before):
+def ours(name):
+    """The same for our own modules alone, named as files lie."""
+    for full in imported(name):
+        assert full.split(".")[0] not in HOUSES, f"{name} imports {full}, not robsweep.{full}"
+        if full.split(".")[0] == "robsweep" and full != "robsweep":
+            yield full.removeprefix("robsweep.")
+
+
+def storey(name):
+    """Where a module stands: the longest name of STOREYS that holds it."""
+    holding = [s for s in STOREYS if name == s or name.startswith(f"{s}.")]
+    assert holding, f"{name} stands on no storey: add it to STOREYS"
+    return STOREYS.index(max(holding, key=len))
+
+
+ALL = [name for house in HOUSES for name in modules(house) if "." in name]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_imports_only_go_down(name):
+    for other in ours(name):
+        if other in HOUSES:
+            continue  # the house itself, for its folder
+        assert storey(other) <= storey(name), f"{name} imports {other}, which stands above it"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_house_sees_only_the_open_rooms_of_another(name):
+    house = name.split(".")[0]
+    allowed = OPEN.get(house, set()) | CALLERS.get(name, set())
+    for other in ours(name):
+        if other.split(".")[0] not in {house, other}:
+            assert any(other == a or other.startswith(f"{a}.") for a in allowed), f"{name}: {other}"
+
+
+def test_every_storey_is_lived_in():
+    assert not [s for s in STOREYS if not any(n == s or n.startswith(f"{s}.") for n in ALL)]
+    assert {*CALLERS} <= {*ALL}
+
+
+def loads(names, *before):
     """Module -> which of HEAVY it loads, each in a process of its own.
 
     The processes are forks of an interpreter that has imported nothing but `before`: libraries
@@ -43,8 +160,9 @@ for name in sys.argv[1:]:
     read, write = os.pipe()
     if os.fork() == 0:
         try:
-            importlib.import_module(name)
+            importlib.import_module("robsweep." + name)
             heavy = [h for h in {HEAVY!r} if h in sys.modules]
+            heavy += [h for h in {HOUSES!r} if "robsweep." + h in sys.modules]
         except BaseException as error:
             heavy = ["failed: " + repr(error)]
         os.write(write, json.dumps(heavy).encode())
@@ -60,13 +178,20 @@ print(json.dumps(found))
     return json.loads(done.stdout)
 
 
+CONTRACT = [
+    name
+    for name in modules("tasks")
+    if any(name == open_ or name.startswith(f"{open_}.") for open_ in OPEN["orchestrator"])
+]
+
+
 @pytest.fixture(scope="module")
 def loaded():
     tasks = [name for name in modules("tasks") if name not in CONTRACT]
     return {
-        **imports(modules("orchestrator"), "numpy", "pyarrow.parquet", "polars", "pydantic"),
-        **imports(tasks, "torch", "scipy.optimize", "pyarrow"),
-        **imports(CONTRACT),
+        **loads(modules("orchestrator"), "numpy", "pyarrow.parquet", "polars", "pydantic"),
+        **loads(tasks, "torch", "scipy.optimize", "pyarrow"),
+        **loads(CONTRACT),
     }
 
 
@@ -81,9 +206,15 @@ def test_the_orchestrator_loads_no_torch_and_only_its_ray_modules_load_ray(loade
         assert set(loaded[name]) <= allowed, name
 
 
+def test_only_ray_modules_name_ray():
+    for name in modules("orchestrator"):
+        if ".ray_" not in name:
+            assert "ray" not in {full.split(".")[0] for full in imported(name)}, name
+
+
 def test_tasks_load_no_ray_no_orchestrator_and_no_optional_library(loaded):
     for name in modules("tasks"):
-        if name == "tasks.verification.solver_process":  # the child process that solves
+        if name.endswith(".solver_process"):  # the child process that solves
             continue
         assert set(loaded[name]) <= {"tasks", "torch"}, name
 
@@ -93,39 +224,21 @@ def test_the_contract_is_torch_free(loaded, name):
     assert loaded[name] == ["tasks"]
 
 
+def test_dashboards_name_no_ray_and_no_torch():
+    for name in modules("dashboards"):
+        assert not {"ray", "torch"} & {full.split(".")[0] for full in imported(name)}, name
+
+
 def test_the_recheck_loads_nothing_of_the_verifier():
-    names = [*modules("tasks/recheck"), "orchestrator.recheck", "orchestrator.counterexamples"]
-    code = "import sys, importlib; [importlib.import_module(name) for name in sys.argv[1:]]\n"
+    names = [*modules("tasks/recheck"), "orchestrator.run.recheck"]
+    names.append("orchestrator.results.counterexamples")
+    code = "import sys, importlib\n"
+    code += "[importlib.import_module('robsweep.' + name) for name in sys.argv[1:]]\n"
     code += "print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code, *names], cwd=ROOT, capture_output=True, text=True, check=True
     )
     found = set(done.stdout.split())
-    assert {"tasks.recheck.run", "tasks.recheck.milp_process"} <= found
-    assert not {name for name in found if name.startswith(("tasks.verification", "ortools"))}
-
-
-def test_dashboards_know_only_the_read_side():
-    import ast
-
-    for file in (ROOT / "dashboards").rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            names = []
-            if isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module]
-            elif isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            for name in names:
-                house = name.split(".")[0]
-                assert house not in {"ray", "torch", "tasks"}, f"{file}: {name}"
-                if house == "orchestrator":
-                    assert name in ALLOWED, f"{file}: {name}"
-
-
-def test_only_ray_modules_name_ray():
-    for file in (ROOT / "orchestrator").rglob("*.py"):
-        if not file.name.startswith("ray_"):
-            lines = file.read_text().splitlines()
-            assert not [
-                line for line in lines if line.strip().startswith(("import ray", "from ray"))
-            ]
+    assert {"robsweep.tasks.recheck.run", "robsweep.tasks.recheck.milp_process"} <= found
+    verifier = ("robsweep.tasks.verification", "ortools")
+    assert not {name for name in found if name.startswith(verifier)}

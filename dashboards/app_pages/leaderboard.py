@@ -5,10 +5,10 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from dashboards.charts import LEGEND, NORMS, bracket_bars, bracket_chart, label
-from dashboards.chosen import choose_sweep, next_step
-from dashboards.live import show_alarms, show_progress
-from orchestrator.report import counted, eps_text, interval
+from robsweep.dashboards.charts import LEGEND, NORMS, bracket_bars, bracket_chart, label
+from robsweep.dashboards.chosen import choose_sweep, next_step
+from robsweep.dashboards.live import show_alarms, show_progress
+from robsweep.orchestrator.results.report import counted, eps_text, interval
 
 METRICS = {
     "clean_accuracy": "Clean accuracy",

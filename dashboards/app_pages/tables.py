@@ -5,9 +5,9 @@ from typing import get_args
 import polars as pl
 import streamlit as st
 
-from dashboards.chosen import choose_sweep
-from orchestrator.report import readable, render
-from orchestrator.results import TableName
+from robsweep.dashboards.chosen import choose_sweep
+from robsweep.orchestrator.results.report import readable, render
+from robsweep.orchestrator.results.results import TableName
 
 TERMS = {
     "leaderboard": "One row per model, norm and eps; the bracket is on samples with both sides.",

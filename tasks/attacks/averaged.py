@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from tasks.attacks.count import keep_confidence, on
+from robsweep.tasks.attacks.count import keep_confidence, on
 
 
 class Averaged(nn.Module):

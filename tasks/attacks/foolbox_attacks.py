@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tasks.attacks.count import RefusesNonFinite
-from tasks.attacks.sparing import OnlyCloser, Settled
-from tasks.entries import Attack
-from tasks.errors import InputError
-from tasks.resolve import optional, resolve
+from robsweep.tasks.attacks.count import RefusesNonFinite
+from robsweep.tasks.attacks.sparing import OnlyCloser, Settled
+from robsweep.tasks.catalogue.entries import Attack
+from robsweep.tasks.catalogue.resolve import optional, resolve
+from robsweep.tasks.errors import InputError
 
 _RENAMED = {"contrast_target": "target", "source_step_convergence": "source_step_convergance"}
 # 0 or () is foolbox's None

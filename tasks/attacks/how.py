@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tasks.attacks.averaged import Averaged
-from tasks.attacks.count import Counted, Tally
-from tasks.attacks.detector import Detector
-from tasks.attacks.score_based import Estimator, ScoreBased
+from robsweep.tasks.attacks.averaged import Averaged
+from robsweep.tasks.attacks.count import Counted, Tally
+from robsweep.tasks.attacks.detector import Detector
+from robsweep.tasks.attacks.score_based import Estimator, ScoreBased
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,20 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from tasks.attacks.detector import Detector, calibrated
-from tasks.attacks.how import How
-from tasks.attacks.load import load
-from tasks.attacks.run import Result, attack_group
-from tasks.catalogue import SCORERS
-from tasks.data.load import Labelled
-from tasks.groups import groups, seed_everything
-from tasks.job import Inputs, Job, Output
-from tasks.load import data_for, device_of, labelled_data_for, model_of
-from tasks.models.load import load as load_model
-from tasks.models.logits import confidence
-from tasks.models.weights import to_bytes
-from tasks.resolve import resolve
-from tasks.rows import Keys, table
+from robsweep.tasks.attacks.detector import Detector, calibrated
+from robsweep.tasks.attacks.how import How
+from robsweep.tasks.attacks.load import load
+from robsweep.tasks.attacks.run import Result, attack_group
+from robsweep.tasks.catalogue import SCORERS
+from robsweep.tasks.catalogue.resolve import resolve
+from robsweep.tasks.data.load import Labelled
+from robsweep.tasks.groups import groups, seed_everything
+from robsweep.tasks.job import Inputs, Job, Output
+from robsweep.tasks.load import data_for, device_of, labelled_data_for, model_of
+from robsweep.tasks.logits import confidence
+from robsweep.tasks.models.load import load as load_model
+from robsweep.tasks.models.weights import to_bytes
+from robsweep.tasks.rows import Keys, table
 
 _FITTED = 1000  # validation images that a detector's threshold is fitted on
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tasks.attacks.count import Tally
+from robsweep.tasks.attacks.count import Tally
 
 _AGAIN_SECONDS = 5.0
 

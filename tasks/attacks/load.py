@@ -9,14 +9,14 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tasks.attacks.count import Tally, on
-from tasks.attacks.foolbox_attacks import adapt
-from tasks.attacks.limits import limited
-from tasks.catalogue import ATTACKS
-from tasks.entries import Attack
-from tasks.errors import InputError
-from tasks.resolve import resolve
-from tasks.values import NORMS
+from robsweep.tasks.attacks.count import Tally, on
+from robsweep.tasks.attacks.foolbox_attacks import adapt
+from robsweep.tasks.attacks.limits import limited
+from robsweep.tasks.catalogue import ATTACKS
+from robsweep.tasks.catalogue.entries import Attack
+from robsweep.tasks.catalogue.resolve import resolve
+from robsweep.tasks.catalogue.values import NORMS
+from robsweep.tasks.errors import InputError
 
 _PATIENCE = 3  # times the limit of a batch, for all attempts on parts of it
 GIVEN = frozenset({"starting_points", "targets", "detector"})  # by us, to functions that take them

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tasks.attacks import ball
+from robsweep.tasks import ball
 
 Fooled = Callable[[Tensor], Tensor]  # images (N, ...), in their order -> (N,) bool
 

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tasks.attacks import ball
-from tasks.attacks.averaged import Averaged
-from tasks.attacks.count import Tally
-from tasks.attacks.how import How
-from tasks.attacks.load import LoadedAttack, attempt
-from tasks.attacks.refine import across_one_half, closest_on_the_way
-from tasks.attacks.starts import starting_points
-from tasks.models.logits import logits_of, margin, raw_logits
+from robsweep.tasks import ball
+from robsweep.tasks.attacks.averaged import Averaged
+from robsweep.tasks.attacks.count import Tally
+from robsweep.tasks.attacks.how import How
+from robsweep.tasks.attacks.load import LoadedAttack, attempt
+from robsweep.tasks.attacks.refine import across_one_half, closest_on_the_way
+from robsweep.tasks.attacks.starts import starting_points
+from robsweep.tasks.logits import logits_of, margin, raw_logits
 
 NO_START = "no starting point"
 WRONG_SOURCE = "wrong at the source"

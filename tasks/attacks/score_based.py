@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.attacks.count import keep_confidence, on, tallied
-from tasks.errors import InputError
+from robsweep.tasks.attacks.count import keep_confidence, on, tallied
+from robsweep.tasks.errors import InputError
 
 _ELEMENTS = 2**22  # of the images in one query: 16 MiB, and what a model makes of them
 

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.attacks import ball
-from tasks.attacks.count import on
-from tasks.models.logits import margin
+from robsweep.tasks import ball
+from robsweep.tasks.attacks.count import on
+from robsweep.tasks.logits import margin
 
 _MARGIN = 1e-4  # relative: foolbox computes its distances in float32
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tasks.models.logits import raw_logits
+from robsweep.tasks.logits import raw_logits
 
 _SHARES = torch.linspace(0.05, 1, 20).tolist()
 

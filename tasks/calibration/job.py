@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from tasks.calibration.temperature import Fit
-from tasks.catalogue import CALIBRATIONS
-from tasks.errors import InputError
-from tasks.job import Inputs, Job, Output
-from tasks.resolve import resolve
-from tasks.rows import table
+from robsweep.tasks.calibration.temperature import Fit
+from robsweep.tasks.catalogue import CALIBRATIONS
+from robsweep.tasks.catalogue.resolve import resolve
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.job import Inputs, Job, Output
+from robsweep.tasks.rows import table
 
 
 def calibrate(job: Job, inputs: Inputs) -> Output:

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-from tasks.errors import InputError
+from robsweep.tasks.errors import InputError
 
 _LOG_RANGE = (-5.0, 5.0)  # of log T: without errors to learn from, the best T would be 0
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from tasks.catalogue import DATASETS
-from tasks.data import published
+from robsweep.tasks.catalogue import DATASETS
+from robsweep.tasks.data import published
 
 _SHAPE = (3, 32, 32)  # red, green, blue; each plane row by row
 _RECORD = 1 + 3 * 32 * 32

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tasks.catalogue import DATASETS
-from tasks.data import archives, checksums
-from tasks.data.published import verified
-from tasks.download import download
-from tasks.errors import InputError, RobsweepError
+from robsweep.tasks.catalogue import DATASETS
+from robsweep.tasks.data import archives, checksums
+from robsweep.tasks.data.download import download
+from robsweep.tasks.data.published import verified
+from robsweep.tasks.errors import InputError, RobsweepError
 
 # Folders with the files of a folder below the data dir, one by one.
 MIRRORS: dict[str, tuple[str, ...]] = {

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tasks.data import published
+from robsweep.tasks.data import published
 
 
 def mnist(split: str, data_dir: str) -> tuple[np.ndarray, np.ndarray]:

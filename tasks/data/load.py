@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.catalogue import DATASETS
-from tasks.data.npz import npz, splits_of
-from tasks.errors import InputError
-from tasks.resolve import resolve
+from robsweep.tasks.catalogue import DATASETS
+from robsweep.tasks.catalogue.resolve import resolve
+from robsweep.tasks.data.npz import npz, splits_of
+from robsweep.tasks.errors import InputError
 
 _NO_FILES: Mapping[str, str] = {}
 

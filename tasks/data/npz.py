@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.errors import InputError
+from robsweep.tasks.errors import InputError
 
 _HOW = (
     "expected arrays <split>_images (uint8 0..255, or float in [0, 1]; (N, H, W), (N, C, H, W) "

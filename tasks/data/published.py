@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.catalogue import DATASETS
-from tasks.data import checksums
-from tasks.errors import InputError
+from robsweep.tasks.catalogue import DATASETS
+from robsweep.tasks.data import checksums
+from robsweep.tasks.errors import InputError
 
 
 def read(name: str, file: str, data_dir: str, parse: Callable[[bytes], np.ndarray]) -> np.ndarray:

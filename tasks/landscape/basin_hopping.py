@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from tasks.landscape.objective import Floats, Visit
+from robsweep.tasks.landscape.objective import Floats, Visit
 
 
 def basin_hopping(

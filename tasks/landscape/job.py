@@ -8,19 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tasks.catalogue import LANDSCAPES
-from tasks.data.load import Labelled
-from tasks.groups import seed_everything
-from tasks.job import Inputs, Job, Output
-from tasks.landscape.objective import Objective, Visit, put
-from tasks.load import device_of, labelled_data_for, model_of
-from tasks.models.load import build
-from tasks.models.logits import logits_of
-from tasks.resolve import resolve
-from tasks.rows import table
-from tasks.sensitivity.measure import log_volume, mean_width, network_box
-from tasks.training.adversarial import ascend
-from tasks.verification.network import read
+from robsweep.tasks.catalogue import LANDSCAPES
+from robsweep.tasks.catalogue.resolve import resolve
+from robsweep.tasks.data.load import Labelled
+from robsweep.tasks.groups import seed_everything
+from robsweep.tasks.job import Inputs, Job, Output
+from robsweep.tasks.landscape.objective import Objective, Visit, put
+from robsweep.tasks.load import device_of, labelled_data_for, model_of
+from robsweep.tasks.logits import logits_of
+from robsweep.tasks.models.load import build
+from robsweep.tasks.rows import table
+from robsweep.tasks.sensitivity.measure import log_volume, mean_width, network_box
+from robsweep.tasks.training.losses.adversarial import ascend
+from robsweep.tasks.verification.reading.torch_module import read
 
 # Two minima are one if no logit on the data differs by more than this share of the largest.
 _SAME_LOGITS = 1e-3

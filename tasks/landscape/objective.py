@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from tasks.data.load import Labelled
-from tasks.models.logits import raw_logits
+from robsweep.tasks.data.load import Labelled
+from robsweep.tasks.logits import raw_logits
 
 Floats = NDArray[np.float64]
 _BATCH = 5000  # images whose gradients are held at once

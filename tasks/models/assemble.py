@@ -4,10 +4,10 @@ import json
 
 import torch
 
-from tasks.job import Inputs, Job, Output
-from tasks.models import weights
-from tasks.models.load import load
-from tasks.rows import table
+from robsweep.tasks.job import Inputs, Job, Output
+from robsweep.tasks.models import weights
+from robsweep.tasks.models.load import load
+from robsweep.tasks.rows import table
 
 
 def assemble(job: Job, inputs: Inputs) -> Output:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.data.load import Labelled
-from tasks.errors import InputError
-from tasks.job import ModelRef
-from tasks.models.load import build
+from robsweep.tasks.data.load import Labelled
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.job import ModelRef
+from robsweep.tasks.models.load import build
 
 
 class Ensemble(nn.Module):

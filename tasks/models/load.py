@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from tasks.catalogue import MODELS
-from tasks.errors import InputError
-from tasks.groups import seed_everything
-from tasks.job import ModelRef
-from tasks.models import weights as weights_of
-from tasks.resolve import resolve
+from robsweep.tasks.catalogue import MODELS
+from robsweep.tasks.catalogue.resolve import resolve
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.groups import seed_everything
+from robsweep.tasks.job import ModelRef
+from robsweep.tasks.models import weights as weights_of
 
 _CACHE_SIZE = 4
 _cache: OrderedDict[tuple[str, ...], "LoadedModel"] = OrderedDict()
@@ -86,7 +86,7 @@ def load(
         # a model that draws its own weights draws the same ones everywhere
         seed_everything(0, "model", 0)
         if ref.arch == "onnx" and weights is not None:
-            from tasks.models.onnx_file import module_of_file
+            from robsweep.tasks.models.onnx_file import module_of_file
 
             model = module_of_file(weights, where, tuple(ref.shape))
         else:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 from torch import Size, Tensor, fx, nn
 
-from tasks.errors import InputError
+from robsweep.tasks.errors import InputError
 
 if TYPE_CHECKING:
-    from tasks.verification.layers import Layer, Network
+    from robsweep.tasks.verification.reading.layers import Layer, Network
 
 
 def onnx(shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -28,8 +28,8 @@ def module_of_file(content: bytes, file: str, shape: tuple[int, ...]) -> nn.Modu
     Raises:
         InputError: The file cannot be read, or takes inputs of another shape.
     """
-    from tasks.verification.onnx_model import parsed
-    from tasks.verification.onnx_network import read_onnx
+    from robsweep.tasks.verification.reading.onnx_model import parsed
+    from robsweep.tasks.verification.reading.onnx_network import read_onnx
 
     network = read_onnx(parsed(content, file))
     takes = network.shapes[0]
@@ -81,7 +81,7 @@ class _Building:
         self, layer: "Layer", values: list[fx.Node], shape: tuple[int, ...], name: str
     ) -> fx.Node:
         """What a layer makes of the values that it reads, the first of which has the shape."""
-        from tasks.verification.layers import (
+        from robsweep.tasks.verification.reading.layers import (
             Conv,
             Gather,
             Linear,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tasks.errors import InputError
+from robsweep.tasks.errors import InputError
 
 
 def to_bytes(state: Mapping[str, Tensor]) -> bytes:

@@ -2,13 +2,13 @@
 
 import torch
 
-from tasks.catalogue import SCORERS
-from tasks.errors import InputError
-from tasks.groups import groups, seed_everything
-from tasks.job import Inputs, Job, Output
-from tasks.load import data_for, device_of, model_of
-from tasks.resolve import resolve
-from tasks.rows import table
+from robsweep.tasks.catalogue import SCORERS
+from robsweep.tasks.catalogue.resolve import resolve
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.groups import groups, seed_everything
+from robsweep.tasks.job import Inputs, Job, Output
+from robsweep.tasks.load import data_for, device_of, model_of
+from robsweep.tasks.rows import table
 
 
 def score(job: Job, inputs: Inputs) -> Output:

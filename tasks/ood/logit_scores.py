@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from tasks.models.logits import confidence, logits_of
+from robsweep.tasks.logits import confidence, logits_of
 
 
 def max_softmax(model: nn.Module, images: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from tasks.recheck.layers import Affine, Layer, Max, Relu, as_rows
+from robsweep.tasks.recheck.layers import Affine, Layer, Max, Relu, as_rows
 
 SLACK = 1e-9
 _CHUNK = 2**23  # numbers in one array of backward rows

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from tasks.recheck.bounds import ball
-from tasks.recheck.claims import Outcome
-from tasks.recheck.layers import Layer, forward
-from tasks.recheck.proofs import Shown
-from tasks.recheck.sampling import inside
+from robsweep.tasks.recheck.bounds import ball
+from robsweep.tasks.recheck.claims import Outcome
+from robsweep.tasks.recheck.layers import Layer, forward
+from robsweep.tasks.recheck.proofs import Shown
+from robsweep.tasks.recheck.sampling import inside
 
 # A margin that is positive by less, relative to the logits, may be a tie in another summation order
 _ROUNDING = {"float64": 1e-13, "float32": 2e-6}

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from tasks.recheck.bounds import Box
-from tasks.recheck.layers import Affine, Layer, Max, Relu
+from robsweep.tasks.recheck.bounds import Box
+from robsweep.tasks.recheck.layers import Affine, Layer, Max, Relu
 
-COMMAND = ("-P", "-m", "tasks.recheck.milp_process")
+COMMAND = ("-P", "-m", "robsweep.tasks.recheck.milp_process")
 # HiGHS may violate constraints by as much: a smaller bound on a margin shows nothing
 TOLERANCE = 1e-6
 _START = 5.0  # seconds that the child may take besides solving

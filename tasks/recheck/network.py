@@ -12,10 +12,10 @@ import torch
 from scipy import sparse
 from torch import nn
 
-from tasks.errors import InputError
-from tasks.recheck.layers import Affine, Layer, Max, Relu, forward, joined
-from tasks.recheck.steps import Scale, Step, Sum, steps_of, unknown
-from tasks.recheck.unroll import Shape, average, convolution, maximum
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.recheck.layers import Affine, Layer, Max, Relu, forward, joined
+from robsweep.tasks.recheck.steps import Scale, Step, Sum, steps_of, unknown
+from robsweep.tasks.recheck.unroll import Shape, average, convolution, maximum
 
 
 class _Place(NamedTuple):

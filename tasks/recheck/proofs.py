@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tasks.recheck.bounds import Box, ball, intervals, relaxed, worst_corners
-from tasks.recheck.claims import Outcome
-from tasks.recheck.layers import Layer, forward, with_margins
-from tasks.recheck.milp import TOLERANCE, smallest
-from tasks.recheck.sampling import inside, lowest
+from robsweep.tasks.recheck.bounds import Box, ball, intervals, relaxed, worst_corners
+from robsweep.tasks.recheck.claims import Outcome
+from robsweep.tasks.recheck.layers import Layer, forward, with_margins
+from robsweep.tasks.recheck.milp import TOLERANCE, smallest
+from robsweep.tasks.recheck.sampling import inside, lowest
 
 
 class Shown(NamedTuple):

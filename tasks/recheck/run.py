@@ -5,15 +5,15 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from tasks.data.load import Labelled
-from tasks.errors import InputError
-from tasks.job import ModelRef, Setting
-from tasks.load import labelled_data_for
-from tasks.models.load import load
-from tasks.recheck.claims import Budget, Finding, Question, finding
-from tasks.recheck.counterexamples import Subject, confirm, not_the_label, refutes
-from tasks.recheck.network import read
-from tasks.recheck.proofs import Shown, derive
+from robsweep.tasks.data.load import Labelled
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.job import ModelRef, Setting
+from robsweep.tasks.load import labelled_data_for
+from robsweep.tasks.models.load import load
+from robsweep.tasks.recheck.claims import Budget, Finding, Question, finding
+from robsweep.tasks.recheck.counterexamples import Subject, confirm, not_the_label, refutes
+from robsweep.tasks.recheck.network import read
+from robsweep.tasks.recheck.proofs import Shown, derive
 
 _WORSE = ("ok", "open", "wrong")
 

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tasks.recheck.bounds import Box
-from tasks.recheck.layers import Layer, forward
+from robsweep.tasks.recheck.bounds import Box
+from robsweep.tasks.recheck.layers import Layer, forward
 
 _RANDOM, _ROUNDS, _TRIES = 2000, 16, 64
 

@@ -8,8 +8,8 @@ import numpy as np
 from scipy import sparse
 from torch import nn
 
-from tasks.errors import InputError
-from tasks.recheck.layers import Affine, Max
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.recheck.layers import Affine, Max
 
 Shape = tuple[int, ...]
 

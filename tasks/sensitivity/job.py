@@ -2,12 +2,12 @@
 
 import torch
 
-from tasks.groups import groups
-from tasks.job import Inputs, Job, Output
-from tasks.load import data_for, device_of, model_of
-from tasks.rows import table
-from tasks.sensitivity.measure import log_volume, mean_width, network_box
-from tasks.verification.network import read
+from robsweep.tasks.groups import groups
+from robsweep.tasks.job import Inputs, Job, Output
+from robsweep.tasks.load import data_for, device_of, model_of
+from robsweep.tasks.rows import table
+from robsweep.tasks.sensitivity.measure import log_volume, mean_width, network_box
+from robsweep.tasks.verification.reading.torch_module import read
 
 
 def sensitivity(job: Job, inputs: Inputs) -> Output:

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from tasks.attacks.ball import box
-from tasks.errors import InputError
-from tasks.verification.backward import unit_bounds
-from tasks.verification.bounds import crown
-from tasks.verification.intervals import Bounds, interval
-from tasks.verification.layers import Network, evaluate
-from tasks.verification.network import read
+from robsweep.tasks.ball import box
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.verification.bounds.backward import unit_bounds
+from robsweep.tasks.verification.bounds.intervals import Bounds, interval
+from robsweep.tasks.verification.bounds.margins import crown
+from robsweep.tasks.verification.reading.layers import Network, evaluate
+from robsweep.tasks.verification.reading.torch_module import read
 
 
 def output_box(model: nn.Module, images: Tensor, eps: float, method: str) -> Bounds:

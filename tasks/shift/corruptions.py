@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.errors import InputError
-from tasks.training.augmentations import moved
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.training.augmentations import moved
 
 
 def gaussian_noise(images: Tensor, severity: int) -> Tensor:

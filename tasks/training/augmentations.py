@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tasks.data.load import Labelled
-from tasks.errors import InputError
-from tasks.training.mixing_set import drawn
-from tasks.training.recipe import Recipe
+from robsweep.tasks.data.load import Labelled
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.training.mixing_set import drawn
+from robsweep.tasks.training.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from uuid import uuid4
 import numpy as np
 import torch
 
-from tasks.errors import RobsweepError
+from robsweep.tasks.errors import RobsweepError
 
 
 class Checkpoints:

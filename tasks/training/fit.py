@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tasks.data.load import Labelled
-from tasks.errors import InputError
-from tasks.models.logits import raw_logits
-from tasks.training import workers
-from tasks.training.augmentations import Augmentation
-from tasks.training.checkpoints import Checkpoints
-from tasks.training.progress import Average, Totals
-from tasks.training.recipe import Recipe, lr_at, optimizer_of
+from robsweep.tasks.data.load import Labelled
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.logits import raw_logits
+from robsweep.tasks.training import workers
+from robsweep.tasks.training.augmentations import Augmentation
+from robsweep.tasks.training.checkpoints import Checkpoints
+from robsweep.tasks.training.progress import Average, Totals
+from robsweep.tasks.training.recipe import Recipe, lr_at, optimizer_of
 
 _EVALUATE = 1000  # images in a batch of the validation accuracy
 _LOOK_SECONDS = 5.0  # between looks at whether the loss is still finite

@@ -4,19 +4,19 @@ import json
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from tasks.catalogue import TRAININGS
-from tasks.data.load import Labelled, empty_like, splits
-from tasks.errors import InputError
-from tasks.groups import seed_everything
-from tasks.job import Inputs, Job, Output
-from tasks.load import data_for, device_of, labelled_data_for
-from tasks.models import weights
-from tasks.models.load import build
-from tasks.resolve import resolve
-from tasks.rows import table
-from tasks.training.checkpoints import Checkpoints
-from tasks.training.fit import Epoch, LossFunction, Setup, fit
-from tasks.training.recipe import split
+from robsweep.tasks.catalogue import TRAININGS
+from robsweep.tasks.catalogue.resolve import resolve
+from robsweep.tasks.data.load import Labelled, empty_like, splits
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.groups import seed_everything
+from robsweep.tasks.job import Inputs, Job, Output
+from robsweep.tasks.load import data_for, device_of, labelled_data_for
+from robsweep.tasks.models import weights
+from robsweep.tasks.models.load import build
+from robsweep.tasks.rows import table
+from robsweep.tasks.training.checkpoints import Checkpoints
+from robsweep.tasks.training.fit import Epoch, LossFunction, Setup, fit
+from robsweep.tasks.training.recipe import split
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tasks.training import workers
+from robsweep.tasks.training import workers
 
 _FINE = 2**62  # no step
 

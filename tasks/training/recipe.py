@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tasks.errors import InputError
+from robsweep.tasks.errors import InputError
 
 
 @dataclass(frozen=True)

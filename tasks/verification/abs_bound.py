@@ -6,14 +6,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tasks.errors import InputError
-from tasks.groups import groups, seed_everything
-from tasks.job import Inputs, Job, ModelRef, Output
-from tasks.load import device_of, labelled_data_for, model_of
-from tasks.models.abs import ABS, BinaryABS
-from tasks.models.abs_inference import PIXELS
-from tasks.models.logits import margin
-from tasks.verification.verdicts import Row, as_table
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.groups import groups, seed_everything
+from robsweep.tasks.job import Inputs, Job, ModelRef, Output
+from robsweep.tasks.load import device_of, labelled_data_for, model_of
+from robsweep.tasks.logits import margin
+from robsweep.tasks.models.architectures.abs import ABS, BinaryABS
+from robsweep.tasks.models.architectures.abs_inference import PIXELS
+from robsweep.tasks.verification.verdicts import Row, as_table
 
 
 class Estimate(NamedTuple):

@@ -7,19 +7,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tasks.values import STAGES
-from tasks.verification.alpha import Ascent, Relaxed, optimised_margins
-from tasks.verification.bounds import best_margins, by_crown, by_intervals, unstable_relus
-from tasks.verification.branching import Limit, Search
-from tasks.verification.counterexamples import Checked
-from tasks.verification.intervals import Bounds
-from tasks.verification.layers import Network, is_exact
-from tasks.verification.milp import encode
-from tasks.verification.properties import BOUNDARY, PROVED, Property
-from tasks.verification.race import raced
-from tasks.verification.solver import Deadline, Race
-from tasks.verification.tightening import PLAIN, Effort, tightened
-from tasks.verification.verdicts import Row
+from robsweep.tasks.catalogue.values import STAGES
+from robsweep.tasks.verification.bounds.alpha import Ascent, Relaxed, optimised_margins
+from robsweep.tasks.verification.bounds.intervals import Bounds
+from robsweep.tasks.verification.bounds.margins import (
+    best_margins,
+    by_crown,
+    by_intervals,
+    unstable_relus,
+)
+from robsweep.tasks.verification.optimise.milp import encode
+from robsweep.tasks.verification.optimise.race import raced
+from robsweep.tasks.verification.optimise.solver import Deadline, Race
+from robsweep.tasks.verification.optimise.tightening import PLAIN, Effort, tightened
+from robsweep.tasks.verification.reading.layers import Network, is_exact
+from robsweep.tasks.verification.reading.properties import BOUNDARY, PROVED, Property
+from robsweep.tasks.verification.search.branching import Limit, Search
+from robsweep.tasks.verification.search.counterexamples import Checked
+from robsweep.tasks.verification.verdicts import Row
 
 ASCENT = Ascent(20, 0.3)
 _TIGHTENING = 0.5  # of the time that is left then

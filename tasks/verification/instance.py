@@ -9,17 +9,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tasks.errors import InputError
-from tasks.verification.bounds import by_intervals
-from tasks.verification.cascade import Cascade, Method, Problem
-from tasks.verification.counterexamples import Checked, Region, at_boundary, descend
-from tasks.verification.intervals import Bounds
-from tasks.verification.layers import Network, evaluate
-from tasks.verification.onnx_model import OnnxModel, load
-from tasks.verification.onnx_network import read_onnx
-from tasks.verification.properties import BOUNDARY, margin
-from tasks.verification.solver import Deadline, solver_named
-from tasks.verification.vnnlib_file import Case, read_vnnlib
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.verification.bounds.intervals import Bounds
+from robsweep.tasks.verification.bounds.margins import by_intervals
+from robsweep.tasks.verification.cascade import Cascade, Method, Problem
+from robsweep.tasks.verification.optimise.solver import Deadline, solver_named
+from robsweep.tasks.verification.reading.layers import Network, evaluate
+from robsweep.tasks.verification.reading.onnx_model import OnnxModel, load
+from robsweep.tasks.verification.reading.onnx_network import read_onnx
+from robsweep.tasks.verification.reading.properties import BOUNDARY, margin
+from robsweep.tasks.verification.reading.vnnlib_file import Case, read_vnnlib
+from robsweep.tasks.verification.search.counterexamples import Checked, Region, at_boundary, descend
 
 Answer = Literal["sat", "unsat", "unknown", "timeout"]
 _POLISH_STEPS = 10

@@ -18,11 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.attacks.ball import box, inside, pull_inside
-from tasks.errors import InputError
-from tasks.job import Measurement, Setting
-from tasks.models.logits import raw_logits
-from tasks.verification.counterexamples import (
+from robsweep.tasks.ball import box, inside, pull_inside
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.job import Measurement, Setting
+from robsweep.tasks.logits import raw_logits
+from robsweep.tasks.verification.bounds.intervals import Bounds
+from robsweep.tasks.verification.reading.properties import Property, margin, targeted, untargeted
+from robsweep.tasks.verification.search.counterexamples import (
     Checked,
     Region,
     Subject,
@@ -30,9 +32,7 @@ from tasks.verification.counterexamples import (
     at_boundary,
     checked,
 )
-from tasks.verification.intervals import Bounds
-from tasks.verification.properties import Property, margin, targeted, untargeted
-from tasks.verification.verdicts import Row
+from robsweep.tasks.verification.verdicts import Row
 
 
 class Posed(NamedTuple):

@@ -6,18 +6,18 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from tasks.groups import groups, seed_everything
-from tasks.job import Inputs, Job, Output
-from tasks.load import device_of, labelled_data_for, model_of
-from tasks.models.weights import to_bytes
-from tasks.values import STAGES
-from tasks.verification.alpha import Relaxed, optimised_margins
-from tasks.verification.bounds import by_crown, by_intervals, unstable_relus
-from tasks.verification.cascade import ASCENT
-from tasks.verification.counterexamples import Subject, search, subject_of
-from tasks.verification.properties import BOUNDARY
-from tasks.verification.question import Posed, Robustness, by_the_image, robustness_of
-from tasks.verification.verdicts import Row, as_table
+from robsweep.tasks.catalogue.values import STAGES
+from robsweep.tasks.groups import groups, seed_everything
+from robsweep.tasks.job import Inputs, Job, Output
+from robsweep.tasks.load import device_of, labelled_data_for, model_of
+from robsweep.tasks.models.weights import to_bytes
+from robsweep.tasks.verification.bounds.alpha import Relaxed, optimised_margins
+from robsweep.tasks.verification.bounds.margins import by_crown, by_intervals, unstable_relus
+from robsweep.tasks.verification.cascade import ASCENT
+from robsweep.tasks.verification.question import Posed, Robustness, by_the_image, robustness_of
+from robsweep.tasks.verification.reading.properties import BOUNDARY
+from robsweep.tasks.verification.search.counterexamples import Subject, search, subject_of
+from robsweep.tasks.verification.verdicts import Row, as_table
 
 
 class Attack(NamedTuple):

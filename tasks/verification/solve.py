@@ -7,15 +7,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tasks.job import Inputs, Job, Output
-from tasks.load import device_of, labelled_data_for, model_of
-from tasks.models.weights import to_bytes
-from tasks.verification.cascade import Cascade, Method, Problem
-from tasks.verification.counterexamples import Checked, Subject, descend, subject_of
-from tasks.verification.question import Posed, Robustness, by_the_image, robustness_of
-from tasks.verification.solver import Deadline, solver_named
-from tasks.verification.tightening import effort_of
-from tasks.verification.verdicts import Row, as_table
+from robsweep.tasks.job import Inputs, Job, Output
+from robsweep.tasks.load import device_of, labelled_data_for, model_of
+from robsweep.tasks.models.weights import to_bytes
+from robsweep.tasks.verification.cascade import Cascade, Method, Problem
+from robsweep.tasks.verification.optimise.solver import Deadline, solver_named
+from robsweep.tasks.verification.optimise.tightening import effort_of
+from robsweep.tasks.verification.question import Posed, Robustness, by_the_image, robustness_of
+from robsweep.tasks.verification.search.counterexamples import Checked, Subject, descend, subject_of
+from robsweep.tasks.verification.verdicts import Row, as_table
 
 _POLISH_STEPS = 10
 

@@ -1,14 +1,13 @@
 """Rows of the verification table, one sample each."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from tasks.job import Job
-from tasks.rows import table
-
-Verdict = Literal["verified", "falsified", "misclassified", "unknown", "timeout", "error"]
+from robsweep.tasks.job import Job
+from robsweep.tasks.rows import table
+from robsweep.tasks.verification.reading.properties import Verdict
 
 
 class Row(NamedTuple):

@@ -5,9 +5,9 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboards.charts import OPEN, PROVED, bracket_bars, bracket_chart, label
-from orchestrator.results import TABLES, Results
-from orchestrator.store import Store
+from robsweep.dashboards.charts import OPEN, PROVED, bracket_bars, bracket_chart, label
+from robsweep.orchestrator.results.results import TABLES, Results
+from robsweep.orchestrator.store.store import Store
 from tests.demo_store import whole_sweep
 
 APP = Path(__file__).parents[2] / "dashboards/app.py"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.check import check
-from orchestrator.store import Store
-from tests.orchestrator.test_ensembles import WHOLE
+from robsweep.orchestrator.results.check import check
+from robsweep.orchestrator.store.store import Store
+from tests.orchestrator.plan.test_ensembles import WHOLE
 from tests.stores import all_rows, same_rows
 from tests.sweeps import SMALL
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.ray
 def start(folder, store, text=SWEEP, *options):
     file = folder / f"{store}-{text.split()[1]}.yaml"
     file.write_text(text)
-    command = [sys.executable, "-m", "orchestrator", "run", file, "--store", folder / store]
+    command = [sys.executable, "-m", "robsweep", "run", file, "--store", folder / store]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "ROBSWEEP_ADDRESS": "local"}
     with (folder / f"{file.stem}.log").open("a") as log:
         return subprocess.Popen(
@@ -120,7 +120,7 @@ def test_two_overlapping_sweeps_at_once_count_nothing_twice(undisturbed, tmp_pat
 
 
 def leaderboard(store, sweep):
-    from orchestrator.results import Results
+    from robsweep.orchestrator.results.results import Results
 
     return Results.open(store).table(sweep, "leaderboard").to_dicts()
 
@@ -139,7 +139,7 @@ def test_slices_and_workers_change_no_row(tmp_path, undisturbed, size, workers):
 
 @pytest.fixture(scope="module")
 def cluster():
-    from orchestrator import ray_executor
+    from robsweep.orchestrator.run import ray_executor
 
     os.environ["PYTHONPATH"] = str(ROOT)
     ray_executor.connect("local")
@@ -150,9 +150,9 @@ def cluster():
 
 
 def drive_with(cluster, location, runner, text=SWEEP):
-    from orchestrator.drive import Options, drive
-    from orchestrator.inputs import InputReader
-    from orchestrator.writer import Writer
+    from robsweep.orchestrator.run.drive import Options, drive
+    from robsweep.orchestrator.run.inputs import InputReader
+    from robsweep.orchestrator.store.writer import Writer
     from tests.sweeps import plan_of, spec_of
 
     plan = plan_of(text)

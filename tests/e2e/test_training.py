@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from orchestrator.store import Store
+from robsweep.orchestrator.store.store import Store
 from tests.stores import all_rows
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.ray
 def start(folder: Path, store: str, text: str, address: str = "local") -> subprocess.Popen[bytes]:
     file = folder / f"{store}.yaml"
     file.write_text(text)
-    command = [sys.executable, "-m", "orchestrator", "run", file, "--store", folder / store]
+    command = [sys.executable, "-m", "robsweep", "run", file, "--store", folder / store]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "ROBSWEEP_ADDRESS": address}
     with (folder / f"{store}.log").open("a") as log:
         return subprocess.Popen(

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from orchestrator.check import check
-from orchestrator.store import Store
+from robsweep.orchestrator.results.check import check
+from robsweep.orchestrator.store.store import Store
 from tests.stores import all_rows
 
 pytest.importorskip("ortools")
@@ -94,8 +94,8 @@ def test_a_retry_does_what_it_names_whatever_the_policy(robsweep):
 
 
 def test_a_contradiction_of_two_solves_is_an_alarm(robsweep, monkeypatch):
-    from tasks.verification import solve
-    from tasks.verification.verdicts import Row
+    from robsweep.tasks.verification import solve
+    from robsweep.tasks.verification.verdicts import Row
 
     run(robsweep, ONE)
     assert "falsified" in {v for verdicts in solved("results").values() for v in verdicts}
@@ -107,7 +107,7 @@ def test_a_contradiction_of_two_solves_is_an_alarm(robsweep, monkeypatch):
 
 
 def test_properties_and_regions_side_by_side(robsweep, tmp_path):
-    from tasks.data.load import load
+    from robsweep.tasks.data.load import load
 
     images = load("digits", "test", "").images.numpy()
     low, high = (np.clip(images + change, 0, 1) for change in (-0.02, 0.02))
@@ -208,7 +208,7 @@ if not first.exists():
     first.with_suffix(".new").write_text(str(os.getpid()))
     first.with_suffix(".new").rename(first)
     time.sleep(600)
-runpy.run_module("tasks.verification.solver_process", run_name="__main__")
+runpy.run_module("robsweep.tasks.verification.optimise.solver_process", run_name="__main__")
 """)
 '''
 

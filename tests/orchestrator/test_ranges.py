@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from orchestrator.ranges import aligned, intersect, slices, subtract, total, union
+from robsweep.orchestrator.ranges import aligned, intersect, slices, subtract, total, union
 
 
 def as_set(ranges):

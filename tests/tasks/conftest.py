@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tasks.job import Inputs, Output
-from tasks.jobs import run
+from robsweep.tasks.job import Inputs, Output
+from robsweep.tasks.jobs import run
 from tests.tasks.digit_jobs import train_job
 
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tasks.catalogue import KINDS, TRAININGS
-from tasks.job import Job, Measurement, ModelRef, Setting
+from robsweep.tasks.catalogue import KINDS, TRAININGS
+from robsweep.tasks.job import Job, Measurement, ModelRef, Setting
 
 MLP = ModelRef("m", "mlp", {"hidden": (32,)}, (1, 8, 8), 10)
 NO_FILES = Setting(data_dir="/nowhere")

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tasks.attacks.ball import box, distance, in_range, inside, pull_inside
+from robsweep.tasks.ball import box, distance, in_range, inside, pull_inside
 
 
 @pytest.fixture

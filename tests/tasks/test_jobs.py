@@ -7,13 +7,13 @@ import pyarrow as pa
 import pytest
 from safetensors.torch import load as read_tensors
 
-from tasks.catalogue import ATTACKS
-from tasks.data.load import load as load_data
-from tasks.errors import InputError
-from tasks.groups import groups
-from tasks.job import Inputs, Job, Output, Setting
-from tasks.jobs import JOBS, run
-from tasks.rows import schema
+from robsweep.tasks.catalogue import ATTACKS
+from robsweep.tasks.data.load import load as load_data
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.groups import groups
+from robsweep.tasks.job import Inputs, Job, Output, Setting
+from robsweep.tasks.jobs import JOBS, run
+from robsweep.tasks.rows import schema
 from tests.tasks.digit_jobs import MLP, job_of
 
 GROUP = 50
@@ -212,6 +212,6 @@ def test_non_finite_logits_fail_the_job(tmp_path: Path) -> None:
 
 
 def test_every_kind_has_a_job() -> None:
-    from tasks.catalogue import KINDS
+    from robsweep.tasks.catalogue import KINDS
 
     assert set(JOBS) == set(KINDS)

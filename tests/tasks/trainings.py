@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import nn
 
-from tasks.data.load import Labelled, empty_like
-from tasks.training.fit import Epoch, LossFunction, Setup, cross_entropy, fit
-from tasks.training.recipe import Recipe
+from robsweep.tasks.data.load import Labelled, empty_like
+from robsweep.tasks.training.fit import Epoch, LossFunction, Setup, cross_entropy, fit
+from robsweep.tasks.training.recipe import Recipe
 
 
 def trained_with(

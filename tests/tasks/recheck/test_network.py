@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch import nn
 
-from tasks.errors import InputError
-from tasks.recheck.layers import forward, with_margins
-from tasks.recheck.network import read
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.recheck.layers import forward, with_margins
+from robsweep.tasks.recheck.network import read
 
 SHAPE = (2, 9, 8)
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from tasks.recheck import milp, proofs
-from tasks.recheck.bounds import ball, intervals, relaxed
-from tasks.recheck.layers import forward, with_margins
-from tasks.recheck.network import read
-from tasks.recheck.proofs import derive
-from tasks.recheck.sampling import Point, inside
+from robsweep.tasks.recheck import milp, proofs
+from robsweep.tasks.recheck.bounds import ball, intervals, relaxed
+from robsweep.tasks.recheck.layers import forward, with_margins
+from robsweep.tasks.recheck.network import read
+from robsweep.tasks.recheck.proofs import derive
+from robsweep.tasks.recheck.sampling import Point, inside
 from tests.tasks.recheck.test_network import residual
 from tests.tasks.verification.small_nets import Skip, dense, smallest_margin
 

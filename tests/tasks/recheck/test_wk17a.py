@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from tasks.data.load import load
-from tasks.job import ModelRef
-from tasks.models.load import load as load_model
-from tasks.recheck.counterexamples import Subject
-from tasks.recheck.network import read
-from tasks.recheck.proofs import Shown, derive
+from robsweep.tasks.data.load import load
+from robsweep.tasks.job import ModelRef
+from robsweep.tasks.models.load import load as load_model
+from robsweep.tasks.recheck.counterexamples import Subject
+from robsweep.tasks.recheck.network import read
+from robsweep.tasks.recheck.proofs import Shown, derive
 
 pytestmark = pytest.mark.data
 

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tasks.values import STAGES
-from tasks.verification.cascade import Method
-from tasks.verification.counterexamples import subject_of
-from tasks.verification.question import Robustness
-from tasks.verification.screen import Attack, screen_group
-from tasks.verification.solve import Question, solve_one
+from robsweep.tasks.catalogue.values import STAGES
+from robsweep.tasks.verification.cascade import Method
+from robsweep.tasks.verification.question import Robustness
+from robsweep.tasks.verification.screen import Attack, screen_group
+from robsweep.tasks.verification.search.counterexamples import subject_of
+from robsweep.tasks.verification.solve import Question, solve_one
 
 
 def verdict_of(net: nn.Module, image: Tensor, label: int, eps: float) -> str:

@@ -7,9 +7,9 @@ import torch
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
-from tasks.attacks.ball import box
-from tasks.verification.cascade import Method
-from tasks.verification.intervals import Bounds
+from robsweep.tasks.ball import box
+from robsweep.tasks.verification.bounds.intervals import Bounds
+from robsweep.tasks.verification.cascade import Method
 
 MILP = Method(frozenset({"crown", "milp"}))  # no other stage takes the solver's work away
 

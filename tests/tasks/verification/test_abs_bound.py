@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from tasks.attacks.ball import distance
-from tasks.data.load import Labelled
-from tasks.errors import InputError
-from tasks.job import Inputs, ModelRef
-from tasks.jobs import run
-from tasks.models.abs import ABS, BinaryABS, Inference
-from tasks.models.logits import logits_of
-from tasks.verification.abs_bound import distance_estimate, estimable
+from robsweep.tasks.ball import distance
+from robsweep.tasks.data.load import Labelled
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.job import Inputs, ModelRef
+from robsweep.tasks.jobs import run
+from robsweep.tasks.logits import logits_of
+from robsweep.tasks.models.architectures.abs import ABS, BinaryABS, Inference
+from robsweep.tasks.verification.abs_bound import distance_estimate, estimable
 from tests.tasks.digit_jobs import MLP, job_of
 
 FEW = Inference(samples=20, steps=20, lr=0.05, beta=1.0, alpha=440.0, eta=3.9e-5)
@@ -82,7 +82,7 @@ def test_rows_are_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
     model, images, labels = decoding()
     wrong = labels.clone()
     wrong[1] = 1 - wrong[1]
-    module = "tasks.verification.abs_bound"
+    module = "robsweep.tasks.verification.abs_bound"
     loaded = type("Loaded", (), {"model": model, "weights_sha256": "w"})
     monkeypatch.setattr(f"{module}.model_of", lambda *_: loaded)
     monkeypatch.setattr(f"{module}.labelled_data_for", lambda *_: Labelled(images, wrong))

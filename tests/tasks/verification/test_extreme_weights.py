@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tasks.values import STAGES
-from tasks.verification.bounds import by_crown
-from tasks.verification.cascade import Method
-from tasks.verification.counterexamples import subject_of
-from tasks.verification.graph import Graph
-from tasks.verification.intervals import Bounds
-from tasks.verification.layers import Linear, Relu
-from tasks.verification.properties import Property
-from tasks.verification.question import Robustness
-from tasks.verification.solve import Question, solve_one
+from robsweep.tasks.catalogue.values import STAGES
+from robsweep.tasks.verification.bounds.intervals import Bounds
+from robsweep.tasks.verification.bounds.margins import by_crown
+from robsweep.tasks.verification.cascade import Method
+from robsweep.tasks.verification.question import Robustness
+from robsweep.tasks.verification.reading.graph import Graph
+from robsweep.tasks.verification.reading.layers import Linear, Relu
+from robsweep.tasks.verification.reading.properties import Property
+from robsweep.tasks.verification.search.counterexamples import subject_of
+from robsweep.tasks.verification.solve import Question, solve_one
 
 pytest.importorskip("ortools")
 

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tasks.errors import InputError
-from tasks.verification.instance import Outcome, verify
-from tests.tasks.verification.onnx_files import ball_file, declared, dense_file, write
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.verification.instance import Outcome, verify
+from tests.tasks.verification.reading.onnx_files import ball_file, declared, dense_file, write
 from tests.tasks.verification.small_nets import dense, smallest_margin
 
 for library in ("onnx", "vnnlib", "ortools"):

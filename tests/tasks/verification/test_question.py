@@ -9,18 +9,18 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from tasks.attacks.ball import box
-from tasks.catalogue import VERIFIERS
-from tasks.data.load import load as load_data
-from tasks.errors import InputError
-from tasks.job import Inputs, Setting
-from tasks.verification.cascade import Method
-from tasks.verification.counterexamples import subject_of
-from tasks.verification.intervals import Bounds
-from tasks.verification.properties import margin
-from tasks.verification.question import Robustness, by_the_image, robustness_of
-from tasks.verification.screen import Attack, screen, screen_group
-from tasks.verification.solve import Question, solve_one
+from robsweep.tasks.ball import box
+from robsweep.tasks.catalogue import VERIFIERS
+from robsweep.tasks.data.load import load as load_data
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.job import Inputs, Setting
+from robsweep.tasks.verification.bounds.intervals import Bounds
+from robsweep.tasks.verification.cascade import Method
+from robsweep.tasks.verification.question import Robustness, by_the_image, robustness_of
+from robsweep.tasks.verification.reading.properties import margin
+from robsweep.tasks.verification.screen import Attack, screen, screen_group
+from robsweep.tasks.verification.search.counterexamples import subject_of
+from robsweep.tasks.verification.solve import Question, solve_one
 from tests.tasks.digit_jobs import NO_FILES, job_of
 from tests.tasks.verification.small_nets import dense, smallest_margin
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from tasks.data.load import load
-from tasks.job import ModelRef
-from tasks.models.load import load as load_model
-from tasks.verification.counterexamples import subject_of
-from tasks.verification.question import Robustness
-from tasks.verification.screen import Attack, screen_group
+from robsweep.tasks.data.load import load
+from robsweep.tasks.job import ModelRef
+from robsweep.tasks.models.load import load as load_model
+from robsweep.tasks.verification.question import Robustness
+from robsweep.tasks.verification.screen import Attack, screen_group
+from robsweep.tasks.verification.search.counterexamples import subject_of
 
 pytestmark = pytest.mark.data
 

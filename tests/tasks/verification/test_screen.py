@@ -3,17 +3,17 @@ import torch
 from safetensors.torch import load
 from torch import nn
 
-from tasks.attacks.ball import inside
-from tasks.data.load import load as load_data
-from tasks.errors import InputError
-from tasks.job import Inputs
-from tasks.models.load import load as load_model
-from tasks.values import STAGES
-from tasks.verification.counterexamples import around, search, subject_of
-from tasks.verification.properties import untargeted
-from tasks.verification.question import Robustness
-from tasks.verification.screen import Attack, expected_seconds, screen, screen_group
-from tasks.verification.verdicts import Row
+from robsweep.tasks.ball import inside
+from robsweep.tasks.catalogue.values import STAGES
+from robsweep.tasks.data.load import load as load_data
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.job import Inputs
+from robsweep.tasks.models.load import load as load_model
+from robsweep.tasks.verification.question import Robustness
+from robsweep.tasks.verification.reading.properties import untargeted
+from robsweep.tasks.verification.screen import Attack, expected_seconds, screen, screen_group
+from robsweep.tasks.verification.search.counterexamples import around, search, subject_of
+from robsweep.tasks.verification.verdicts import Row
 from tests.tasks.digit_jobs import job_of
 from tests.tasks.verification.small_nets import dense, smallest_margin
 

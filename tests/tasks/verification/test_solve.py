@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tasks.catalogue import VERIFIERS
-from tasks.errors import InputError
-from tasks.job import Inputs
-from tasks.values import CHOICES
-from tasks.verification import solver
-from tasks.verification.cascade import Method
-from tasks.verification.counterexamples import subject_of
-from tasks.verification.question import Robustness
-from tasks.verification.solve import Question, solve, solve_one
+from robsweep.tasks.catalogue import VERIFIERS
+from robsweep.tasks.catalogue.values import CHOICES
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.job import Inputs
+from robsweep.tasks.verification.cascade import Method
+from robsweep.tasks.verification.optimise import solver
+from robsweep.tasks.verification.question import Robustness
+from robsweep.tasks.verification.search.counterexamples import subject_of
+from robsweep.tasks.verification.solve import Question, solve, solve_one
 from tests.tasks.digit_jobs import MLP, NO_FILES, job_of
 from tests.tasks.verification.small_nets import MILP, Skip, convolutional, dense, smallest_margin
 
@@ -224,6 +224,6 @@ def test_the_job_writes_a_row_and_its_counterexample(weights: Inputs) -> None:
 def _modules_of_the_child() -> set[str]:
     import subprocess
 
-    code = "import sys, tasks.verification.solver_process; print(*sys.modules)"
+    code = "import sys, robsweep.tasks.verification.optimise.solver_process; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.split())

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from tasks.data.load import Labelled, load
-from tasks.job import ModelRef
-from tasks.models.load import load as load_model
-from tasks.verification.cascade import Method
-from tasks.verification.counterexamples import Subject, subject_of
-from tasks.verification.question import Robustness
-from tasks.verification.screen import Attack, screen_group
-from tasks.verification.solve import Question, solve_one
+from robsweep.tasks.data.load import Labelled, load
+from robsweep.tasks.job import ModelRef
+from robsweep.tasks.models.load import load as load_model
+from robsweep.tasks.verification.cascade import Method
+from robsweep.tasks.verification.question import Robustness
+from robsweep.tasks.verification.screen import Attack, screen_group
+from robsweep.tasks.verification.search.counterexamples import Subject, subject_of
+from robsweep.tasks.verification.solve import Question, solve_one
 
 pytest.importorskip("ortools")
 pytestmark = pytest.mark.data

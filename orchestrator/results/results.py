@@ -1,0 +1,221 @@
+"""The read side of a store: its live rows, and every table that is made of them."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self, get_args
+
+import polars as pl
+
+from robsweep.orchestrator.errors import InputError, StoreError
+from robsweep.orchestrator.ranges import Ranges, union
+from robsweep.orchestrator.results.metrics import boxes, tables
+from robsweep.orchestrator.results.metrics.attacks import breaks_from
+from robsweep.orchestrator.results.metrics.honesty import honesty_table
+from robsweep.orchestrator.results.metrics.leaderboard import leaderboard
+from robsweep.orchestrator.results.metrics.planned import Asked, Model, models
+from robsweep.orchestrator.results.metrics.progress import progress
+from robsweep.orchestrator.results.metrics.rates import within
+from robsweep.orchestrator.results.metrics.tables import Read
+from robsweep.orchestrator.results.metrics.verification import contradictions
+from robsweep.orchestrator.store.log import Part
+from robsweep.orchestrator.store.store import Snapshot, Store
+from robsweep.tasks.rows import schema
+
+TableName = Literal[
+    "leaderboard", "attacks", "calibration", "ood", "shift", "verification", "sensitivity",
+    "landscape", "honesty",
+]  # fmt: skip
+TABLES: tuple[TableName, ...] = get_args(TableName)
+
+_MAKERS: dict[TableName, Callable[[Sequence[Model], Read], pl.DataFrame]] = {
+    "leaderboard": leaderboard,
+    "attacks": tables.attack_table,
+    "calibration": tables.calibration_table,
+    "ood": tables.ood_table,
+    "shift": tables.shift_table,
+    "verification": tables.verification_table,
+    "sensitivity": boxes.sensitivity_table,
+    "landscape": boxes.landscape_table,
+    "honesty": honesty_table,
+}
+
+
+@dataclass(frozen=True)
+class Results:
+    """A store as of one moment: all that is read from it agrees."""
+
+    store: Store
+    snapshot: Snapshot
+
+    @classmethod
+    def open(cls, location: str | Path) -> Self:
+        """Opens a store for reading.
+
+        Raises:
+            StoreError: There is none, or a newer robsweep wrote it.
+        """
+        store = Store.open(location)
+        return cls(store, store.snapshot())
+
+    def sweeps(self) -> list[str]:
+        """Names of the sweeps that have run on this store."""
+        return self.store.sweeps()
+
+    def plan(self, sweep: str) -> pl.DataFrame:
+        """A sweep's plan, one row per measurement.
+
+        Raises:
+            InputError: There is no such sweep.
+        """
+        path = self.store.root / "sweeps" / sweep / "plan.parquet"
+        if not path.is_file():
+            known = ", ".join(self.sweeps()) or "none yet: start one with `robsweep run FILE`"
+            raise InputError(f"{self.store.root} has no sweep {sweep!r}; its sweeps: {known}")
+        return pl.read_parquet(path)
+
+    def rows(self, table: str, measurement_ids: Iterable[str] | None = None) -> pl.LazyFrame:
+        """Live rows of a table, of these measurements or of all.
+
+        Raises:
+            StoreError: A part has not the size that the log says.
+        """
+        parts = self.snapshot.parts(table)
+        if measurement_ids is None:
+            return self._scan(table, parts)
+        ids = set(measurement_ids)
+        live = self._scan(table, [part for part in parts if ids & part.covers.keys()])
+        return live.filter(pl.col("measurement_id").is_in(list(ids)))
+
+    def table(self, sweep: str, name: TableName) -> pl.DataFrame:
+        """One of `TABLES`; what has not been run yet is null with n = 0."""
+        return _MAKERS[name](models(self.plan(sweep)), self._wanted)
+
+    def leaderboard(self, sweep: str) -> pl.DataFrame:
+        return self.table(sweep, "leaderboard")
+
+    def progress(self, sweep: str) -> pl.DataFrame:
+        """Per kind: samples wanted, done and failed."""
+        planned = models(self.plan(sweep))
+        ids = [asked.measurement_id for model in planned for asked in model.asked]
+        jobs = self.rows("jobs").filter(
+            pl.col("sweep") == sweep, pl.col("measurement_id").is_in(ids)
+        )
+        screens = [asked for model in planned for asked in model.of("screen")]
+        verdicts = self._wanted("verification", screens)
+        return progress(planned, self.snapshot.coverage, jobs.collect(), verdicts.collect())
+
+    def verdicts(self, sweep: str) -> pl.DataFrame:
+        """All rows about the samples that a sweep verifies, whichever sweep wrote them."""
+        screens = [asked for model in models(self.plan(sweep)) for asked in model.of("screen")]
+        return self._wanted("verification", screens).collect()
+
+    def alarms(self, sweep: str) -> pl.DataFrame:
+        """Samples of the sweep's models that are proved robust and yet broken; should be empty.
+
+        All rows of these models count, whichever sweep wrote them.
+        """
+        names = self.plan(sweep).select("model_id", "model", "training", "seed")
+        names = names.unique("model_id", keep="first", maintain_order=True)
+        ids = names["model_id"].to_list()
+        of_these = pl.col("model_id").is_in(ids)
+        verdicts = self.rows("verification").filter(of_these).collect()
+        balls = ["model_id", "dataset", "split", "norm", "sample"]
+        proved = verdicts.filter(pl.col("verdict") == "verified").select(balls).unique()
+        hit = self.rows("attacks").filter(of_these).join(proved.lazy(), on=balls, how="semi")
+        found = contradictions(verdicts, breaks_from(hit))
+        return names.join(found, on="model_id", how="inner", maintain_order="left_right")
+
+    def failed_checks(self, sweep: str) -> pl.DataFrame:
+        """Attacks whose adversarials did not pass their check; should be empty."""
+        return tables.failed_checks(models(self.plan(sweep)), self._wanted)
+
+    def _wanted(self, table: str, measurements: Iterable[Asked]) -> pl.LazyFrame:
+        """Rows of these measurements, on the samples that were asked for."""
+        asked = list(measurements)
+        if table == "verification":
+            return self._verdicts(asked)
+        wanted = {a.measurement_id: a.wanted for a in asked}
+        found = within(self.rows(table, wanted), wanted)
+        if table == "predictions":  # an attack's predictions carry its own measurement id
+            source = pl.col("source")
+            named = {a.params["source"] for a in asked if a.kind == "predict"}
+            return found.filter(source.is_in(named) | source.str.starts_with("attack:"))
+        return found
+
+    def _verdicts(self, screens: Sequence[Asked]) -> pl.LazyFrame:
+        """Rows about the questions of these screens, whichever measurement or sweep answered.
+
+        A sample that another sweep has proved is not asked about again. Balls are nested: a proof
+        at a larger eps and a counterexample at a smaller one are answers too, at no cost.
+        """
+        pieces: dict[tuple[str, str, str, str, str, float | None], Ranges] = {}
+        for screen in screens:
+            for eps in screen.eps or (None,):  # a box has no eps
+                question = (
+                    screen.model_id,
+                    screen.dataset,
+                    screen.split,
+                    screen.property,
+                    str(screen.norm),
+                    eps,
+                )
+                pieces[question] = union([*pieces.get(question, ()), *screen.wanted])
+        key = ["model_id", "dataset", "split", "property", "norm"]
+        asked = pl.LazyFrame(
+            [(*question, *piece) for question, ranges in pieces.items() for piece in ranges],
+            schema={**dict.fromkeys(key, pl.String), "_eps": pl.Float64}
+            | {"_start": pl.Int64, "_stop": pl.Int64},
+            orient="row",
+        )
+        of_these = pl.col("model_id").is_in(sorted({screen.model_id for screen in screens}))
+        verdict, same = pl.col("verdict"), pl.col("eps").eq_missing(pl.col("_eps"))
+        carried = (
+            ((verdict == "verified") & (pl.col("eps") > pl.col("_eps")))
+            | ((verdict == "falsified") & (pl.col("eps") < pl.col("_eps")))
+            | (verdict == "misclassified")
+        )
+        return (
+            self.rows("verification")
+            .filter(of_these)
+            .join(asked, on=key, how="inner", maintain_order="left_right")
+            .filter(pl.col("sample") >= pl.col("_start"), pl.col("sample") < pl.col("_stop"))
+            .filter(same | carried.fill_null(value=False))
+            .with_columns(
+                seconds=pl.when(same).then("seconds").otherwise(0.0),
+                eps="_eps",
+            )
+            .drop("_start", "_stop", "_eps")
+        )
+
+    def _scan(self, table: str, parts: Sequence[Part]) -> pl.LazyFrame:
+        """Exactly these files, as one table."""
+        wanted = polars_schema(table)
+        alike: dict[str, list[Path]] = {}
+        for part in parts:
+            path = self.store.root / part.path
+            # polars takes an empty file for no rows
+            if not path.is_file() or path.stat().st_size != part.bytes:
+                raise StoreError(
+                    f"{path} is damaged or missing (the log says {part.bytes} bytes): "
+                    "run `robsweep check`"
+                )
+            alike.setdefault(part.schema, []).append(path)
+        frames = [pl.LazyFrame(schema=wanted)]
+        for paths in alike.values():
+            scanned = pl.scan_parquet(paths, glob=False, hive_partitioning=False)
+            here = scanned.collect_schema()
+            frames.append(
+                scanned.select(
+                    pl.col(name).cast(kind) if name in here else pl.lit(None, kind).alias(name)
+                    for name, kind in wanted.items()
+                )
+            )
+        return pl.concat(frames)
+
+
+def polars_schema(table: str) -> dict[str, pl.DataType]:
+    """A table's columns; `logits` is a list, whatever the number of classes."""
+    empty = pl.from_arrow(schema(table).empty_table())
+    assert isinstance(empty, pl.DataFrame)
+    return dict(empty.schema)

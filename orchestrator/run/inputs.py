@@ -1,0 +1,100 @@
+"""What jobs need from the store: weights, and rows of other measurements."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from robsweep.orchestrator.errors import StoreError
+from robsweep.orchestrator.identity import MADE_HERE
+from robsweep.orchestrator.plan.plan import Plan
+from robsweep.orchestrator.plan.weights import read as read_weights
+from robsweep.orchestrator.results.check import trained_weights
+from robsweep.orchestrator.store.log import Snapshot
+from robsweep.orchestrator.store.parts import read_part, within
+from robsweep.orchestrator.store.store import Store, digest
+from robsweep.tasks.job import Inputs, Job, ModelRef
+
+_CACHED_WEIGHTS = 64
+
+
+class InputReader:
+    """Reads inputs for the jobs of a plan; weights are cached, as many jobs share them."""
+
+    def __init__(self, plan: Plan, store: Store | None, snapshot: Snapshot | None) -> None:
+        self._plan, self._store, self._snapshot = plan, store, snapshot
+        self._weights: OrderedDict[str, bytes] = OrderedDict()
+
+    def of(self, job: Job) -> Inputs:
+        """Inputs of a job whose needs are complete."""
+        m = job.measurement
+        if m.kind == "train":
+            start = m.params.get("start")
+            return Inputs(None if start is None else self._kept(start))
+        if m.kind == "ensemble":
+            return Inputs(members=tuple(map(self._weights_of, job.setting.members)))
+        rows = None
+        if m.kind == "calibrate":
+            rows = self._rows("predictions", self._plan.measurements[m.measurement_id].needs[-1])
+        members = tuple(map(self._weights_of, job.setting.members))
+        return Inputs(self._weights_of(m.model), rows, members)
+
+    def part(self, path: str) -> pa.Table:
+        """Rows of one part."""
+        assert self._store is not None
+        return read_part(self._store.files, path)
+
+    def verification_rows(self, plan: Plan) -> Iterator[pa.Table]:
+        """All verification rows of the plan's models, whichever sweep made them."""
+        models = {p.measurement.model.model_id for p in plan.measurements.values()}
+        if self._store is None or self._snapshot is None:
+            return
+        for part in self._snapshot.parts("verification"):
+            rows = read_part(self._store.files, part.path)
+            yield rows.filter(pc.is_in(rows["model_id"], pa.array(sorted(models))))
+
+    def _rows(self, table: str, measurement_id: str) -> pa.Table:
+        assert self._store is not None
+        assert self._snapshot is not None
+        pieces = []
+        for part in self._snapshot.parts(table):
+            if measurement_id in part.covers:
+                rows = read_part(self._store.files, part.path)
+                pieces.append(rows.filter(pc.equal(rows["measurement_id"], measurement_id)))
+        rows = pa.concat_tables(pieces).sort_by("sample")
+        return within(rows, self._plan.measurements[measurement_id].wanted)
+
+    def _verify(self, model_id: str, content: bytes) -> None:
+        assert self._store is not None
+        assert self._snapshot is not None
+        digests = trained_weights(self._store, self._snapshot, model_id).get(model_id, set())
+        if digest(content) not in digests:
+            raise StoreError(
+                f"artifacts/models/{model_id}.safetensors is not what was trained: "
+                "restore it from a backup"
+            )
+
+    def _weights_of(self, ref: ModelRef) -> bytes | None:
+        if ref.weights is None:
+            return self._kept(ref.model_id) if ref.model_id.startswith(MADE_HERE) else None
+        return self._cached(ref.model_id, lambda: read_weights(ref))
+
+    def _kept(self, model_id: str) -> bytes:
+        """Weights of a model that was trained or assembled here."""
+
+        def read() -> bytes:
+            assert self._store is not None
+            content = self._store.weights(model_id)
+            self._verify(model_id, content)
+            return content
+
+        return self._cached(model_id, read)
+
+    def _cached(self, model_id: str, read: Callable[[], bytes]) -> bytes:
+        if model_id not in self._weights:
+            self._weights[model_id] = read()
+            if len(self._weights) > _CACHED_WEIGHTS:
+                self._weights.popitem(last=False)
+        self._weights.move_to_end(model_id)
+        return self._weights[model_id]

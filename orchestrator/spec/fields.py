@@ -1,0 +1,117 @@
+"""The types of the values in a sweep file: how numbers, ranges and names may be written."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from robsweep.orchestrator.spec.parameters import number
+
+
+def _eps(value: Any) -> float:
+    eps = number(value)
+    if eps < 0:
+        raise ValueError(f"eps must not be negative, got {value!r}")
+    return eps
+
+
+def _eps_list(value: Any) -> Any:
+    if value is None:
+        return None
+    values = value if isinstance(value, list | tuple) else [value]
+    if not values:
+        raise ValueError("an empty list: give at least one eps")
+    return tuple(sorted({_eps(item) for item in values}))
+
+
+def check_pixels(norm: str, eps: float) -> None:
+    if norm == "linf" and eps > 1:
+        raise ValueError(f"eps {eps:g} in norm linf: pixels are 0 to 1, write e.g. 8/255")
+
+
+def _range(value: Any) -> Any:
+    if value is None:
+        return None
+    pair = [0, value] if not isinstance(value, list | tuple) else list(value)
+    if len(pair) != 2 or any(isinstance(end, bool) or not isinstance(end, int) for end in pair):
+        raise ValueError(f"expected a number of samples or [start, stop], got {value!r}")
+    if not 0 <= pair[0] < pair[1]:
+        raise ValueError(f"expected 0 <= start < stop, got {value!r}")
+    return tuple(pair)
+
+
+def _bytes(value: Any) -> Any:
+    units = {
+        "B": 1,
+        "KB": 10**3,
+        "MB": 10**6,
+        "GB": 10**9,
+        "KIB": 2**10,
+        "MIB": 2**20,
+        "GIB": 2**30,
+    }
+    if isinstance(value, str):
+        digits = value.rstrip("BKMGTibkmgt ")
+        unit = value[len(digits) :].strip().upper()
+        if unit not in units:
+            raise ValueError(f"expected bytes or e.g. '2 GiB', got {value!r}")
+        return int(number(float(digits)) * units[unit])
+    return value
+
+
+def _names(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _ball_eps(value: Any) -> float | None:
+    if value is None:
+        return None
+    eps = _eps(value)
+    check_pixels("linf", eps)
+    return eps
+
+
+def _margin(value: Any) -> float:
+    margin = number(value)
+    if margin < 0:
+        raise ValueError(f"the margin by which the label must win is 0 or more, got {value!r}")
+    return margin
+
+
+def _targets(value: Any) -> Any:
+    values = value if isinstance(value, list | tuple) else [value]
+    if any(isinstance(item, bool) or not isinstance(item, int) or item < 0 for item in values):
+        raise ValueError(f"expected classes counted from 0, e.g. [3, 5], got {value!r}")
+    return tuple(sorted(set(values)))
+
+
+def _sha256(value: Any) -> Any:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", value):
+        raise ValueError(f"expected a SHA-256, 64 digits from 0 to f in quotes, got {value!r}")
+    return value.lower()
+
+
+def _plain_name(value: str) -> str:
+    allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+    if not value or value[0] in ".-" or not set(value) <= allowed:
+        raise ValueError(f"{value!r}: letters, digits, '_', '-' and '.' only, as it names a folder")
+    return value
+
+
+Norm = Literal["linf", "l2", "l1", "l0"]
+EpsTuple = Annotated[tuple[float, ...], BeforeValidator(_eps_list)]
+EpsList = Annotated[tuple[float, ...] | None, BeforeValidator(_eps_list)]
+BallEps = Annotated[float | None, BeforeValidator(_ball_eps)]
+Margin = Annotated[float, BeforeValidator(_margin)]
+Targets = Annotated[tuple[int, ...], BeforeValidator(_targets)]
+Samples = Annotated[tuple[int, int] | None, BeforeValidator(_range)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+PlainName = Annotated[str, AfterValidator(_plain_name)]
+Sha256 = Annotated[str | None, BeforeValidator(_sha256)]
+Bytes = Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(_bytes)]
+Positive = Annotated[float, BeforeValidator(number), Field(gt=0)]
+Natural = Annotated[int, Field(gt=0, strict=True)]
+Seed = Annotated[int, Field(ge=0, strict=True)]
+Rerun = Literal["never", "ambiguous", "refine", "always"]

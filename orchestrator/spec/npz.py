@@ -1,0 +1,45 @@
+"""A user's own data set as the planner sees it: sizes and identity of an .npz file."""
+
+import hashlib
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from robsweep.orchestrator.errors import InputError
+from robsweep.orchestrator.spec.spec import DatasetSpec
+
+SPLITS = ("train", "validation", "test")
+
+
+def describe(path: Path) -> DatasetSpec:
+    """Sizes of an .npz with arrays `<split>_images` and `<split>_labels`.
+
+    Its name in rows is `npz:<start of the file's SHA-256>`: other content, other name.
+
+    Raises:
+        InputError: No such file, no .npz, or arrays missing.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"data set {path}: {error.strerror or error}") from error
+    try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("no zip archive")
+        with np.load(path, allow_pickle=False) as arrays:
+            splits = {s: len(arrays[f"{s}_labels"]) for s in SPLITS if f"{s}_labels" in arrays}
+            if "test" not in splits:
+                raise InputError(f"data set {path}: needs arrays test_images and test_labels")
+            shape = arrays["test_images"].shape[1:]
+            classes = int(max(arrays[f"{split}_labels"].max() for split in splits)) + 1
+    except InputError:
+        raise
+    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"data set {path}: not a readable .npz ({error})") from error
+    if len(shape) == 2:
+        shape = (1, *shape)
+    name = f"npz:{hashlib.sha256(content).hexdigest()[:16]}"
+    file = str(path.resolve())
+    return DatasetSpec(name=name, splits=splits, shape=shape, classes=classes, file=file)

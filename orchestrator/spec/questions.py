@@ -1,0 +1,39 @@
+"""What a verification entry asks, as parameters of its measurements and as a readable text."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from robsweep.orchestrator.spec.spec import RegionFile, VerificationSpec, only_estimates
+from robsweep.tasks.catalogue.values import DISTANCE
+
+_DIGITS = 8  # of a file's SHA-256, in the text; the parameters have all of it
+
+
+def question_params(entry: VerificationSpec, regions: Mapping[str, RegionFile]) -> dict[str, Any]:
+    """The parameters that say what is asked; what is not the default is not there.
+
+    Args:
+        regions: The files of the sweep by the name that the sweep file gives them.
+    """
+    params: dict[str, Any] = {"property": property_text(entry, regions)}
+    if entry.margin:
+        params["margin"] = entry.margin
+    if entry.targets:
+        params["targets"] = list(entry.targets)
+    for name in ("radius", "box"):
+        if (file := getattr(entry, name)) is not None:
+            params[name] = regions[file].sha256
+    return {**params, "norm": entry.norm, "eps": entry.eps}
+
+
+def property_text(entry: VerificationSpec, regions: Mapping[str, RegionFile]) -> str:
+    """The `property` of rows: equal for equal questions, but for the norm and eps."""
+    words: list[str] = [DISTANCE if only_estimates(entry.name) else entry.property]
+    if entry.targets:
+        words.append(",".join(map(str, entry.targets)))
+    if entry.margin:
+        words.append(f"margin={entry.margin!r}")
+    for name in ("radius", "box"):
+        if (file := getattr(entry, name)) is not None:
+            words.append(f"{name}={regions[file].sha256[:_DIGITS]}")
+    return " ".join(words)

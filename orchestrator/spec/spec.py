@@ -1,0 +1,324 @@
+"""A sweep file as typed, frozen values: what the researcher wrote, with every default resolved."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from robsweep.orchestrator.spec.fields import (
+    BallEps,
+    Bytes,
+    EpsList,
+    EpsTuple,
+    Margin,
+    Names,
+    Natural,
+    Norm,
+    PlainName,
+    Positive,
+    Rerun,
+    Samples,
+    Seed,
+    Sha256,
+    Targets,
+    check_pixels,
+)
+from robsweep.orchestrator.spec.parameters import unknown_name
+from robsweep.tasks.catalogue import (
+    ATTACKS,
+    CALIBRATIONS,
+    CORRUPTIONS,
+    LANDSCAPES,
+    MODELS,
+    SCORERS,
+    SENSITIVITIES,
+    TRAININGS,
+    VERIFIERS,
+)
+
+# What a verifier that only estimates a distance has no use for.
+_OF_A_QUESTION = (
+    "eps", "property", "margin", "targets", "radius", "box", "rerun", "time_limit_seconds",
+)  # fmt: skip
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EntrySpec(_Frozen):
+    """What all entries share: the catalogue name and its parameters, defaults resolved."""
+
+    family: ClassVar[str]  # what the catalogue calls it, and the key that names it
+    catalogue: ClassVar[Mapping[str, Any]]
+    lists: ClassVar[frozenset[str]] = frozenset({"only", "exclude", "samples"})
+
+    name: str
+    parameters: dict[str, Any] = {}
+    only: Names = ()
+    exclude: Names = ()
+
+
+def is_url(weights: str) -> bool:
+    return weights.startswith(("https://", "http://"))
+
+
+class ModelSpec(EntrySpec):
+    family = "arch"
+    catalogue = MODELS
+    # `samples` is a parameter here, so a list of them is an axis
+    lists = frozenset({"only", "exclude", "members"})
+    net: str | None = None  # a published network, whose file, arch and SHA-256 are known
+    weights: str | None = None  # imported: a URL, or relative to the sweep file or the nets dir
+    sha256: Sha256 = None  # of the weights
+    train: bool = True
+    members: Names = ()  # of an ensemble: models of this sweep, or `model/training`
+
+    @model_validator(mode="after")
+    def _members_fit(self) -> Self:
+        if self.members and self.name != "ensemble":
+            raise ValueError("an ensemble has the architectures of its members: leave `arch:` out")
+        if self.members and self.imported:
+            raise ValueError(
+                "an ensemble has its members' weights: leave `net:`, `weights:` and `train:` out"
+            )
+        if self.name == "ensemble" and not self.members:
+            raise ValueError("an ensemble needs `members:`, e.g. members: [small, large]")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Self:
+        if self.weights is None and self.sha256 is not None:
+            raise ValueError("`sha256:` says what `weights:` hold: name a file or URL there")
+        if self.sha256 is None and is_url(self.weights or ""):
+            raise ValueError("weights from a URL need `sha256:`, as nothing else is believed")
+        return self
+
+    @property
+    def imported(self) -> bool:
+        return self.weights is not None or not self.train
+
+
+class TrainingSpec(EntrySpec):
+    family = "training"
+    catalogue = TRAININGS
+    start: str | None = None  # another training, whose weights a model starts from
+
+
+class _Evaluation(EntrySpec):
+    samples: Samples = None
+    group_size: Natural | None = None
+    seed: Seed = 0
+
+
+class AttackSpec(_Evaluation):
+    family = "attack"
+    catalogue = ATTACKS
+    lists = _Evaluation.lists | {"eps"}
+    norm: Norm
+    eps: EpsList = None
+    gives: Literal["fixed_eps", "min_norm"]
+    restarts: Natural = 1
+    target: Literal["runner_up", "least_likely", "random"] | None = None  # the class aimed at
+    gradients: Literal["finite_difference", "nes"] | None = None  # estimated; None: the model's own
+    gradient_samples: Annotated[int, Field(ge=0, strict=True)] = 0  # queries; 0: every pixel's
+    gradient_step: Annotated[Positive, Field(ge=1e-5)] = 1e-3  # below, rounding is all
+    eot: Natural = 1  # passes that are averaged, for randomised models
+    source: str | None = None  # of a transfer: the model that is attacked, or `model/training`
+    detector: str | None = None  # an OOD scorer, which must accept what counts as a success
+    beyond_pixels: bool = False  # whether an eps may be larger than the pixel range
+    keep_adversarials: bool = True
+    time_limit_seconds: Positive = 3600.0  # of one call, on the samples of a group
+
+    @field_validator("detector")
+    @classmethod
+    def _a_scorer(cls, name: str | None) -> str | None:
+        if name is not None and ":" not in name and name not in SCORERS:
+            raise ValueError(unknown_name("scorer", name, SCORERS))
+        return name
+
+    @model_validator(mode="after")
+    def _eps_fits(self) -> Self:
+        if self.gives == "fixed_eps" and self.eps is None:
+            raise ValueError(f"{self.name} needs eps, e.g. eps: [0.1, 8/255]")
+        if self.gives == "min_norm" and self.eps is not None:
+            raise ValueError(
+                f"{self.name} looks for the closest adversarial and takes no eps: "
+                "its distances give the accuracy at every eps"
+            )
+        return self
+
+
+class OodSpec(_Evaluation):
+    family = "scorer"
+    catalogue = SCORERS
+    lists = _Evaluation.lists | {"sets"}
+    sets: Annotated[Names, Field(min_length=1)]
+    ood_samples: Samples = None
+
+
+class ShiftSpec(_Evaluation):
+    family = "corruption"
+    catalogue = CORRUPTIONS
+    severity: Annotated[int, Field(ge=1, le=5, strict=True)] = 3
+
+
+class CalibrationSpec(EntrySpec):
+    family = "method"
+    catalogue = CALIBRATIONS
+
+
+def only_estimates(verifier: str) -> bool:
+    """Whether a verifier estimates a distance, and is asked about no ball."""
+    return verifier in VERIFIERS and VERIFIERS[verifier].solve is None
+
+
+class VerificationSpec(_Evaluation):
+    family = "verifier"
+    catalogue = VERIFIERS
+    lists = _Evaluation.lists | {"targets"}
+    norm: Norm = "linf"
+    eps: BallEps = None
+    property: Literal["untargeted", "targeted"] = "untargeted"
+    margin: Margin = 0.0  # by which the label must win
+    targets: Targets = ()
+    radius: str | None = None  # file, relative to the sweep file: each pixel's radius, times eps
+    box: str | None = None  # file, likewise: each pixel's bounds, in place of a ball
+    rerun: Rerun = "ambiguous"
+    time_limit_seconds: Positive = 60.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _norm_of_the_verifier(cls, given: Any) -> Any:
+        verifier = VERIFIERS.get(str(given["name"])) if "name" in given else None
+        return given if verifier is None else {"norm": verifier.norms[0], **given}
+
+    @model_validator(mode="after")
+    def _question_fits(self) -> Self:
+        if only_estimates(self.name):
+            if given := [name for name in _OF_A_QUESTION if name in self.model_fields_set]:
+                raise ValueError(
+                    f"{self.name} estimates the distance of the nearest adversarial and is asked "
+                    f"about no ball: leave out `{given[0]}:`"
+                )
+            return self
+        if self.box is not None and (self.eps is not None or self.radius is not None):
+            raise ValueError("a box has bounds of its own: leave out `eps:` and `radius:`")
+        if self.box is None and self.eps is None:
+            raise ValueError("needs 'eps', e.g. eps: 8/255, or `box: FILE.npz` in its place")
+        if self.property == "targeted" and not self.targets:
+            raise ValueError("property targeted needs `targets:`, e.g. targets: [3, 5]")
+        if self.property == "targeted" and self.margin:
+            raise ValueError("`margin:` belongs to property untargeted: leave it out")
+        if self.property == "untargeted" and self.targets:
+            raise ValueError("`targets:` belongs to `property: targeted`: add it or leave them out")
+        return self
+
+    @model_validator(mode="after")
+    def _norm_fits(self) -> Self:
+        verifier = VERIFIERS.get(self.name)
+        if verifier is not None and self.norm not in verifier.norms:
+            raise ValueError(f"{self.name} verifies {', '.join(verifier.norms)}, not {self.norm}")
+        return self
+
+
+class SensitivitySpec(_Evaluation):
+    family = "method"
+    catalogue = SENSITIVITIES
+    lists = _Evaluation.lists | {"eps"}
+    eps: EpsTuple
+
+    @model_validator(mode="after")
+    def _eps_fits(self) -> Self:
+        for eps in self.eps:
+            check_pixels("linf", eps)
+        return self
+
+
+class LandscapeSpec(EntrySpec):
+    family = "landscape"
+    catalogue = LANDSCAPES
+    chains: Natural = 4
+    train_samples: Annotated[int, Field(ge=0, strict=True)] = 0  # the first ones; 0: all
+    l2: Positive = 1e-5  # times the squared weights, part of the loss
+    gradient_tolerance: Positive = 1e-6  # of what counts as a minimum
+    samples: Samples = None  # of the test split: what is measured at each minimum
+    eps: Positive
+    method: Literal["interval", "crown"] = "interval"  # of the output boxes
+    measure: Literal["log_volume", "mean_width"] = "log_volume"
+    attack_steps: Natural = 20  # of PGD
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _eps_fits(self) -> Self:
+        check_pixels("linf", self.eps)
+        return self
+
+
+class ResourceSpec(_Frozen):
+    """What one job of a kind takes. Changes no row, but threads may change last bits."""
+
+    num_cpus: Annotated[float, Field(gt=0)] | None = None
+    num_gpus: Annotated[float, Field(ge=0)] = 0
+    memory: Bytes = None
+    threads: Natural | None = None
+    samples_per_job: Natural | None = None
+    attempts: Natural = 3  # when a worker dies; a job that raises is not run again by itself
+    time_limit_seconds: Positive | None = None  # a job still running then is stopped
+    checkpoint_seconds: Positive = 60.0  # between two checkpoints of a training
+    workers: Natural = 1  # processes that train one model together, each with `num_cpus`
+
+
+class DatasetSpec(_Frozen):
+    """A data set as the planner knows it."""
+
+    name: str  # in rows
+    splits: dict[str, int]
+    shape: tuple[int, ...]
+    classes: int
+    file: str | None = None  # a user's .npz
+
+
+class RegionFile(_Frozen):
+    """A file of a radius map or of boxes."""
+
+    path: str
+    sha256: str
+
+
+class SweepSpec(_Frozen):
+    """One sweep: trained models (models x trainings x seeds), and what to measure on them."""
+
+    name: PlainName
+    dataset: DatasetSpec
+    ood_sets: dict[str, DatasetSpec]
+    outlier_sets: dict[str, DatasetSpec]  # that trainings draw from, as named there
+    samples: Samples
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    models: dict[str, ModelSpec]
+    trainings: dict[str, TrainingSpec]
+    attacks: dict[str, AttackSpec]
+    ood: dict[str, OodSpec]
+    shift: dict[str, ShiftSpec]
+    calibration: dict[str, CalibrationSpec]
+    verification: dict[str, VerificationSpec]
+    sensitivity: dict[str, SensitivitySpec]
+    landscape: dict[str, LandscapeSpec]
+    regions: dict[str, RegionFile]  # `radius:` and `box:` of a verification, as named there
+    resources: dict[str, ResourceSpec]
+    folder: Path  # of the sweep file: a user's own modules and weights lie there
+    text: str  # the file as written
+
+
+SECTIONS: dict[str, type[EntrySpec]] = {
+    "models": ModelSpec,
+    "trainings": TrainingSpec,
+    "attacks": AttackSpec,
+    "ood": OodSpec,
+    "shift": ShiftSpec,
+    "calibration": CalibrationSpec,
+    "verification": VerificationSpec,
+    "sensitivity": SensitivitySpec,
+    "landscape": LandscapeSpec,
+}

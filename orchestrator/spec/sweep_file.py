@@ -1,0 +1,320 @@
+"""Reads a sweep file into a `SweepSpec`; every mistake dies here, with file and line."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from robsweep.orchestrator.errors import InputError
+from robsweep.orchestrator.spec import yaml_file
+from robsweep.orchestrator.spec.attack_checks import check as check_attacks
+from robsweep.orchestrator.spec.nets import arch_of, written_out
+from robsweep.orchestrator.spec.parameters import expand, resolve, unknown_name
+from robsweep.orchestrator.spec.selection import both, selected, without_axes
+from robsweep.orchestrator.spec.spec import (
+    SECTIONS,
+    AttackSpec,
+    DatasetSpec,
+    EntrySpec,
+    ModelSpec,
+    RegionFile,
+    ResourceSpec,
+    SensitivitySpec,
+    SweepSpec,
+    TrainingSpec,
+    VerificationSpec,
+)
+from robsweep.orchestrator.spec.trainings import (
+    check_conflicts,
+    check_schedules,
+    outlier_sets,
+    parameters_of_user,
+)
+from robsweep.orchestrator.spec.version_checks import check as check_versions
+from robsweep.orchestrator.spec.versions import all_versions
+from robsweep.orchestrator.spec.yaml_file import Document, Key, did_you_mean
+from robsweep.tasks.catalogue import DATASETS, KINDS
+from robsweep.tasks.catalogue.entries import Attack, Entry, Verifier
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_TOP = {"name", "dataset", "samples", "seeds", "resources", *SECTIONS}
+
+
+def load(path: str | Path) -> SweepSpec:
+    """Reads a sweep file.
+
+    Raises:
+        SpecError: With file, line, what is wrong and how to fix it.
+    """
+    file = Path(path)
+    return from_document(yaml_file.read(file), file.resolve().parent)
+
+
+def from_document(document: Document, folder: Path) -> SweepSpec:
+    """The sweep of a parsed file; `folder` is where relative names start."""
+    raw = document.content
+    if not isinstance(raw, Mapping):
+        raise document.error((), "expected a sweep: `name:`, `dataset:`, `models:` and so on")
+    for key in raw:
+        if key not in _TOP:
+            raise document.error((key,), f"unknown key {key!r}{did_you_mean(str(key), _TOP)}")
+    for key in ("name", "dataset", "models"):
+        if raw.get(key) is None:
+            raise document.error((), f"needs `{key}:`")
+    sections = {name: _section(document, name, raw.get(name)) for name in SECTIONS}
+    dataset = _dataset(document, ("dataset",), raw["dataset"], folder)
+    ood_sets = {
+        name: _dataset(document, ("ood", entry), name, folder)
+        for entry, spec in sections["ood"].items()
+        for name in spec.sets  # type: ignore[attr-defined]
+    }
+    seeds = raw.get("seeds", [0])
+    if not isinstance(seeds, list):
+        raise document.error(("seeds",), f"expected a list such as [0, 1, 2], got {seeds!r}")
+    if len(set(map(repr, seeds))) < len(seeds):
+        raise document.error(("seeds",), "the same seed twice: take one out")
+    body = {
+        "name": raw["name"],
+        "dataset": dataset,
+        "ood_sets": ood_sets,
+        "outlier_sets": outlier_sets(
+            document,
+            sections["trainings"],
+            dataset,
+            lambda key, name: _dataset(document, key, name, folder),
+        ),
+        "samples": raw.get("samples"),
+        "seeds": seeds,
+        **sections,
+        "regions": _regions(document, sections["verification"], dataset, folder),
+        "resources": _resources(document, raw.get("resources")),
+        "folder": folder,
+        "text": document.text,
+    }
+    spec = _checked(document, (), SweepSpec, body)
+    _check_sizes(document, spec)
+    _check_selections(document, spec)
+    check_versions(document, spec)
+    check_attacks(document, spec)
+    _check_landscapes(document, spec)
+    return spec
+
+
+def _section(document: Document, section: str, raw: Any) -> dict[str, EntrySpec]:
+    if raw is None:
+        return {}
+    if not isinstance(raw, Mapping):
+        raise document.error((section,), "expected named entries, e.g. `my_name: {...}`")
+    kind = SECTIONS[section]
+    entries: dict[str, EntrySpec] = {}
+    for name, given in raw.items():
+        key: Key = (section, name)
+        if given is not None and not isinstance(given, Mapping):
+            raise document.error(key, f"expected `{name}: {{...}}`, got {given!r}")
+        body = dict(given or {})
+        called = arch_of(name, body) if kind is ModelSpec else body.get(kind.family, name)
+        lists = kind.lists | _list_parameters(kind, called)
+        for suffix, chosen in expand(document, key, body, lists):
+            if f"{name}{suffix}" in entries:
+                raise document.error(key, f"two values of an axis look the same in {suffix}")
+            entries[f"{name}{suffix}"] = _entry(document, key, kind, chosen)
+    return entries
+
+
+def _list_parameters(kind: type[EntrySpec], called: Any) -> set[str]:
+    entry = kind.catalogue.get(called) if isinstance(called, str) else None
+    parameters = {} if entry is None else _defaults(entry)
+    return {name for name, default in parameters.items() if isinstance(default, tuple | list)}
+
+
+def _entry(document: Document, key: Key, kind: type[EntrySpec], body: dict[str, Any]) -> EntrySpec:
+    if kind is ModelSpec:
+        body = written_out(document, key, body)
+    called = body.pop(kind.family, key[-1])
+    fixed = kind in {VerificationSpec, SensitivitySpec}  # their functions are ours alone
+    own = isinstance(called, str) and ":" in called and not fixed
+    if not isinstance(called, str) or not (called in kind.catalogue or own):
+        place = (*key, kind.family)
+        raise document.error(place, unknown_name(kind.family, str(called), kind.catalogue))
+    reserved = set(kind.model_fields) - {"name", "parameters"}
+    fields = {name: value for name, value in body.items() if name in reserved}
+    given = {name: value for name, value in body.items() if name not in reserved}
+    entry = kind.catalogue.get(called)
+    if entry is None:
+        parameters = parameters_of_user(document, key, given, training=kind is TrainingSpec)
+    else:
+        defaults = _defaults(entry)
+        for name in given:
+            if name not in defaults:
+                known = {*defaults, *reserved, kind.family}
+                raise document.error(
+                    (*key, name), f"unknown key {name!r}{did_you_mean(name, known)}"
+                )
+        later = entry.later if isinstance(entry, Entry | Attack) else ()
+        parameters = resolve(document, key, defaults, given, later)
+    if kind is TrainingSpec:
+        check_schedules(document, key, parameters)
+        check_conflicts(document, key, called, parameters)
+    if kind is AttackSpec and entry is not None:
+        for name, allowed in (("norm", entry.norms), ("gives", (entry.gives,))):
+            if fields.setdefault(name, allowed[0]) not in allowed:
+                raise document.error(
+                    (*key, name),
+                    f"{called} has {name} {' or '.join(allowed)}, not {fields[name]!r}",
+                )
+    if kind is AttackSpec and entry is None:
+        fields.setdefault("gives", "min_norm" if fields.get("eps") is None else "fixed_eps")
+    return _checked(document, key, kind, {**fields, "name": called, "parameters": parameters})
+
+
+def _defaults(entry: Any) -> Mapping[str, Any]:
+    if isinstance(entry, Verifier):
+        return {**entry.screen_parameters, **entry.solve_parameters}
+    parameters: Mapping[str, Any] = entry.parameters
+    return parameters
+
+
+def _resources(document: Document, raw: Any) -> dict[str, ResourceSpec]:
+    if raw is None:
+        return {}
+    if not isinstance(raw, Mapping):
+        raise document.error(("resources",), "expected kinds, e.g. `train: {num_cpus: 2}`")
+    resources = {}
+    for kind, body in raw.items():
+        if kind not in KINDS:
+            raise document.error(
+                ("resources", kind), f"unknown kind {kind!r}{did_you_mean(str(kind), KINDS)}"
+            )
+        if body is not None and not isinstance(body, Mapping):
+            raise document.error(("resources", kind), f"expected `{kind}: {{...}}`, got {body!r}")
+        resources[kind] = _checked(document, ("resources", kind), ResourceSpec, dict(body or {}))
+        for name in ("workers", "checkpoint_seconds"):
+            if name in resources[kind].model_fields_set and kind != "train":
+                raise document.error(("resources", kind, name), f"{name} belongs to `train:`")
+    return resources
+
+
+def _dataset(document: Document, key: Key, name: Any, folder: Path) -> DatasetSpec:
+    if isinstance(name, str) and name.startswith("npz:"):
+        from robsweep.orchestrator.spec.npz import describe
+
+        try:
+            return describe(folder / Path(name[4:]).expanduser())
+        except InputError as error:
+            raise document.error(key, str(error)) from error
+    if not isinstance(name, str) or name not in DATASETS:
+        raise document.error(
+            key, f"unknown data set {name!r}{did_you_mean(str(name), [*DATASETS, 'npz:FILE'])}"
+        )
+    entry = DATASETS[name]
+    return DatasetSpec(
+        name=name, splits=dict(entry.splits), shape=entry.shape, classes=entry.classes
+    )
+
+
+def _regions(
+    document: Document, entries: Mapping[str, EntrySpec], dataset: DatasetSpec, folder: Path
+) -> dict[str, RegionFile]:
+    """Reads the files that verifications name, and holds their targets against the classes."""
+    from robsweep.orchestrator.spec.regions import describe_box, describe_radius
+
+    found: dict[str, RegionFile] = {}
+    for name, entry in entries.items():
+        assert isinstance(entry, VerificationSpec)
+        key: Key = ("verification", without_axes(name))
+        if beyond := [target for target in entry.targets if target >= dataset.classes]:
+            last = dataset.classes - 1
+            raise document.error(
+                (*key, "targets"), f"{dataset.name} has classes 0 to {last}, no class {beyond[0]}"
+            )
+        for what, describe in (("radius", describe_radius), ("box", describe_box)):
+            file = getattr(entry, what)
+            if file is not None:
+                try:
+                    found[file] = describe(folder / Path(file).expanduser(), dataset)
+                except InputError as error:
+                    raise document.error((*key, what), str(error)) from error
+    return found
+
+
+def _checked(document: Document, key: Key, kind: type[_Model], body: Any) -> _Model:
+    try:
+        return kind(**body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = tuple(part for part in first["loc"] if part != "function-after")
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = f"unknown key {place[-1]!r}{did_you_mean(str(place[-1]), kind.model_fields)}"
+        elif first["type"] == "missing":
+            message, place = f"needs {place[-1]!r}", place[:-1]
+        elif first["type"] != "value_error":
+            message = f"{message[0].lower()}{message[1:]}, got {first['input']!r}"
+        raise document.error((*key, *place), message) from error
+
+
+def _check_sizes(document: Document, spec: SweepSpec) -> None:
+    test = spec.dataset.splits.get("test", 0)
+    named: list[tuple[Key, tuple[int, int] | None, int]] = [(("samples",), spec.samples, test)]
+    for section in ("attacks", "ood", "shift", "verification", "sensitivity", "landscape"):
+        for name, entry in getattr(spec, section).items():
+            named.append(((section, without_axes(name), "samples"), entry.samples, test))
+    for name, entry in spec.ood.items():
+        for ood_set in entry.sets:
+            size = spec.ood_sets[ood_set].splits.get("test", 0)
+            key: Key = ("ood", without_axes(name))
+            named.append(((*key, "ood_samples"), entry.ood_samples, size))
+            if spec.ood_sets[ood_set].shape != spec.dataset.shape:
+                raise document.error(
+                    (*key, "sets"),
+                    f"{ood_set} has shape {spec.ood_sets[ood_set].shape}, "
+                    f"{spec.dataset.name} has {spec.dataset.shape}",
+                )
+            if spec.ood_sets[ood_set].name == spec.dataset.name:
+                raise document.error((*key, "sets"), f"{ood_set} is the data set itself")
+    for place, samples, size in named:
+        if samples is not None and samples[1] > size:
+            raise document.error(place, f"asks for {samples[1]} samples, the test split has {size}")
+
+
+def _check_selections(document: Document, spec: SweepSpec) -> None:
+    if not spec.models:
+        raise document.error(("models",), "needs at least one model")
+    plain = {name: model for name, model in spec.models.items() if not model.members}
+    if not spec.trainings and not all(model.imported for model in plain.values()):
+        raise document.error(
+            ("models",), "models without `weights:` need `trainings:` to train them"
+        )
+    if not any(
+        model.imported or any(selected(t, name, training) for training, t in spec.trainings.items())
+        for name, model in plain.items()
+    ):
+        raise document.error(("trainings",), "`only:` and `exclude:` leave no model to train")
+    known = {name for full in (*spec.models, *spec.trainings) for name in both(full)}
+    for section in SECTIONS:
+        for name, entry in getattr(spec, section).items():
+            for key in ("only", "exclude"):
+                for word in getattr(entry, key):
+                    if not set(word.split("/")) <= known:
+                        raise document.error(
+                            (section, without_axes(name), key),
+                            f"no model or training is named {word!r}{did_you_mean(word, known)}",
+                        )
+
+
+def _check_landscapes(document: Document, spec: SweepSpec) -> None:
+    train = spec.dataset.splits.get("train", 0)
+    versions = list(all_versions(spec))
+    for name, entry in spec.landscape.items():
+        key: Key = ("landscape", without_axes(name))
+        if entry.train_samples > train:
+            raise document.error(
+                (*key, "train_samples"),
+                f"asks for {entry.train_samples} samples, the train split has {train}",
+            )
+        if not any(v.training and selected(entry, model, v.training) for model, v in versions):
+            raise document.error(
+                key,
+                "applies to no model that is trained here: its chains start from trained weights",
+            )

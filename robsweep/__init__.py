@@ -1,0 +1,1 @@
+"""Robustness sweeps: attacks, out-of-distribution detection, calibration, formal verification."""

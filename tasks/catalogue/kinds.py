@@ -1,0 +1,17 @@
+"""Kinds of jobs, and how they are cut. Torch-free."""
+
+from robsweep.tasks.catalogue.entries import Kind
+
+KINDS: dict[str, Kind] = {
+    "preflight": Kind("jobs"),
+    "train": Kind("models", version=2),
+    "ensemble": Kind("models"),
+    "predict": Kind("predictions", group_size=250, slice_groups=8),
+    "attack": Kind("attacks", version=4, group_size=250, slice_groups=2),
+    "score": Kind("ood_scores", group_size=250, slice_groups=8),
+    "calibrate": Kind("calibration"),
+    "screen": Kind("verification", version=2, group_size=50, slice_groups=2),
+    "solve": Kind("verification", version=2),
+    "sensitivity": Kind("sensitivity", group_size=50, slice_groups=4),
+    "landscape": Kind("landscape", slice_groups=1),
+}

@@ -1,0 +1,40 @@
+"""Verifiers, sensitivities and landscapes by name. Torch-free."""
+
+from robsweep.tasks.catalogue.entries import Entry, Verifier
+from robsweep.tasks.catalogue.values import STAGES
+
+VERIFIERS: dict[str, Verifier] = {
+    "milp": Verifier(
+        ".verification.screen:screen",
+        ".verification.solve:solve",
+        ("linf",),
+        {
+            "stages": STAGES, "attack_steps": 20, "attack_restarts": 2,
+            "again_steps": 50, "again_restarts": 10,
+        },
+        {"stages": STAGES, "solver": "scip", "tightening": "none", "solver_parameters": {}},
+        "Tjeng et al. 2019",
+    ),
+    "abs_bound": Verifier(
+        ".verification.abs_bound:screen", None, ("l2",), {"steps": 50}, {},
+        "estimate of the nearest adversarial of abs, no proof; Schott et al. 2019, section 4",
+        frozenset({"analysis by synthesis"}),
+    ),
+}
+
+SENSITIVITIES: dict[str, Entry] = {
+    "interval": Entry(
+        ".sensitivity.measure:output_box", {}, "interval bounds, Gowal et al. 2018, section 3"
+    ),
+    "crown": Entry(
+        ".sensitivity.measure:output_box", {}, "linear bounds, Zhang et al. 2018, section 3"
+    ),
+}
+
+LANDSCAPES: dict[str, Entry] = {
+    "basin_hopping": Entry(
+        ".landscape.basin_hopping:basin_hopping",
+        {"steps": 50, "temperature": 0.01, "step_size": 10.0, "max_iterations": 20_000},
+        "Wales & Doye 1997; over weights as in arXiv 1810.11726",
+    ),
+}

@@ -1,0 +1,63 @@
+"""The predict job: logits of clean, corrupted or out-of-distribution images."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robsweep.tasks.catalogue import CORRUPTIONS
+from robsweep.tasks.catalogue.resolve import resolve
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.groups import groups, seed_everything
+from robsweep.tasks.job import Inputs, Job, Output
+from robsweep.tasks.load import data_for, device_of, labelled_data_for, model_of
+from robsweep.tasks.logits import confidence, logits_of
+from robsweep.tasks.rows import table
+
+
+def predict(job: Job, inputs: Inputs) -> Output:
+    """One `predictions` row per sample; samples of an OOD set have no label.
+
+    Params: source (`clean`, `ood:<set>`, `corruption:<name>:<severity>`), group_size, seed, and
+    for corruptions parameters.
+    """
+    m = job.measurement
+    source: str = m.params["source"]
+    family, _, rest = source.partition(":")
+    loaded, device = model_of(job, inputs), device_of(job.setting)
+    if family == "ood":
+        data = data_for(m.model, rest, m.split, job.setting)
+    elif family in ("clean", "corruption"):
+        data = labelled_data_for(m.model, m.dataset, m.split, job.setting)
+    else:
+        raise InputError(f"unknown source {source!r} of predictions")
+
+    parts = []
+    for group in groups(job.start, job.stop, m.params["group_size"], len(data.labels)):
+        seed_everything(m.params["seed"], m.kind, group.start // m.params["group_size"])
+        images = data.images[group.start : group.stop].to(device)
+        if family == "corruption":
+            images = _corrupt(rest, images, m.params.get("parameters", {}))
+        parts.append(logits_of(loaded.model, images).cpu())
+    logits = torch.cat(parts)
+    labels = None if family == "ood" else data.labels[job.start : job.stop].numpy()
+    columns = {
+        "source": source,
+        "label": labels,
+        "logits": logits.numpy(),
+        "predicted": logits.argmax(dim=1).numpy(),
+        "confidence": confidence(logits, loaded.model).numpy(),
+    }
+    samples = range(job.start, job.stop)
+    keys = job.keys(loaded.weights_sha256)
+    return Output(
+        {"predictions": table("predictions", keys, samples, columns, classes=m.model.classes)}
+    )
+
+
+def _corrupt(name_and_severity: str, images: Tensor, parameters: Mapping[str, Any]) -> Tensor:
+    name, _, severity = name_and_severity.rpartition(":")
+    path = CORRUPTIONS[name].path if name in CORRUPTIONS else name
+    corrupted: Tensor = resolve(path, "corruption")(images, int(severity), **parameters)
+    return corrupted

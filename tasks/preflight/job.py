@@ -1,0 +1,159 @@
+"""The preflight job: loads a model and calls it once, before anything is computed with it."""
+
+import inspect
+import json
+from typing import Any
+
+import torch
+from torch import nn
+
+from robsweep.tasks.attacks.load import GIVEN
+from robsweep.tasks.catalogue import RECIPE
+from robsweep.tasks.catalogue.resolve import resolve
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.groups import seed_everything
+from robsweep.tasks.job import Inputs, Job, ModelRef, Output
+from robsweep.tasks.load import data_for, device_of, model_of
+from robsweep.tasks.models.load import add_import_paths
+from robsweep.tasks.rows import table
+
+
+def preflight(job: Job, inputs: Inputs) -> Output:
+    """Calls the model on two samples of its data set; an imported one gets its `models` row.
+
+    Params: functions, a list of (family, "package.module:function", parameters): a user's own;
+    engines, the parameters of those solves that are to verify the model: without any, it is not
+    read as a network; boxes, the sections that are to bound its outputs, likewise; estimates, the
+    verifiers that only estimate a distance; gradients, whether an attack is to follow them.
+
+    Raises:
+        InputError: The model cannot be loaded or called, gives no finite logits (2, classes), or
+            is to be verified and cannot be; a solver is not there or refuses its parameters.
+    """
+    m = job.measurement
+    add_import_paths(job.setting.import_paths)
+    for family, path, parameters in m.params.get("functions", ()):
+        _check_function(family, path, parameters)
+    engines = m.params.get("engines", ())
+    for engine in engines:
+        _check_engine(engine)
+    loaded = model_of(job, inputs)
+    images = data_for(m.model, m.dataset, m.split, job.setting).images[:2]
+    called = f"model {m.model.arch!r}, called on {len(images)} images {tuple(images.shape)}"
+    try:
+        with torch.no_grad():
+            logits = loaded.model(images.to(device_of(job.setting)))
+    except Exception as error:
+        raise InputError(
+            f"{called}, raised {type(error).__name__}: {error}; "
+            f"it must take float32 batches (N, {', '.join(map(str, m.model.shape))})"
+        ) from error
+    if not isinstance(logits, torch.Tensor):
+        raise InputError(f"{called}, gave a {type(logits).__name__}, not a tensor of logits")
+    wanted = (len(images), m.model.classes)
+    if tuple(logits.shape) != wanted:
+        raise InputError(f"{called}, gave shape {tuple(logits.shape)}, not logits {wanted}")
+    if logits.dtype != torch.float32:
+        raise InputError(f"{called}, gave {logits.dtype}, not torch.float32")
+    if not torch.isfinite(logits).all():
+        raise InputError(f"{called}, gave logits that are not finite")
+    if m.params.get("gradients"):
+        _check_gradients(loaded.model, images.to(device_of(job.setting)), called)
+    if engines:
+        _check_readable(loaded.model, m.model, "verification", "is to be verified and cannot be")
+    for section in m.params.get("boxes", ()):
+        _check_readable(loaded.model, m.model, section, "is to be bounded and cannot be")
+    if m.params.get("estimates"):
+        from robsweep.tasks.verification.abs_bound import estimable
+
+        estimable(loaded.model, m.model)
+    if not m.model.model_id.startswith("import-"):
+        return Output({})
+    described = {
+        "model": m.model.name,
+        "arch": m.model.arch,
+        "training": None,
+        "parameters": loaded.parameters,
+        "spec_json": json.dumps({"arch": m.model.arch, "params": dict(m.model.params)}),
+    }
+    keys = job.keys(loaded.weights_sha256)
+    return Output({"models": table("models", keys, None, described, n=1)})
+
+
+def _check_gradients(model: nn.Module, images: torch.Tensor, called: str) -> None:
+    """Whether a direction in the logits has a gradient in the images that is not zero.
+
+    Three directions and random images beside the real ones: a ReLU network may well be flat at one.
+    """
+    seed_everything(0, "preflight", 0)
+    x = torch.cat([images, torch.rand_like(images)]).requires_grad_(True)
+    total = torch.zeros_like(x)
+    try:
+        for _ in range(3):
+            logits = model(x)
+            (gradient,) = torch.autograd.grad((logits * torch.randn_like(logits)).sum(), x)
+            total += gradient.abs()
+    except RuntimeError as error:
+        why = str(error).partition("\n")[0]
+    else:
+        if not torch.isfinite(total).all():
+            why = "gradients are not finite"
+        # one without parameters has yet to be given what it is made of
+        elif not total.any() and any(True for _ in model.parameters()):
+            why = "all gradients are zero"
+        else:
+            return
+    raise InputError(
+        f"{called}, cannot be attacked by its gradients ({why}): give such attacks "
+        "`gradients: finite_difference` or `gradients: nes`, leave this model out of them "
+        "(`exclude:`), or use attacks that need none"
+    )
+
+
+def _check_readable(model: nn.Module, ref: ModelRef, section: str, what: str) -> None:
+    """Whether a model is made of layers that can be verified."""
+    from robsweep.tasks.verification.reading.torch_module import read
+
+    try:
+        read(model, ref.shape)
+    except InputError as error:
+        raise InputError(
+            f"model {ref.name or ref.arch!r} {what}: {error}; leave it out of `{section}:` with "
+            "`exclude:`"
+        ) from error
+
+
+_POSITIONAL = {
+    "training": 1,
+    "attack": 3,
+    "scorer": 2,
+    "corruption": 2,
+    "method": 2,
+    "landscape": 2,
+}
+
+
+def _check_engine(parameters: dict[str, Any]) -> None:
+    from robsweep.tasks.verification.optimise.solver import solver_named
+    from robsweep.tasks.verification.optimise.tightening import effort_of
+
+    solver_named(parameters["solver"])
+    effort_of(parameters)
+
+
+def _check_function(family: str, path: str, parameters: dict[str, Any]) -> None:
+    """Whether a user's function can be called with these parameters."""
+    signature = inspect.signature(resolve(path, family))
+    if family == "training":  # the rest is the recipe's, which the loop follows
+        parameters = {name: value for name, value in parameters.items() if name not in RECIPE}
+    if family == "attack":  # what the job gives those that ask for it
+        parameters = dict.fromkeys(GIVEN & signature.parameters.keys()) | parameters
+    most = _POSITIONAL[family] + (family == "attack")  # fixed-eps attacks take eps too
+    for count in range(most, _POSITIONAL[family] - 1, -1):
+        try:
+            signature.bind(*[None] * count, **parameters)
+        except TypeError as error:
+            problem = error
+        else:
+            return
+    raise InputError(f"{family} {path!r} cannot be called with {parameters}: {problem}")

@@ -1,0 +1,261 @@
+"""A network over a box of images as a mixed-integer linear program, built from sparse arrays."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy import sparse
+
+from robsweep.tasks.verification.bounds.intervals import Bounds
+from robsweep.tasks.verification.reading.layers import (
+    Affine,
+    Conv,
+    Gather,
+    Linear,
+    MaxPool,
+    Network,
+    Pair,
+    Relu,
+    Reshape,
+    Scale,
+    Smooth,
+    Sum,
+    windows,
+)
+
+Array = NDArray[np.float64]
+
+
+class Milp(NamedTuple):
+    """Variables in [lower, upper] with row_lower <= rows @ v <= row_upper; the pixels come first.
+
+    The logits are `logits @ v + offset`.
+    """
+
+    lower: Array  # (V,)
+    upper: Array
+    integer: NDArray[np.bool_]
+    rows: sparse.csr_array  # (R, V)
+    row_lower: Array
+    row_upper: Array
+    logits: sparse.csr_array  # (K, V)
+    offset: Array
+    pixels: int  # how many variables are pixels
+
+
+class _Forms(NamedTuple):
+    """Values that are affine in the variables: matrix @ v + offset."""
+
+    matrix: sparse.csr_array  # (n, room for variables)
+    offset: Array  # (n,)
+
+    def take(self, which: NDArray[np.int64]) -> "_Forms":
+        return _Forms(self.matrix[which], self.offset[which])
+
+
+def encode(network: Network, bounds: list[Bounds]) -> Milp:
+    """Encodes one sample's box with its own bounds in every big-M.
+
+    A ReLU or max-pooling window that the bounds decide needs no binary.
+    Source: Tjeng et al. 2019, section 4.1.
+
+    Args:
+        bounds: On each value, each (1, *shape).
+
+    Raises:
+        ValueError: A layer that no MILP encodes exactly.
+    """
+    flat = [Bounds(b.lower[0].cpu(), b.upper[0].cpu()) for b in bounds]
+    build = _Building(_room(network))
+    values = [build.chosen(build.variables(*map(_numbers, flat[0])))]
+    for layer, read in zip(network.layers, network.inputs, strict=True):
+        forms, shape, box = values[read[0]], network.shapes[read[0]], flat[read[0]]
+        match layer:
+            case Linear() | Conv() | Scale():
+                matrix, bias = sparse_of(layer, shape)
+                forms = _Forms(matrix @ forms.matrix, matrix @ forms.offset + bias)
+            case Relu():
+                forms = _relu(build, forms, box)
+            case MaxPool():
+                forms = _max_pool(build, layer, forms, box)
+            case Reshape():
+                pass
+            case Gather():
+                forms = _gathered(layer, forms)
+            case Sum():
+                terms = [(values[v], factor) for v, factor in zip(read, layer.factors, strict=True)]
+                forms = _Forms(
+                    sum((f * one.matrix for one, f in terms[1:]), terms[0][1] * forms.matrix),
+                    sum((f * one.offset for one, f in terms[1:]), terms[0][1] * forms.offset),
+                )
+            case Smooth():
+                raise ValueError(f"{layer.curve} has bounds only, no exact encoding")
+        values.append(forms)
+    return build.finished(values[-1], flat[0].lower.numel())
+
+
+def _room(network: Network) -> int:
+    """No fewer than the variables that an encoding takes."""
+    room = torch.Size(network.shapes[0]).numel()
+    for k, (layer, read) in enumerate(zip(network.layers, network.inputs, strict=True)):
+        if isinstance(layer, Relu):
+            room += 3 * torch.Size(network.shapes[read[0]]).numel()
+        elif isinstance(layer, MaxPool):
+            outputs = torch.Size(network.shapes[k + 1]).numel()
+            room += (1 + layer.kernel[0] * layer.kernel[1]) * outputs
+    return room
+
+
+def _gathered(layer: Gather, forms: _Forms) -> _Forms:
+    index = layer.index.flatten().cpu().numpy()
+    real = np.flatnonzero(index >= 0)
+    taken = forms.take(index[real])
+    place = sparse.csr_array(
+        (np.ones(real.size), (real, np.arange(real.size))), (index.size, real.size)
+    )
+    offset = np.full(index.size, layer.fill)
+    offset[real] = taken.offset
+    return _Forms(place @ taken.matrix, offset)
+
+
+def constraint_rows(milp: Milp, weight: Array, bias: Array) -> tuple[Array, Array]:
+    """Weight (C, K) @ logits + bias (C,), as coefficients (C, V) of the variables and constants."""
+    return weight @ milp.logits, weight @ milp.offset + bias
+
+
+def sparse_of(layer: Affine, shape: tuple[int, ...]) -> tuple[sparse.csr_array, Array]:
+    """Matrix (out, in) and bias (out,) of a layer on flattened inputs of the given shape."""
+    if isinstance(layer, Linear):
+        return sparse.csr_array(_numbers(layer.weight)), _numbers(layer.bias)
+    if isinstance(layer, Scale):
+        return sparse.diags_array(_numbers(layer.weight.flatten()), format="csr"), _numbers(
+            layer.bias.flatten()
+        )
+    size = torch.Size(shape).numel()
+    # which input each place of each patch sees, counted from 1; 0 is padding
+    places = torch.arange(1, size + 1, dtype=torch.float64).reshape(1, *shape)
+    kernel: Pair = (layer.weight.shape[2], layer.weight.shape[3])
+    seen = F.unfold(places, kernel, layer.dilation, layer.padding, layer.stride)[0].long()
+    patches = seen.shape[1]
+    seen = seen.reshape(layer.groups, 1, -1, patches)
+    weight = layer.weight.detach().cpu().reshape(layer.groups, -1, seen.shape[2], 1)
+    outputs = torch.arange(len(layer.weight) * patches).reshape(layer.groups, -1, 1, patches)
+    column, value, row = (t.flatten() for t in torch.broadcast_tensors(seen, weight, outputs))  # type: ignore[no-untyped-call]
+    real = (column > 0) & (value != 0)
+    entries = (value[real].numpy(), (row[real].numpy(), column[real].numpy() - 1))
+    matrix = sparse.csr_array(entries, shape=(len(layer.weight) * patches, size))
+    return matrix, np.repeat(_numbers(layer.bias), patches)
+
+
+def _numbers(tensor: torch.Tensor) -> Array:
+    return np.asarray(tensor.detach().cpu().numpy(), dtype=np.float64).reshape(
+        tensor.shape if tensor.dim() == 2 else -1
+    )
+
+
+class _Building:
+    """Variables and rows gathered so far."""
+
+    def __init__(self, room: int) -> None:
+        self.room, self.count = room, 0
+        self.columns: list[tuple[Array, Array, bool]] = []
+        self.rows: list[tuple[sparse.csr_array, Array, Array]] = []
+
+    def variables(self, lower: Array, upper: Array, *, integer: bool = False) -> NDArray[np.int64]:
+        ids = np.arange(self.count, self.count + lower.size)
+        self.count += lower.size
+        self.columns.append((lower.ravel(), upper.ravel(), integer))
+        return ids
+
+    def binaries(self, n: int) -> NDArray[np.int64]:
+        return self.variables(np.zeros(n), np.ones(n), integer=True)
+
+    def terms(self, ids: NDArray[np.int64], factor: Array | float = 1.0) -> sparse.csr_array:
+        """One row per id: factor * v[id]."""
+        values = np.broadcast_to(np.asarray(factor, dtype=np.float64), ids.shape)
+        return sparse.csr_array((values, (np.arange(ids.size), ids)), shape=(ids.size, self.room))
+
+    def chosen(self, ids: NDArray[np.int64]) -> _Forms:
+        return _Forms(self.terms(ids), np.zeros(ids.size))
+
+    def at_most(self, matrix: sparse.csr_array, upper: Array) -> None:
+        self.rows.append((matrix, np.full(upper.size, -np.inf), upper))
+
+    def equal(self, matrix: sparse.csr_array, value: Array) -> None:
+        self.rows.append((matrix, value, value))
+
+    def finished(self, logits: _Forms, pixels: int) -> Milp:
+        empty = sparse.csr_array((0, self.room))
+        rows = sparse.vstack([empty, *(matrix for matrix, _, _ in self.rows)], format="csr")
+        rows.sum_duplicates()  # which also sorts each row, as MathOpt demands
+        return Milp(
+            np.concatenate([lower for lower, _, _ in self.columns]),
+            np.concatenate([upper for _, upper, _ in self.columns]),
+            np.concatenate([np.full(low.size, whole) for low, _, whole in self.columns]),
+            rows[:, : self.count],
+            np.concatenate([np.zeros(0), *(lower for _, lower, _ in self.rows)]),
+            np.concatenate([np.zeros(0), *(upper for _, _, upper in self.rows)]),
+            logits.matrix[:, : self.count],
+            logits.offset,
+            pixels,
+        )
+
+
+def _spread(build: _Building, n: int, at: NDArray[np.int64], ids: NDArray[np.int64]) -> _Forms:
+    """Values: variable `ids[j]` at position `at[j]`, 0 elsewhere."""
+    entries = (np.ones(at.size), (at, ids))
+    return _Forms(sparse.csr_array(entries, shape=(n, build.room)), np.zeros(n))
+
+
+def _relu(build: _Building, forms: _Forms, box: Bounds) -> _Forms:
+    lower, upper = _numbers(box.lower).ravel(), _numbers(box.upper).ravel()
+    alive = np.flatnonzero(upper > 0)
+    z = build.variables(lower[alive], upper[alive])
+    build.equal(forms.take(alive).matrix - build.terms(z), -forms.offset[alive])
+    free = lower[alive] < 0
+    y, low, high = z.copy(), lower[alive][free], upper[alive][free]
+    y[free] = build.variables(np.zeros(low.size), high)
+    on = build.binaries(low.size)
+    before, after = build.terms(z[free]), build.terms(y[free])
+    build.at_most(before - after, np.zeros(low.size))
+    build.at_most(after - before - build.terms(on, low), -low)
+    build.at_most(after - build.terms(on, high), np.zeros(low.size))
+    return _spread(build, lower.size, alive, y)
+
+
+def _max_pool(build: _Building, layer: MaxPool, forms: _Forms, box: Bounds) -> _Forms:
+    shape = box.lower.shape
+    places = torch.arange(box.lower.numel(), dtype=torch.float64).reshape(1, *shape)
+    lower, upper, place = (
+        windows(layer, t[None] if t.dim() == 3 else t, fill).reshape(
+            -1, layer.kernel[0] * layer.kernel[1]
+        )
+        for t, fill in ((box.lower, -torch.inf), (box.upper, -torch.inf), (places, -1.0))
+    )
+    best, first = lower.max(1)
+    # an input that cannot exceed another one's lower bound is never needed
+    needed = (upper > best[:, None]).scatter(1, first[:, None], 1)
+    single = (needed.sum(1) == 1).numpy()
+    at, column = (~torch.from_numpy(single)[:, None] & needed).nonzero().unbind(1)
+    window, source = at.numpy(), place[at, column].long().numpy()
+    low = lower[at, column].numpy()
+    open_windows = np.flatnonzero(~single)
+    most = upper.max(1).values.numpy()
+    y = np.zeros(len(best), dtype=np.int64)
+    y[open_windows] = build.variables(best.numpy()[open_windows], most[open_windows])
+    pick = build.binaries(window.size)
+    inputs, outputs, slack = forms.take(source), build.terms(y[window]), most[window] - low
+    build.at_most(inputs.matrix - outputs, -inputs.offset)
+    build.at_most(outputs - inputs.matrix + build.terms(pick, slack), slack + inputs.offset)
+    ones = (np.ones(window.size), (np.searchsorted(open_windows, window), pick))
+    picked = sparse.csr_array(ones, shape=(open_windows.size, build.room))
+    build.equal(picked, np.ones(open_windows.size))
+    fresh = _spread(build, len(best), open_windows, y[open_windows])
+    kept = np.flatnonzero(single)
+    passed = forms.take(place[torch.arange(len(best)), first].long().numpy()[kept])
+    back = sparse.csr_array(
+        (np.ones(kept.size), (kept, np.arange(kept.size))), (len(best), kept.size)
+    )
+    return _Forms(fresh.matrix + back @ passed.matrix, fresh.offset + back @ passed.offset)

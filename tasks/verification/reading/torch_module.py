@@ -1,0 +1,343 @@
+"""Reads a torch module as a network, through torch.fx."""
+
+import copy
+import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from robsweep.tasks.errors import InputError
+from robsweep.tasks.verification.reading.graph import Graph
+from robsweep.tasks.verification.reading.layers import (
+    Conv,
+    Linear,
+    MaxPool,
+    Network,
+    Pair,
+    Relu,
+    Smooth,
+    Sum,
+    evaluate,
+)
+
+SUPPORTED = (
+    "Linear, Conv2d, BatchNorm, ReLU, MaxPool2d, AvgPool2d, Flatten, reshapes, transpositions, "
+    "slices, zero padding, Dropout, sums of branches, arithmetic with constants; Sigmoid, Tanh, "
+    "GELU, ELU and Softplus with bounds only"
+)
+
+
+def read(module: nn.Module, shape: tuple[int, ...]) -> Network:
+    """Reads a module in evaluation mode; its weights become float64.
+
+    Args:
+        shape: Of one input.
+
+    Raises:
+        InputError: An operator that is not supported, weights that are not finite, or a reading
+            that does not compute what the module computes.
+    """
+    module = copy.deepcopy(module).eval().double().requires_grad_(False)
+    name = type(module).__name__
+    for key, value in module.state_dict().items():
+        if not torch.isfinite(value).all():
+            raise InputError(f"model {name}: {key} is not finite")
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    probe = torch.linspace(0, 1, 2 * torch.Size(shape).numel(), device=device).double()
+    probe = probe.reshape(2, *shape)
+    with torch.no_grad():
+        network = read_at(operations_of(module), name, probe).network
+        same = torch.allclose(evaluate(network, probe)[-1], module(probe), rtol=1e-9, atol=1e-9)
+    if not same:
+        raise InputError(f"model {name}: its layers do not compute what it computes")
+    return network
+
+
+class Reading(NamedTuple):
+    network: Network
+    logits: Tensor  # (N, K), where it was read
+
+
+def operations_of(module: nn.Module) -> fx.GraphModule:
+    """The operations of a module, which share its weights.
+
+    Raises:
+        InputError: torch.fx cannot follow it.
+    """
+    # torch's own layers are only recognised inside another module
+    leaf = fx.Tracer().is_leaf_module(module, "")
+    try:
+        return fx.symbolic_trace(nn.Sequential(module).train(module.training) if leaf else module)
+    except Exception as error:
+        name = type(module).__name__
+        raise InputError(f"model {name}: torch.fx cannot trace it: {error}") from error
+
+
+def read_at(operations: fx.GraphModule, name: str, images: Tensor) -> Reading:
+    """Reads a module while it runs on images (N, *shape), with its weights as they are.
+
+    Gradients reach the weights through the network and through the logits. A layer in training mode
+    works on these images as it would in training, and is in the network as what it makes of every
+    image: dropout as the identity, batch normalisation with the statistics of these images.
+
+    Raises:
+        InputError: As `read`.
+    """
+    network, logits = _Reader(operations, name, images).run()
+    if len(network.shapes[-1]) != 1:
+        got = network.shapes[-1]
+        raise InputError(f"model {name}: returns {got} per sample, not one row of logits")
+    return Reading(network, logits)
+
+
+_LAYERS: dict[str, Callable[..., nn.Module]] = {
+    "relu": nn.ReLU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "elu": nn.ELU,
+    "softplus": nn.Softplus,
+    "max_pool2d": nn.MaxPool2d,
+    "avg_pool2d": nn.AvgPool2d,
+    "dropout": lambda p=0.5, training=True, inplace=False: nn.Dropout(p).train(training),
+}
+_REARRANGING = {
+    "contiguous",
+    "flatten",
+    "flip",
+    "getitem",
+    "pad",
+    "permute",
+    "reshape",
+    "squeeze",
+    "transpose",
+    "unsqueeze",
+    "view",
+}
+_ARITHMETIC = {"add": "+", "sub": "-", "mul": "*", "truediv": "/", "div": "/", "neg": "neg"}
+
+
+class _Traced:
+    """A tensor that depends on the images: its value in the graph, and at the probed images."""
+
+    def __init__(self, value: int, probe: Tensor) -> None:
+        self.value, self.probe = value, probe
+
+
+class _Reader:
+    """Runs a module once, and notes its layers; what else it computes is constant."""
+
+    def __init__(self, operations: fx.GraphModule, name: str, images: Tensor) -> None:
+        self.operations, self.name, self.images = operations, name, images
+        self.graph = Graph(tuple(images.shape[1:]), images.device, images.dtype)
+
+    def run(self) -> Reading:
+        known: dict[fx.Node, Any] = {}
+        for node in self.operations.graph.nodes:
+            args = fx.map_arg(node.args, known.__getitem__)
+            kwargs = fx.map_arg(node.kwargs, known.__getitem__)
+            where = f"model {self.name}: operator {_name(node.target)!r} ({node.name})"
+            match node.op:
+                case "placeholder":
+                    known[node] = _Traced(0, self.images)
+                case "get_attr":
+                    known[node] = operator.attrgetter(str(node.target))(self.operations)
+                case "output" if isinstance(args[0], _Traced):
+                    return Reading(self.graph.network(args[0].value), args[0].probe)
+                case "call_module":
+                    layer = self.operations.get_submodule(str(node.target))
+                    where = f"model {self.name}: layer {type(layer).__name__} ({node.target})"
+                    if getattr(layer, "inplace", False):
+                        _check_in_place(node, args[0], known, where)
+                    known[node] = self._layer(layer, args[0], where)
+                case _:
+                    if kwargs.get("inplace"):
+                        _check_in_place(node, args[0], known, where)
+                    known[node] = self._operation(node, args, kwargs, where)
+        raise InputError(f"model {self.name}: returns more than logits")
+
+    def _operation(
+        self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any], where: str
+    ) -> Any:
+        """A function or method; of the images, or of constants such as sizes."""
+        name = _name(node.target)
+        traced = [a for a in (*args, *kwargs.values()) if isinstance(a, _Traced)]
+        if kwargs.get("input") is not None:
+            args = (kwargs.pop("input"), *args)
+        known = [a.probe if isinstance(a, _Traced) else a for a in args]
+        target: Any = node.target
+        if name in _LAYERS and isinstance(args[0], _Traced) and len(traced) == 1:
+            return self._layer(_LAYERS[name](*args[1:], **kwargs), args[0], where)
+        if node.op == "call_method":
+            result = getattr(known[0], target)(*known[1:], **kwargs)
+        elif all(not isinstance(a, _Traced) for a in kwargs.values()):
+            result = target(*known, **kwargs)
+        else:
+            raise InputError(f"{where}, as set up here, cannot be verified; {SUPPORTED}")
+        if not traced or not isinstance(result, Tensor):
+            return result
+        if name in _REARRANGING and len(traced) == 1 and isinstance(args[0], _Traced):
+
+            def does(places: Tensor) -> Tensor:
+                does = getattr(Tensor, target) if node.op == "call_method" else target
+                moved: Tensor = does(places, *args[1:], **kwargs)
+                return moved
+
+            return self._rearranged(args[0], does, result, where)
+        if name in _ARITHMETIC and not kwargs:
+            return self._arithmetic(_ARITHMETIC[name], args, result, where)
+        raise InputError(f"{where} cannot be verified; supported: {SUPPORTED}")
+
+    def _rearranged(
+        self, x: _Traced, does: Callable[[Tensor], Tensor], result: Tensor, where: str
+    ) -> _Traced:
+        """What `does` moves, seen from where it moves the places of all samples."""
+        places, count = self.graph.places(x.value), len(x.probe)
+        first = places.numel() * torch.arange(count, dtype=places.dtype, device=places.device)
+        moved = does(places + first.reshape(-1, *[1] * places.dim()))
+        first = first.reshape(-1, *[1] * (moved.dim() - 1))
+        if len(moved) != count or not torch.equal(
+            moved, torch.where(moved[0] == 0, 0, moved[0] + first)
+        ):
+            raise InputError(f"{where} mixes samples, which cannot be verified")
+        return _Traced(self.graph.rearranged(x.value, moved[0]), result)
+
+    def _arithmetic(self, sign: str, args: tuple[Any, ...], result: Tensor, where: str) -> _Traced:
+        traced = [a for a in args if isinstance(a, _Traced)]
+        if len(traced) == 2:
+            shapes = {self.graph.shapes[a.value] for a in traced}
+            if sign not in "+-" or len(shapes) > 1:
+                raise InputError(f"{where} of two branches cannot be verified; {SUPPORTED}")
+            factors = (1.0, 1.0 if sign == "+" else -1.0)
+            return _Traced(self.graph.add(Sum(factors), *(a.value for a in traced)), result)
+        (x,) = traced
+        if x.probe.shape != result.shape:
+            raise InputError(f"{where} changes the shape of what it adds to or multiplies")
+        one = torch.ones((), dtype=x.probe.dtype, device=x.probe.device)
+        other = next((a for a in args if not isinstance(a, _Traced)), one)
+        constant = torch.as_tensor(other, dtype=x.probe.dtype, device=x.probe.device)
+        if constant.dim() == x.probe.dim():
+            if len(constant) > 1:
+                raise InputError(f"{where} treats samples differently, which cannot be verified")
+            constant = constant[0]
+        first = args[0] is x
+        match sign:
+            case "+":
+                weight, bias = one, constant
+            case "-":
+                weight, bias = (one, -constant) if first else (-one, constant)
+            case "*":
+                weight, bias = constant, 0 * one
+            case "/" if first:
+                weight, bias = 1 / constant, 0 * one
+            case "neg":
+                weight, bias = -one, 0 * one
+            case _:
+                raise InputError(f"{where} divides by the image, which cannot be verified")
+        return _Traced(self.graph.scaled(x.value, weight, bias), result)
+
+    def _layer(self, layer: nn.Module, x: Any, where: str) -> _Traced:
+        result = layer(x.probe)
+        value = self._added(layer, x, where)
+        if value is None:
+            return self._rearranged(x, layer, result, where)
+        return _Traced(value, result)
+
+    def _added(self, layer: nn.Module, x: _Traced, where: str) -> int | None:
+        """The value behind a torch layer; None if it only rearranges."""
+        graph, value, dim = self.graph, x.value, x.probe.dim()
+        match layer:
+            case nn.Identity():
+                return value
+            case nn.Dropout() | nn.Dropout2d() if self.operations.training or not layer.training:
+                return value
+            case nn.ReLU():
+                return graph.add(Relu(), value)
+            case nn.Sigmoid():
+                return graph.add(Smooth("sigmoid"), value)
+            case nn.Tanh():
+                return graph.add(Smooth("tanh"), value)
+            case nn.GELU(approximate="none"):
+                return graph.add(Smooth("gelu"), value)
+            case nn.ELU(alpha=1.0):
+                return graph.add(Smooth("elu"), value)
+            case nn.Softplus(beta=1.0, threshold=20.0):
+                return graph.add(Smooth("softplus"), value)
+            case nn.Flatten() | nn.Unflatten() | nn.ZeroPad2d():
+                return None
+            case nn.Linear() if dim == 2:
+                return graph.add(Linear(layer.weight, _bias(layer)), value)
+            case nn.Conv2d(padding_mode="zeros") if dim == 4:
+                return self._conv(layer, value)
+            case nn.MaxPool2d(ceil_mode=False, return_indices=False) if (
+                _pair(layer.dilation) == (1, 1) and dim == 4
+            ):
+                kernel, stride = _pair(layer.kernel_size), _pair(layer.stride)
+                return graph.add(MaxPool(kernel, stride, _pair(layer.padding)), value)
+            case nn.AvgPool2d(ceil_mode=False) if dim == 4:
+                kernel, padding = _pair(layer.kernel_size), _pair(layer.padding)
+                divisor = layer.divisor_override or kernel[0] * kernel[1]
+                padded = layer.count_include_pad or layer.divisor_override or not any(padding)
+                stride = _pair(layer.stride)
+                return graph.averaged(value, kernel, stride, padding, divisor if padded else None)
+            case nn.BatchNorm1d() | nn.BatchNorm2d() if (
+                layer.running_mean is not None and layer.running_var is not None
+            ):
+                return graph.scaled(value, *batch_norm(layer, x.probe))
+        raise InputError(f"{where}, as set up here, cannot be verified; supported: {SUPPORTED}")
+
+    def _conv(self, layer: nn.Conv2d, value: int) -> int:
+        padding = layer.padding
+        if isinstance(padding, str):
+            # the same order as F.pad: left, right, top, bottom
+            sides = list(layer._reversed_padding_repeated_twice) if padding == "same" else [0] * 4
+            moved = F.pad(self.graph.places(value), sides)
+            value, padding = self.graph.rearranged(value, moved), (0, 0)
+        rest = (_pair(layer.stride), _pair(padding), _pair(layer.dilation), layer.groups)
+        return self.graph.add(Conv(layer.weight, _bias(layer), *rest), value)
+
+
+def _check_in_place(node: fx.Node, x: _Traced, known: dict[fx.Node, Any], where: str) -> None:
+    """An operation that overwrites its input must be the last to see that memory.
+
+    Raises:
+        InputError: Something else reads it later, and would see other values than in the graph.
+    """
+    memory = x.probe.untyped_storage().data_ptr()
+    for other, traced in known.items():
+        shared = isinstance(traced, _Traced) and traced.probe.untyped_storage().data_ptr() == memory
+        if shared and any(user not in known and user is not node for user in other.users):
+            raise InputError(f"{where} works in place on what is used again; set inplace=False")
+
+
+def batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Factor and constant of each channel of x (N, C, ...), to be broadcast over one sample."""
+    mean, var = layer.running_mean, layer.running_var
+    if layer.training:
+        rest = [axis for axis in range(x.dim()) if axis != 1]
+        var, mean = torch.var_mean(x, rest, correction=0)
+    assert mean is not None
+    assert var is not None
+    weight = (var + layer.eps).rsqrt()
+    if layer.affine:
+        weight = weight * layer.weight
+    bias = -mean * weight
+    if layer.affine:
+        bias = bias + layer.bias
+    shape = (-1, *[1] * (x.dim() - 2))
+    return weight.reshape(shape), bias.reshape(shape)
+
+
+def _name(target: Any) -> str:
+    return target if isinstance(target, str) else getattr(target, "__name__", str(target))
+
+
+def _pair(value: Any) -> Pair:
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+def _bias(layer: nn.Linear | nn.Conv2d) -> Tensor:
+    return layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias

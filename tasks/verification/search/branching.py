@@ -1,0 +1,237 @@
+"""Branch and bound: an undecided ReLU is split into its halves, until bounds decide each part.
+
+Source: Wang et al. 2021 (beta-CROWN), section 3; the choice of the ReLU after Bunel et al. 2020
+(BaBSR), section 4.
+"""
+
+import heapq
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from robsweep.tasks.verification.bounds.alpha import (
+    Ascent,
+    Relaxed,
+    Settings,
+    ascended,
+    first_settings,
+    undecided_units,
+)
+from robsweep.tasks.verification.bounds.intervals import Bounds
+from robsweep.tasks.verification.reading.layers import evaluate
+from robsweep.tasks.verification.reading.properties import BOUNDARY, PROVED, Property, margin
+from robsweep.tasks.verification.search.reduced import without_dead_units
+
+_ASCENT = Ascent(5, 0.1, 0.15)
+_AT_ONCE = {"cpu": 128, "cuda": 4096}  # subproblems in one batch
+_WIDTH = {"cpu": 2**21, "cuda": 2**28}  # numbers in one value of all of them
+_ROOM = 2**26  # numbers in the open subproblems, before the search goes deeper first
+
+
+class Limit(NamedTuple):
+    until: float  # on the monotonic clock
+    branches: float
+    stuck: float  # subproblems without any undecided ReLU that their bounds leave open
+
+
+class _Batch(NamedTuple):
+    """P subproblems: a disjunct, and signs of some ReLUs, the units of all layers in one row."""
+
+    disjunct: Tensor  # (P,) int64
+    lower: Tensor  # (P,) float64
+    signs: Tensor  # (P, U) int8: 1 for on, -1 for off, 0 for either
+    slopes: Tensor  # (P, U) float32, where the parent's ascent ended
+    sizes: Tensor  # (P, U) float32, likewise
+    split: Tensor  # (P,) int64: the unit to split next; -1 if all are decided
+
+
+class _Place(NamedTuple):
+    """One open subproblem, in the order of the heap."""
+
+    lower: float
+    order: int
+    alone: _Batch  # without the first dimension
+
+    def disjunct(self) -> int:
+        return int(self.alone.disjunct)
+
+
+class Search:
+    """One sample's search, which can be interrupted and gone on with."""
+
+    def __init__(self, relaxed: Relaxed, unsafe: Property, known: Mapping[int, float]) -> None:
+        """Nothing is bounded yet.
+
+        Args:
+            relaxed: Of one sample.
+            known: The disjuncts to prove, with lower bounds on their margins.
+        """
+        network, bounds = without_dead_units(relaxed.exact, relaxed.bounds)
+        self.relaxed, self.known = Relaxed.of(network, bounds), dict(known)
+        self.units = undecided_units(network, bounds)
+        self.unsafe = unsafe
+        self.weight, self.bias, self.scale = self._rows()
+        self.fresh: _Batch | None = self._roots() if known else None
+        self.pool: list[_Place] = []  # a heap, the lowest bound first
+        self.stuck: list[tuple[int, float]] = []  # disjunct and bound, with no ReLU left to split
+        self.branches = 0
+
+    def run(self, limit: Limit, is_counterexample: Callable[[Tensor], bool]) -> None:
+        """Splits until all is proved, a counterexample is found or the limit is reached.
+
+        Args:
+            is_counterexample: Judges points (1, *shape) whose margin is <= 0 here.
+        """
+        device = self.scale.device.type
+        widest = max(torch.Size(shape).numel() for shape in self.relaxed.exact.shapes)
+        room, most = _ROOM // max(1, len(self.scale)), max(2, _WIDTH[device] // widest)
+        most = min(most, _AT_ONCE[device])
+        while self.fresh is not None or self.pool:
+            # the end of a heap holds high bounds: taking those closes subproblems, and saves room
+            take: Callable[[list[_Place]], _Place] = (
+                heapq.heappop if len(self.pool) < room else list.pop
+            )
+            fresh = self.fresh or _halves(
+                [take(self.pool) for _ in range(min(len(self.pool), most // 2))]
+            )
+            self.fresh = None
+            fresh, point, least = _bounded(self, fresh)
+            self._sorted(fresh)
+            late = time.monotonic() >= limit.until
+            found = least <= 0 and is_counterexample(point)
+            if found or late or self.branches >= limit.branches or len(self.stuck) >= limit.stuck:
+                break
+
+    def forget(self, proved: Collection[int]) -> None:
+        """Gives up subproblems of disjuncts that have been proved otherwise."""
+        self.pool = [place for place in self.pool if place.disjunct() not in proved]
+        heapq.heapify(self.pool)
+        self.stuck = [one for one in self.stuck if one[0] not in proved]
+
+    def lower(self) -> dict[int, float]:
+        """Disjunct -> lower bound on its margin."""
+        best = dict.fromkeys(self.known, PROVED)
+        if self.fresh is not None:
+            return dict(self.known)
+        open_ones = [(place.disjunct(), place.lower) for place in self.pool]
+        for disjunct, lower in (*open_ones, *self.stuck):
+            best[disjunct] = min(best[disjunct], lower)
+        return {d: max(lower, self.known[d]) for d, lower in best.items()}
+
+    def by_layer(self, part: Tensor) -> dict[int, Tensor]:
+        widths = [len(units) for units in self.units.values()]
+        return dict(zip(self.units, torch.split(part, widths, 1), strict=True))
+
+    def _rows(self) -> tuple[Tensor, Tensor, Tensor]:
+        """One row of each disjunct, weight (D, K) and bias (D,): the one that is furthest off.
+
+        Also the scale of each unit's multiplier, (U,), so that they are of the order of 1.
+        """
+        weight, bias = self.unsafe.weight[0], self.unsafe.bias[0]
+        disjuncts, per, classes = weight.shape
+        owner = torch.zeros(disjuncts * per, dtype=torch.int64, device=weight.device)
+        none, rows = Settings({}, {}), weight.reshape(-1, classes)
+        found = ascended(self.relaxed, rows, owner, {}, none, {}, Ascent(0, 0.0))
+        bounds = (found.lower.reshape(bias.shape) + bias).masked_fill(bias.isinf(), -torch.inf)
+        index = bounds.argmax(1)
+        each = torch.arange(disjuncts, device=weight.device)
+        asked = (each * per + index)[list(self.known)]
+        parts = [
+            found.forms[k + 1].flatten(1)[asked][:, some].abs().sum(0)
+            for k, some in self.units.items()
+        ]
+        scale = torch.cat([*parts, bias.new_zeros(0)]).clamp(1e-12, 1e12)
+        return weight[each, index], bias[each, index], scale
+
+    def _roots(self) -> _Batch:
+        disjunct = torch.tensor(list(self.known), device=self.bias.device)
+        start = first_settings(self.relaxed, torch.zeros_like(disjunct), self.units).slopes
+        slopes = torch.cat([*start.values(), self.bias.new_zeros(len(disjunct), 0).float()], 1)
+        return _Batch(
+            disjunct,
+            torch.tensor([*self.known.values()], dtype=torch.float64, device=disjunct.device),
+            torch.zeros_like(slopes, dtype=torch.int8),
+            slopes,
+            torch.zeros_like(slopes),
+            torch.full_like(disjunct, -1),
+        )
+
+    def _sorted(self, fresh: _Batch) -> None:
+        """Keeps the subproblems that are still open."""
+        numbers = zip(fresh.lower.tolist(), fresh.split.tolist(), strict=True)
+        for i, (lower, split) in enumerate(numbers):
+            self.branches += 1
+            if lower > BOUNDARY:
+                continue
+            if split < 0:
+                self.stuck.append((int(fresh.disjunct[i]), lower))
+            else:
+                # a copy, so that the others can go
+                alone = _Batch(*(part[i].clone() for part in fresh))
+                heapq.heappush(self.pool, _Place(lower, self.branches, alone))
+
+
+def _halves(places: Sequence[_Place]) -> _Batch:
+    """Both children of each subproblem: its ReLU on, then off."""
+    columns = zip(*(place.alone for place in places), strict=True)
+    both = _Batch(*(torch.stack(column).repeat_interleave(2, 0) for column in columns))
+    sign = torch.tensor([[1], [-1]], dtype=torch.int8, device=both.signs.device)
+    signs = both.signs.scatter(1, both.split[:, None], sign.repeat(len(places), 1))
+    return both._replace(signs=signs)
+
+
+def _bounded(search: Search, some: _Batch) -> tuple[_Batch, Tensor, float]:
+    """Bounds subproblems and picks what to split next; also the best point seen, and its margin."""
+    network = search.relaxed.exact
+    signs = search.by_layer(some.signs)
+    bounds = _within(search, len(some.lower), signs)
+    settings = Settings(search.by_layer(some.slopes), search.by_layer(some.sizes))
+    owner = torch.arange(len(some.lower), device=some.lower.device)
+    relaxed = search.relaxed._replace(bounds=bounds)
+    weight, bias = search.weight[some.disjunct], search.bias[some.disjunct]
+    scaled = search.by_layer(some.signs * search.scale.float())
+    found = ascended(relaxed, weight, owner, search.units, settings, scaled, _ASCENT)
+    after = some._replace(
+        lower=torch.maximum(some.lower, found.lower + bias),
+        slopes=torch.cat([some.slopes[:, :0], *found.settings.slopes.values()], 1),
+        sizes=torch.cat([some.sizes[:, :0], *found.settings.sizes.values()], 1),
+        split=_next_split(search, bounds, found.forms),
+    )
+    corners = torch.where(found.forms[0] > 0, *bounds[0])
+    unsafe = Property(*(part.expand(len(corners), *part.shape[1:]) for part in search.unsafe))
+    margins = margin(unsafe, evaluate(network, corners)[-1]).nan_to_num(torch.inf)
+    best = margins.argmin()
+    return after, corners[best : best + 1], margins[best].item()
+
+
+def _within(search: Search, count: int, signs: Mapping[int, Tensor]) -> list[Bounds]:
+    """The sample's bounds, with those of ReLUs that have a sign cut at 0: (P, *shape)."""
+    network, bounds = search.relaxed.exact, search.relaxed.bounds
+    cut = [Bounds(*(part.expand(count, *part.shape[1:]) for part in b)) for b in bounds]
+    for k, units in search.units.items():
+        value = network.inputs[k][0]
+        lower, upper = (part.flatten(1).clone() for part in cut[value])
+        lower[:, units] = torch.where(signs[k] > 0, lower[:, units].clamp(min=0), lower[:, units])
+        upper[:, units] = torch.where(signs[k] < 0, upper[:, units].clamp(max=0), upper[:, units])
+        shape = network.shapes[value]
+        cut[value] = Bounds(lower.reshape(-1, *shape), upper.reshape(-1, *shape))
+    return cut
+
+
+def _next_split(search: Search, bounds: list[Bounds], forms: Mapping[int, Tensor]) -> Tensor:
+    """The undecided unit whose line above costs the bound most, (P,); -1 where none is left."""
+    scores = []
+    for k, units in search.units.items():
+        lower, upper = (p.flatten(1)[:, units] for p in bounds[search.relaxed.exact.inputs[k][0]])
+        form = forms[k + 1].flatten(1)[:, units]
+        gap = -lower * upper / (upper - lower).clamp(min=1e-300)
+        # the line below costs less, as its slope is free
+        score = torch.where(form < 0, -form, 0.01 * form) * gap
+        scores.append(torch.where((lower < 0) & (upper > 0), score, -1))
+    if not len(search.scale):
+        return torch.full((len(bounds[0].lower),), -1, device=bounds[0].lower.device)
+    best, unit = torch.cat(scores, 1).nan_to_num(0.0).max(1)
+    return torch.where(best >= 0, unit, -1)

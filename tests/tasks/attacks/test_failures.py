@@ -1,0 +1,148 @@
+"""Attacks that raise, hang or meddle, and what that costs."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robsweep.tasks.attacks.how import How
+from robsweep.tasks.attacks.job import check_it_works
+from tests.tasks.attacks.test_attacks import linear, own, samples
+from tests.tasks.attacks.test_how import run
+
+
+def asleep(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+@pytest.mark.parametrize("asks", [True, False], ids=["asking", "silent"])
+def test_a_hang_costs_only_its_own_samples(*, asks: bool) -> None:
+    model = linear()
+    data = samples(model, 4)
+    stuck = data[0][2]
+
+    def attack(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        while any(torch.equal(image, stuck) for image in x):
+            if asks:
+                model(x)
+            else:
+                asleep(0.01)
+        return 1 - x
+
+    (result,) = run(own(attack), model, data, How(time_limit_seconds=0.4), [1.0])
+    assert [check == "ok" for check in result.check] == [True, True, False, True]
+    assert "TimeoutError" in result.check[2]
+    assert not result.success[2]
+
+
+def test_a_hang_leaves_time_to_attacks_that_take_as_long_for_one_as_for_many() -> None:
+    model = linear()
+    data = samples(model, 16)
+    stuck = data[0][3]
+
+    def attack(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        asleep(0.05)
+        while any(torch.equal(image, stuck) for image in x):
+            model(x)
+        return 1 - x
+
+    (result,) = run(own(attack), model, data, How(time_limit_seconds=1.6), [1.0])
+    assert [check == "ok" for check in result.check] == [i != 3 for i in range(16)]
+    check_it_works([result])
+
+
+def test_what_always_hangs_has_an_end() -> None:
+    model = linear()
+
+    def attack(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        while True:
+            model(x)
+
+    started = time.monotonic()
+    (result,) = run(own(attack), model, samples(model, 20), How(time_limit_seconds=0.2), [1.0])
+    assert time.monotonic() - started < 2
+    assert all("TimeoutError" in check for check in result.check)
+    check_it_works([result])  # hours may have been spent: their rows say so
+
+
+def test_an_attack_that_leaves_the_model_in_training_fools_nobody() -> None:
+    model = nn.Sequential(nn.Dropout(0.9), *linear()).eval()
+    images, labels = samples(model)
+
+    def attack(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        model.train()
+        return x.clone()
+
+    (result,) = run(own(attack), model, (images, labels), How(), [1.0])
+    assert not result.success.any()
+    assert not model.training
+
+
+def broken_for(which: Tensor, how: str) -> Callable[..., Tensor]:
+    def one(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        hit = torch.tensor([torch.equal(image, which) for image in x])
+        if how == "raises" and hit.any():
+            raise ValueError("no")
+        result = 1 - x
+        result[hit] = torch.nan
+        return result
+
+    return one
+
+
+@pytest.mark.parametrize(
+    ("how", "check"), [("raises", "error: ValueError: no"), ("nan", "not finite")]
+)
+def test_what_fails_costs_only_its_own_samples(how: str, check: str) -> None:
+    model = linear()
+    images, labels = samples(model, 5)
+    (clean,) = run(own(broken_for(images[0] + 9, how)), model, (images, labels), How(), [1.0])
+    (result,) = run(own(broken_for(images[3], how)), model, (images, labels), How(), [1.0])
+    assert [c for i, c in enumerate(result.check) if i != 3] == ["ok"] * 4
+    assert result.check[3] == check
+    rest = np.arange(5) != 3
+    assert (result.success[rest] == clean.success[rest]).all()
+
+
+def test_what_fails_on_all_that_is_left_costs_no_more_than_that() -> None:
+    model = linear()
+    images, labels = samples(model, 5)
+
+    class OddError(Exception):
+        pass
+
+    def attack(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        if any(torch.equal(image, bad) for image in x for bad in images[:2]):
+            raise OddError("no")
+        return 1 - x
+
+    small, large = run(own(attack), model, (images, labels), How(), [1.0, 1.1])
+    for result in (small, large):
+        assert result.check == ["error: OddError: no"] * 2 + ["ok"] * 3
+
+    def never(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        raise OddError("never")
+
+    (result,) = run(own(never), model, (images, labels), How(), [1.0])
+    assert result.check == ["error: OddError: never"] * 5
+    assert isinstance(result.error, OddError)
+    assert small.error is large.error is None
+
+
+def test_a_restart_that_fails_takes_nothing_away() -> None:
+    model = linear()
+    images, labels = samples(model, 5)
+    calls = []
+
+    def attack(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        calls.append(len(x))
+        return x if len(calls) == 1 else x * torch.nan
+
+    (result,) = run(own(attack), model, (images, labels), How(restarts=2), [0.1])
+    assert calls == [5, 5]
+    assert set(result.check) == {"ok"}
