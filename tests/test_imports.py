@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from functools import cache
@@ -138,6 +139,19 @@ def test_a_house_sees_only_the_open_rooms_of_another(name):
     for other in ours(name):
         if other.split(".")[0] not in {house, other}:
             assert any(other == a or other.startswith(f"{a}.") for a in allowed), f"{name}: {other}"
+
+
+def test_nothing_imports_a_house_by_its_bare_name():
+    """Where the repository is on the path, it would be loaded a second time, as another module."""
+    bare = re.compile(r"^\s*(from|import) (orchestrator|tasks|dashboards)\b", re.MULTILINE)
+    files = [
+        f
+        for top in (*HOUSES, "tests", "benchmarks", "robsweep")
+        for f in (ROOT / top).rglob("*.py")
+    ]
+    files += [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    found = [str(f) for f in files if f.parent.name != "frozen" and bare.search(f.read_text())]
+    assert not found
 
 
 def test_every_storey_is_lived_in():

@@ -17,22 +17,23 @@ from tests.sweeps import SMALL
 
 ROOT = Path(__file__).parents[2]
 TABLES = ("models", "training", "predictions", "attacks", "ood_scores", "calibration")
-SWEEP = SMALL.replace("steps: 2", "steps: 2, group_size: 25").replace(
+WHOLE_SWEEP = SMALL.replace("steps: 2", "steps: 2, group_size: 25").replace(
     "seeds:", "resources: {attack: {samples_per_job: 25}}\nseeds:"
 )
+SWEEP = WHOLE_SWEEP.split("verification:", maxsplit=1)[0]
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 
 
-def start(folder, store, text=SWEEP, *options):
+def start(folder, store, text=SWEEP, address="inline"):
+    """A driver in a process of its own, inline or on the cluster of these tests."""
     file = folder / f"{store}-{text.split()[1]}.yaml"
     file.write_text(text)
     command = [sys.executable, "-m", "robsweep", "run", file, "--store", folder / store]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "ROBSWEEP_ADDRESS": "local"}
+    command += ["--address", address]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with (folder / f"{file.stem}.log").open("a") as log:
-        return subprocess.Popen(
-            [*map(str, command), *options], cwd=folder, env=env, stdout=log, stderr=log
-        )
+        return subprocess.Popen([*map(str, command)], cwd=folder, env=env, stdout=log, stderr=log)
 
 
 def finish(process, code=0, seconds=600):
@@ -58,20 +59,22 @@ def undisturbed(tmp_path_factory):
     return folder / "store"
 
 
-def test_inline_and_ray_write_the_same_rows(undisturbed, tmp_path):
-    finish(start(tmp_path, "store", SWEEP, "--address", "inline"))
-    same_rows(undisturbed, tmp_path / "store", (*TABLES, "verification"))
+def test_inline_and_ray_write_the_same_rows(tmp_path):
+    """With a cluster of its own, as `--address local` starts it."""
+    finish(start(tmp_path, "inline", WHOLE_SWEEP))
+    finish(start(tmp_path, "ray", WHOLE_SWEEP, "local"))
+    same_rows(tmp_path / "inline", tmp_path / "ray", (*TABLES, "verification"))
 
 
-def test_ensembles_and_what_starts_from_them_are_the_same_on_ray(tmp_path):
-    finish(start(tmp_path, "ray", WHOLE))
-    finish(start(tmp_path, "inline", WHOLE, "--address", "inline"))
+def test_ensembles_and_what_starts_from_them_are_the_same_on_ray(cluster, tmp_path):
+    finish(start(tmp_path, "ray", WHOLE, cluster))
+    finish(start(tmp_path, "inline", WHOLE))
     same_rows(tmp_path / "ray", tmp_path / "inline", ("models", "predictions", "attacks"))
 
 
-@pytest.mark.parametrize("kill", ["drain", "now", "kill -9"])
-def test_a_killed_sweep_goes_on_where_it_stopped(undisturbed, tmp_path, kill):
-    process = start(tmp_path, "store")
+@pytest.mark.parametrize("kill", ["drain", pytest.param("now", marks=pytest.mark.slow), "kill -9"])
+def test_a_killed_sweep_goes_on_where_it_stopped(cluster, undisturbed, tmp_path, kill):
+    process = start(tmp_path, "store", SWEEP, cluster)
     wait_until_attacking(tmp_path / "store", process)
     if kill == "kill -9":
         process.kill()
@@ -82,28 +85,28 @@ def test_a_killed_sweep_goes_on_where_it_stopped(undisturbed, tmp_path, kill):
             time.sleep(0.3)
             process.send_signal(signal.SIGINT)
         assert process.wait(300) == 1
-    whole = kill == "drain"  # what is in flight may be all that is left
     kinds = all_rows(tmp_path / "store", "jobs")["kind"].to_pylist()
     before = sum(kind != "preflight" for kind in kinds)
     attacks = sum(p.rows for p in Store.open(tmp_path / "store").snapshot().parts("attacks"))
-    finish(start(tmp_path, "store"))
+    finish(start(tmp_path, "store", SWEEP, cluster))
     same_rows(undisturbed, tmp_path / "store", TABLES)
     jobs = [
         job
         for job in all_rows(tmp_path / "store", "jobs").to_pylist()
         if job["kind"] != "preflight"
     ]
-    assert 0 < before < len(jobs) + whole
+    # a busy machine may have had no more to do when the signal came
+    assert 0 < before <= len(jobs)
     assert 0 < attacks <= all_rows(undisturbed, "attacks").num_rows
     done = [(j["measurement_id"], j["start"], j["stop"]) for j in jobs if j["status"] == "done"]
     assert len(done) == len(set(done))  # nothing that was covered ran again
     assert not check(Store.open(tmp_path / "store")).problems
 
 
-def test_two_overlapping_sweeps_at_once_count_nothing_twice(undisturbed, tmp_path):
+def test_two_overlapping_sweeps_at_once_count_nothing_twice(cluster, undisturbed, tmp_path):
     one = SWEEP.replace("name: small", "name: one")
     two = SWEEP.replace("name: small", "name: two").replace("seeds: [0, 1]", "seeds: [1, 2]")
-    processes = [start(tmp_path, "store", text) for text in (one, two)]
+    processes = [start(tmp_path, "store", text, cluster) for text in (one, two)]
     for process in processes:
         finish(process)
     finish(start(tmp_path, "store"))  # the undisturbed sweep: nothing left to do
@@ -111,8 +114,7 @@ def test_two_overlapping_sweeps_at_once_count_nothing_twice(undisturbed, tmp_pat
     report = check(store)
     assert not report.problems
     assert not [state for state in report.measurements if state.missing or state.failed]
-    alone = start(tmp_path, "alone", two)
-    finish(alone)
+    finish(start(tmp_path, "alone", two))
     for sweep, other in (("small", undisturbed), ("one", undisturbed), ("two", tmp_path / "alone")):
         assert leaderboard(tmp_path / "store", sweep) == leaderboard(
             other, "small" if other == undisturbed else sweep
@@ -125,31 +127,27 @@ def leaderboard(store, sweep):
     return Results.open(store).table(sweep, "leaderboard").to_dicts()
 
 
-@pytest.mark.parametrize(("size", "workers"), [(250, 1), (500, 2), (1000, 1)])
-def test_slices_and_workers_change_no_row(tmp_path, undisturbed, size, workers):
+@pytest.mark.parametrize(
+    ("size", "workers"),
+    [
+        (250, 1),
+        pytest.param(500, 2, marks=pytest.mark.slow),
+        pytest.param(1000, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_slices_and_workers_change_no_row(cluster, tmp_path, undisturbed, size, workers):
     text = SWEEP.replace("samples_per_job: 25", f"samples_per_job: {size}")
     if workers == 1:
         text = text.replace(
             "resources: {attack: {",
             "resources: {predict: {num_cpus: 2, threads: 1}, attack: {num_cpus: 2, threads: 1, ",
         )
-    finish(start(tmp_path, "store", text))
+    finish(start(tmp_path, "store", text, cluster))
     same_rows(undisturbed, tmp_path / "store", TABLES)
 
 
-@pytest.fixture(scope="module")
-def cluster():
+def drive_with(location, runner, text=WHOLE_SWEEP):
     from robsweep.orchestrator.run import ray_executor
-
-    os.environ["PYTHONPATH"] = str(ROOT)
-    ray_executor.connect("local")
-    yield ray_executor
-    import ray
-
-    ray.shutdown()
-
-
-def drive_with(cluster, location, runner, text=SWEEP):
     from robsweep.orchestrator.run.drive import Options, drive
     from robsweep.orchestrator.run.inputs import InputReader
     from robsweep.orchestrator.store.writer import Writer
@@ -158,15 +156,16 @@ def drive_with(cluster, location, runner, text=SWEEP):
     plan = plan_of(text)
     store = Store.create(location)
     writer = Writer(store, plan.name)
-    executor = cluster.RayExecutor(spec_of(text).resources)
+    executor = ray_executor.RayExecutor(spec_of(text).resources)
     options = Options(runner=f"tests.runners:{runner}")
     reader = InputReader(plan, store, writer.snapshot)
     return drive(plan, writer, executor, reader, [], options=options)
 
 
-def test_a_worker_that_dies_costs_one_attempt(cluster, tmp_path):
-    drive_with(cluster, tmp_path / "calm", "rows")
-    summary = drive_with(cluster, tmp_path / "dying", "dying_once")
+@pytest.mark.usefixtures("cluster")
+def test_a_worker_that_dies_costs_one_attempt(tmp_path):
+    drive_with(tmp_path / "calm", "rows")
+    summary = drive_with(tmp_path / "dying", "dying_once")
     assert not summary.failures
     same_rows(tmp_path / "calm", tmp_path / "dying", (*TABLES, "verification"))
     jobs = all_rows(tmp_path / "dying", "jobs").to_pylist()
@@ -175,16 +174,19 @@ def test_a_worker_that_dies_costs_one_attempt(cluster, tmp_path):
     assert all("died" in job["error"].lower() or "crash" in job["error"].lower() for job in died)
 
 
-def test_a_job_past_its_limit_is_stopped(cluster, tmp_path):
-    text = SWEEP.replace("samples_per_job: 25", "samples_per_job: 500, time_limit_seconds: 0.2")
-    summary = drive_with(cluster, tmp_path / "s", "hanging", text)
+@pytest.mark.usefixtures("cluster")
+def test_a_job_past_its_limit_is_stopped(tmp_path):
+    slow = "samples_per_job: 500, time_limit_seconds: 0.2"
+    text = WHOLE_SWEEP.replace("samples_per_job: 25", slow)
+    summary = drive_with(tmp_path / "s", "hanging", text)
     assert len(summary.failures) == 2
 
 
-def test_large_results_are_written_by_the_worker(cluster, tmp_path):
-    text = SWEEP.replace("samples_per_job: 25", "samples_per_job: 500")
-    drive_with(cluster, tmp_path / "small", "rows", text)
-    drive_with(cluster, tmp_path / "large", "large_rows", text)
+@pytest.mark.usefixtures("cluster")
+def test_large_results_are_written_by_the_worker(tmp_path):
+    text = WHOLE_SWEEP.replace("samples_per_job: 25", "samples_per_job: 500")
+    drive_with(tmp_path / "small", "rows", text)
+    drive_with(tmp_path / "large", "large_rows", text)
     same_rows(tmp_path / "small", tmp_path / "large", ("attacks", "predictions"))
     stamped = [part.path for part in Store.open(tmp_path / "large").snapshot().parts("attacks")]
     assert len(stamped) == 2  # one a job: the driver would have written one for each measurement

@@ -30,10 +30,10 @@ trainings: {standard: {epochs: 4, batch_size: 50, optimizer: sgd, lr: 0.1}}
 resources: {train: {workers: WORKERS, num_cpus: 1}}
 """
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 
 
-def start(folder: Path, store: str, text: str, address: str = "local") -> subprocess.Popen[bytes]:
+def start(folder: Path, store: str, text: str, address: str) -> subprocess.Popen[bytes]:
     file = folder / f"{store}.yaml"
     file.write_text(text)
     command = [sys.executable, "-m", "robsweep", "run", file, "--store", folder / store]
@@ -66,23 +66,23 @@ def workers_of(parent: int) -> list[int]:
 
 @pytest.mark.parametrize("kill", ["worker", "driver"])
 def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
-    tmp_path: Path, kill: str
+    cluster: str, tmp_path: Path, kill: str
 ) -> None:
     assert start(tmp_path, "undisturbed", LONG, "inline").wait(300) == 0
-    process = start(tmp_path, "store", LONG)
+    process = start(tmp_path, "store", LONG, cluster)
     folder = tmp_path / "store" / "checkpoints"
     end = time.monotonic() + 300
     while not list(folder.glob("train-*.pt")) and time.monotonic() < end:
         time.sleep(0.02)
     assert list(folder.glob("train-*.pt")), "no checkpoint in time"
     if kill == "worker":
-        for pid in workers_of(process.pid):
+        for pid in workers_of(os.getpid()):
             os.kill(pid, signal.SIGKILL)
     else:
         process.kill()
         process.wait(60)
         assert list(folder.glob("train-*.pt")), "kept for the next run"
-        process = start(tmp_path, "store", LONG)
+        process = start(tmp_path, "store", LONG, cluster)
     assert process.wait(300) == 0, (tmp_path / "store.log").read_text()
     assert weights_of(tmp_path / "store")[0] == weights_of(tmp_path / "undisturbed")[0]
     assert not list(folder.glob("train-*.pt")), "dropped once the result is in the store"
@@ -92,12 +92,12 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
         assert sorted(attempts) == ["cancelled", "done"]
 
 
-def test_two_workers_train_what_one_trains(tmp_path: Path) -> None:
+def test_two_workers_train_what_one_trains(cluster: str, tmp_path: Path) -> None:
     found = []
     for workers in (1, 2):
         name = f"by_{workers}"
         text = BY_TWO.replace("WORKERS", str(workers))
-        process = start(tmp_path, name, text, "local" if workers > 1 else "inline")
+        process = start(tmp_path, name, text, cluster if workers > 1 else "inline")
         assert process.wait(300) == 0, (tmp_path / f"{name}.log").read_text()
         found.append((weights_of(tmp_path / name), all_rows(tmp_path / name, "training")))
     (one, one_rows), (two, two_rows) = found
@@ -109,9 +109,9 @@ def test_two_workers_train_what_one_trains(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_training_that_fails_in_two_workers_says_why(tmp_path: Path) -> None:
+def test_a_training_that_fails_in_two_workers_says_why(cluster: str, tmp_path: Path) -> None:
     text = BY_TWO.replace("WORKERS", "2").replace("lr: 0.1", "lr: 1e30")
-    assert start(tmp_path, "store", text).wait(300) == 1
+    assert start(tmp_path, "store", text, cluster).wait(300) == 1
     jobs = [j for j in all_rows(tmp_path / "store", "jobs").to_pylist() if j["kind"] == "train"]
     assert [job["status"] for job in jobs] == ["failed"]
     assert "FloatingPointError" in jobs[0]["error"]
@@ -120,5 +120,5 @@ def test_a_training_that_fails_in_two_workers_says_why(tmp_path: Path) -> None:
 
 def test_more_workers_than_the_machine_has_are_refused(tmp_path: Path) -> None:
     text = BY_TWO.replace("WORKERS", "5000")
-    assert start(tmp_path, "store", text).wait(120) == 2
+    assert start(tmp_path, "store", text, "local").wait(120) == 2
     assert "asks for 5000 workers" in (tmp_path / "store.log").read_text()

@@ -187,8 +187,9 @@ def test_a_recheck_leaves_other_properties_open(robsweep, tmp_path):
 
 RUNNER = """\
 import sys, time
-from orchestrator import cli
-from tasks.verification import solve, solver
+from robsweep.orchestrator.cli import main as cli
+from robsweep.tasks.verification import solve
+from robsweep.tasks.verification.optimise import solver
 PATCH
 sys.argv = ["robsweep", "run", "sweep.yaml", "--address", "inline"]
 cli.main()

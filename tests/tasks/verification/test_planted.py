@@ -75,7 +75,7 @@ def no_random_point_finds_it(net: Planted) -> bool:
     return bool((margin_at(net, points, 0) > 0).all())
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_corner_of_the_ball(kind: str, seed: int) -> None:
     net = planted(kind, seed, PIXELS * EPS - 0.05)
@@ -85,7 +85,7 @@ def test_a_corner_of_the_ball(kind: str, seed: int) -> None:
     assert verdict_of(net, net.image, 0, EPS - 0.05 / PIXELS - 1e-4) == "verified"
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_slab_through_the_ball(kind: str, seed: int) -> None:
     at, width = PIXELS * EPS * (0.3 + 0.2 * seed), 1e-3
