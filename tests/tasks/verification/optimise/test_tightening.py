@@ -192,7 +192,8 @@ def test_bounds_found_before_the_child_died_are_kept(monkeypatch: pytest.MonkeyP
     network, _, before = _deep(5)
     whole = _tightened(network, before, "lp")
     program = (
-        "from robsweep.tasks.verification.optimise import lp_process as p; real = p._Glop.duals; n = []\n"
+        "from robsweep.tasks.verification.optimise import lp_process as p\n"
+        "real = p._Glop.duals; n = []\n"
         "def some(self, cost):\n"
         "    n.append(1)\n"
         "    if len(n) > 2: raise SystemExit('no more')\n"
