@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -117,12 +118,16 @@ class Evaluation:
             for eps, row in self._balls()
         }
 
+    @cached_property
+    def _board(self) -> pl.DataFrame:
+        return self.table()
+
     @property
     def _first(self) -> dict[str, Any]:
-        return self.table().row(0, named=True)
+        return self._board.row(0, named=True)
 
     def _balls(self) -> Iterable[tuple[float, dict[str, Any]]]:
-        for row in self.table().iter_rows(named=True):
+        for row in self._board.iter_rows(named=True):
             if row["norm"] == self.norm and row["eps"] is not None:
                 yield row["eps"], row
 
@@ -136,7 +141,7 @@ class Evaluation:
         return rows.filter(pl.col("measurement_id").is_in(list(measurement_ids)))
 
     def __repr__(self) -> str:
-        return report.leaderboard_text(self.table()).rstrip()
+        return report.leaderboard_text(self._board).rstrip()
 
 
 def evaluate(
