@@ -17,7 +17,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from robsweep.evaluation import Estimate, Evaluation, evaluate
+    from robsweep.evaluated import Bracket, Estimate, Evaluation
+    from robsweep.evaluation import evaluate
     from robsweep.images import Adversarials, Counterexamples
     from robsweep.orchestrator.errors import (
         ContradictionError,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Adversarials",
+    "Bracket",
     "ContradictionError",
     "Counterexamples",
     "Estimate",
@@ -59,10 +61,11 @@ __all__ = [
 _ERRORS = "robsweep.orchestrator.errors"
 _FROM = {
     "Adversarials": "robsweep.images",
+    "Bracket": "robsweep.evaluated",
     "ContradictionError": _ERRORS,
     "Counterexamples": "robsweep.images",
-    "Estimate": "robsweep.evaluation",
-    "Evaluation": "robsweep.evaluation",
+    "Estimate": "robsweep.evaluated",
+    "Evaluation": "robsweep.evaluated",
     "FencedError": _ERRORS,
     "InputError": _ERRORS,
     "Loss": "robsweep.tasks.training.fit",

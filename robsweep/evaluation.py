@@ -1,29 +1,15 @@
 """One live model: attacked, calibrated and verified by the jobs and metrics of sweeps."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import polars as pl
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import TYPE_CHECKING, Any
 
 from robsweep import live
-from robsweep.orchestrator.errors import ContradictionError, InputError
-from robsweep.orchestrator.plan.cost import Costs
-from robsweep.orchestrator.plan.next_jobs import next_jobs
+from robsweep.evaluated import Evaluation, evaluation_of
+from robsweep.inline import measured
+from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.plan.plan import Places, Plan, plan
-from robsweep.orchestrator.plan.table import to_table
-from robsweep.orchestrator.ranges import Ranges, union
-from robsweep.orchestrator.results import report
-from robsweep.orchestrator.results.metrics.attacks import breaks_from
-from robsweep.orchestrator.results.metrics.planned import Asked, Model, models
-from robsweep.orchestrator.results.metrics.verification import contradictions, final_verdicts
-from robsweep.orchestrator.results.results import MAKERS, TABLES, polars_schema
-from robsweep.orchestrator.results.wanted import wanted
-from robsweep.orchestrator.run.open_rows import OpenRows
 from robsweep.orchestrator.spec import one_model, yaml_file
 from robsweep.orchestrator.spec.spec import DatasetSpec, ModelSpec, SweepSpec
 from robsweep.orchestrator.spec.sweep_file import from_document
@@ -32,7 +18,6 @@ from robsweep.running import undisturbed
 from robsweep.tasks.catalogue import ATTACKS
 from robsweep.tasks.catalogue.values import NORMS
 from robsweep.tasks.job import Inputs, Job, Live, ModelRef
-from robsweep.tasks.rows import TABLES as ROWS
 
 if TYPE_CHECKING:
     import torch
@@ -45,112 +30,13 @@ _ARCH = "live"
 _VERIFIER = "milp"
 
 
-class Estimate(NamedTuple):
-    """A share of `n` samples in [0, 1] with its 95 % interval; None without samples."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-
-
-class Bracket(NamedTuple):
-    """Between these shares of the same `n` samples lies the robust accuracy: proved, unbroken."""
-
-    low: float | None
-    high: float | None
-    n: int
-
-
-@dataclass(frozen=True, repr=False)
-class Evaluation:
-    """What was measured of a model; rows and tables are those of a store."""
-
-    norm: str
-    eps: tuple[float, ...]
-    predictions: pl.DataFrame  # one row per sample and source: clean, attack:<id>:<eps>
-    attacks: pl.DataFrame  # one row per sample, attack and eps
-    verification: pl.DataFrame  # one row per verified sample and eps: the verdict that counts
-    _models: Sequence[Model]
-    _rows: Mapping[str, pl.DataFrame]
-
-    def table(self, name: str = "leaderboard") -> pl.DataFrame:
-        """A table of `robsweep show`: metrics with their n and interval, shares in [0, 1].
-
-        Raises:
-            InputError: There is no such table.
-        """
-        known = {table: table for table in TABLES}
-        if name not in known:
-            raise InputError(f"no table {name!r}{did_you_mean(name, TABLES)}")
-        return MAKERS[known[name]](self._models, self._read)
-
-    @property
-    def clean_accuracy(self) -> Estimate:
-        return _estimate(self._first, "clean_accuracy")
-
-    @property
-    def ece(self) -> Estimate:
-        """Expected calibration error of the clean predictions."""
-        return _estimate(self._first, "ece")
-
-    @property
-    def ece_scaled(self) -> Estimate | None:
-        """The same after temperature scaling; None where no temperature was fitted."""
-        fitted = self._first["ece_scaled_n"] is not None
-        return _estimate(self._first, "ece_scaled") if fitted else None
-
-    @property
-    def robust_accuracy(self) -> dict[float, Estimate]:
-        """By eps: what survives all attacks of the norm together."""
-        return {eps: _estimate(row, "robust_accuracy") for eps, row in self._balls()}
-
-    @property
-    def verified_accuracy(self) -> dict[float, Estimate]:
-        """By eps: what is proved; an undecided sample counts as not proved."""
-        return {eps: _estimate(row, "verified_accuracy") for eps, row in self._balls()}
-
-    @property
-    def bracket(self) -> dict[float, Bracket]:
-        """By eps: verified and unbroken, on the samples that have both sides."""
-        return {
-            eps: Bracket(row["bracket_low"], row["bracket_high"], row["bracket_n"] or 0)
-            for eps, row in self._balls()
-        }
-
-    @cached_property
-    def _board(self) -> pl.DataFrame:
-        return self.table()
-
-    @property
-    def _first(self) -> dict[str, Any]:
-        return self._board.row(0, named=True)
-
-    def _balls(self) -> Iterable[tuple[float, dict[str, Any]]]:
-        for row in self._board.iter_rows(named=True):
-            if row["norm"] == self.norm and row["eps"] is not None:
-                yield row["eps"], row
-
-    def _read(self, table: str, asked: Iterable[Asked]) -> pl.LazyFrame:
-        return wanted(self._all_rows, table, asked)
-
-    def _all_rows(self, table: str, measurement_ids: Iterable[str] | None) -> pl.LazyFrame:
-        rows = self._rows[table].lazy()
-        if measurement_ids is None:
-            return rows
-        return rows.filter(pl.col("measurement_id").is_in(list(measurement_ids)))
-
-    def __repr__(self) -> str:
-        return report.leaderboard_text(self._board).rstrip()
-
-
 def evaluate(
     model: "nn.Module",
     images: "Array",
     labels: "Array",
     *,
     norm: str = "linf",
-    eps: float | str | Sequence[float | str] = (0.1,),
+    eps: float | str | Iterable[float | str] = (0.1,),
     attacks: str | Iterable[str] | Mapping[str, Mapping[str, Any]] | None = None,
     verify: int = 0,
     time_limit_seconds: float = 60.0,
@@ -162,8 +48,9 @@ def evaluate(
     """Attacks, calibrates and verifies a live model on samples in memory.
 
     What `robsweep eval` does with the same model, samples and options, it does with the same jobs,
-    and the numbers are the same. Nothing is written; the model is borrowed, neither copied as a
-    whole nor pickled, and is afterwards as it was. So are the global random generators.
+    and the numbers are the same. Nothing is written; progress is on stderr, as that of sweeps. The
+    model is borrowed, neither copied as a whole nor pickled, and is afterwards as it was. So are
+    the global random generators.
 
     Args:
         model: From images (N, ...) in [0, 1] to logits float32 (N, K); normalisation is inside.
@@ -200,7 +87,7 @@ def evaluate(
         raise InputError("validation: its images have another shape than those to evaluate on")
     if not 0 <= verify <= len(splits["test"][0]):
         raise InputError(f"verify={verify}: there are {len(splits['test'][0])} samples")
-    radii = list(eps) if isinstance(eps, Sequence) and not isinstance(eps, str) else [eps]
+    radii = list(eps) if isinstance(eps, Iterable) and not isinstance(eps, str) else [eps]
     body: dict[str, Any] = {"name": "evaluate", "attacks": _entries(attacks, norm, radii)}
     if calibration and validation is not None:
         body["calibration"] = {"temperature": None}
@@ -220,10 +107,8 @@ def evaluate(
         setting = {"live": Live(model, sha256, splits), "device": str(place), "threads": threads}
         planned = _for(plan(spec, Places(Path())), setting)
         _check(planned, model, verify)
-        rows = _measured(planned)
-    found = _evaluation(spec, norm, planned, rows)
-    _refuse_contradictions(found)
-    return found
+        rows = measured(planned)
+    return evaluation_of(norm, planned, rows)
 
 
 def _on(place: Any, splits: "Mapping[str, Samples]") -> "Tensor":
@@ -314,81 +199,3 @@ def _check_readable(model: "nn.Module", ref: ModelRef, verify: int) -> None:
             "attacked and calibrated all the same"
         ) from error
     solver_named("scip")
-
-
-def _measured(planned: Plan) -> dict[str, list[pa.Table]]:
-    """Runs all jobs of a plan, one by one, and gives their rows by table."""
-    from robsweep.tasks.jobs import run
-
-    tables: dict[str, list[pa.Table]] = {}
-    done: dict[str, Ranges] = {}
-    open_rows = OpenRows(planned)
-
-    def covered(key: str) -> Ranges:
-        return done.get(key, ())
-
-    while jobs := list(next_jobs(planned, covered, done, open_rows.open, Costs().expected)):
-        for job in jobs:
-            m = job.measurement
-            if m.kind == "solve" and job.start not in open_rows.open[m.measurement_id]:
-                continue  # another radius has decided it meanwhile
-            output = run(job, _inputs(planned, job, tables))
-            key = m.measurement_id
-            done[key] = union([*covered(key), (job.start, job.stop)])
-            for name, rows in output.tables.items():
-                tables.setdefault(name, []).append(rows)
-            if "verification" in output.tables:
-                open_rows.add(output.tables["verification"], past=False)
-    return tables
-
-
-def _inputs(planned: Plan, job: Job, tables: Mapping[str, list[pa.Table]]) -> Inputs:
-    if job.measurement.kind != "calibrate":
-        return Inputs()
-    fitted_on = planned.measurements[job.measurement.measurement_id].needs[-1]
-    rows = pa.concat_tables(tables["predictions"])
-    return Inputs(rows=rows.filter(pc.equal(rows["measurement_id"], fitted_on)).sort_by("sample"))
-
-
-def _evaluation(
-    spec: SweepSpec, norm: str, planned: Plan, tables: Mapping[str, list[pa.Table]]
-) -> Evaluation:
-    asked = pl.from_arrow(to_table(planned))
-    assert isinstance(asked, pl.DataFrame)
-    rows = {name: _frame(name, tables.get(name, [])) for name in ROWS}
-    found = Evaluation(
-        norm,
-        (),
-        rows["predictions"],
-        rows["attacks"],
-        rows["verification"],
-        models(asked),
-        rows,
-    )
-    screens = found._models[0].of("screen")
-    balls = [eps for ball, eps in found._models[0].balls() if ball == norm]
-    verdicts = final_verdicts(found._read("verification", screens).collect())
-    return replace(found, eps=tuple(balls), verification=verdicts)
-
-
-def _frame(name: str, pieces: list[pa.Table]) -> pl.DataFrame:
-    wanted_schema = polars_schema(name)
-    frames = [pl.DataFrame(schema=wanted_schema)]
-    for piece in pieces:
-        rows = pl.from_arrow(piece)
-        assert isinstance(rows, pl.DataFrame)
-        frames.append(rows.cast(pl.Schema(wanted_schema)))
-    return pl.concat(frames)
-
-
-def _refuse_contradictions(found: Evaluation) -> None:
-    alarms = contradictions(found._rows["verification"], breaks_from(found._rows["attacks"].lazy()))
-    if alarms.height:
-        raise ContradictionError(
-            f"{alarms.n_unique(['norm', 'sample'])} samples are proved robust and yet broken: "
-            f"a proof or an attack is wrong\n{report.render(alarms, 'text')}"
-        )
-
-
-def _estimate(row: Mapping[str, Any], name: str) -> Estimate:
-    return Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"], row[f"{name}_n"] or 0)

@@ -66,12 +66,13 @@ STOREYS = [
 ]
 
 # The way in from Python stands on top of the houses; no house knows it.
-FRONT = ["", "live", "images", "store", "running", "evaluation"]
+FRONT = ["", "live", "inline", "images", "store", "running", "evaluated", "evaluation"]
 # What its modules may import of the tasks inside functions, as they call jobs in this process.
 FRONT_CALLS = {
     "": {"tasks.training.fit"},
     "images": {"tasks.data"},
     "live": {"tasks.models"},
+    "inline": {"tasks.jobs"},
     "evaluation": {"tasks.jobs", "tasks.verification"},
 }
 
