@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 def borrowed(model: "nn.Module", device: "torch.device") -> "Iterator[None]":
     """A model in evaluation mode on a device, without gradients; afterwards it is as it was.
 
-    No copy, since not every model can be copied: modes, gradients, buffers and where its tensors
-    lie are put back instead, whatever has happened in between.
+    Inside, gradients of images can be taken, wherever this is called. No copy, since not every
+    model can be copied: modes, gradients, buffers and where its tensors lie are put back instead,
+    whatever has happened in between.
     """
     import torch
 
@@ -38,7 +39,8 @@ def borrowed(model: "nn.Module", device: "torch.device") -> "Iterator[None]":
                     parameter.data = data.to(device)
             for module, name, buffer, _ in buffers:
                 setattr(module, name, buffer.to(device))
-        yield
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            yield
     finally:
         with torch.no_grad():
             for parameter, data, requires_grad, grad in parameters:
@@ -106,8 +108,9 @@ def samples_of(what: str, images: Any, labels: Any) -> "tuple[Tensor, Tensor]":
     if y.dtype.is_floating_point or y.dtype.is_complex or y.dtype == torch.bool or int(y.min()) < 0:
         raise InputError(f"{what}: labels are {y.dtype}, expected classes counted from 0")
     x = x[:, None] if x.ndim == 3 else x
-    # a copy of them, so that nobody else writes to it
-    return x.float().clone(memory_format=torch.contiguous_format), y.long().clone()
+    # copies, so that nobody else writes to them; with gradients, wherever this is called
+    with torch.inference_mode(mode=False):
+        return x.float().clone(memory_format=torch.contiguous_format), y.long().clone()
 
 
 def classes_of(model: "nn.Module", images: "Tensor") -> int:

@@ -170,6 +170,18 @@ def test_the_caller_keeps_his_random_numbers(net, some):
     assert draw() == expected
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_where_gradients_are_off(net, some, mode):
+    few = tuple(part[:20] for part in some)
+    expected = rob.evaluate(net, *few, attacks="LinfFastGradient")
+    with mode():
+        given = few[0].clone(), few[1].clone()
+        found = rob.evaluate(net, *given, attacks="LinfFastGradient")
+    assert found.attacks.drop("seconds").equals(expected.attacks.drop("seconds"))
+    assert not torch.is_inference_mode_enabled()
+    assert torch.is_grad_enabled()
+
+
 def test_what_images_and_labels_may_be(net, some):
     images, labels = some
     found = [
