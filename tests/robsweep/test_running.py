@@ -173,3 +173,14 @@ def test_every_name_of_the_surface_is_there():
     assert issubclass(rob.SpecError, rob.InputError)
     with pytest.raises(AttributeError, match="evalute"):
         rob.evalute  # noqa: B018
+
+
+def test_progress_in_a_notebook_without_widgets_is_lines(monkeypatch, capsys):
+    from robsweep.orchestrator.run import progress
+
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr(progress, "find_spec", lambda _: None)
+    shown = progress.Progress("mine", 1)
+    shown.show({"attack": progress.KindProgress(total=10, done=4)}, final=True)
+    shown.close()
+    assert capsys.readouterr().err == "mine: attack 4/10\n"
