@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from robsweep.tasks.rows import Keys
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,18 @@ class Measurement:
     seed: int | None  # training seed
 
 
+@dataclass(frozen=True, eq=False)
+class Live:
+    """A model and data that are nowhere but in this process, in place of those that jobs name.
+
+    `splits` are images float32 (N, *shape) in [0, 1] and labels int64 (N,), on the CPU.
+    """
+
+    model: "nn.Module"  # in evaluation mode, without gradients of its parameters, on the device
+    weights_sha256: str
+    splits: "Mapping[str, tuple[Tensor, Tensor]]"
+
+
 @dataclass(frozen=True)
 class Setting:
     """What a job needs to know that changes none of its rows."""
@@ -55,6 +70,7 @@ class Setting:
     region_file: str | None = None  # of a radius map or box, whose SHA-256 is a parameter
     # of an ensemble to be assembled, or the one that a transfer attacks: their ids are parameters
     members: tuple[ModelRef, ...] = ()
+    live: Live | None = None  # of jobs that run in the process that asks for them
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import torch
 from robsweep.tasks.data.load import Labelled
 from robsweep.tasks.data.load import load as load_data
 from robsweep.tasks.errors import InputError
-from robsweep.tasks.job import Inputs, Job, ModelRef, Setting
+from robsweep.tasks.job import Inputs, Job, Live, ModelRef, Setting
 from robsweep.tasks.models.load import LoadedModel
 from robsweep.tasks.models.load import load as load_model
 
@@ -18,6 +18,9 @@ def device_of(setting: Setting) -> torch.device:
 
 def model_of(job: Job, inputs: Inputs, *, many_passes: bool = False) -> LoadedModel:
     setting = job.setting
+    if (live := setting.live) is not None:
+        parameters = sum(parameter.numel() for parameter in live.model.parameters())
+        return LoadedModel(live.model, live.weights_sha256, parameters)
     ref, device = job.measurement.model, device_of(job.setting)
     return load_model(ref, inputs.weights, device, setting.import_paths, many_passes=many_passes)
 
@@ -28,7 +31,10 @@ def data_for(ref: ModelRef, dataset: str, split: str, setting: Setting) -> Label
     Raises:
         InputError: The data cannot be loaded, or the model takes inputs of another shape.
     """
-    data = load_data(dataset, split, setting.data_dir, setting.data_files)
+    if setting.live is not None:
+        data = _in_memory(setting.live, split)
+    else:
+        data = load_data(dataset, split, setting.data_dir, setting.data_files)
     shape = tuple(data.images.shape[1:])
     if shape != tuple(ref.shape):
         raise InputError(
@@ -36,6 +42,12 @@ def data_for(ref: ModelRef, dataset: str, split: str, setting: Setting) -> Label
             f"data set {dataset!r} has {shape}"
         )
     return data
+
+
+def _in_memory(live: Live, split: str) -> Labelled:
+    if split not in live.splits:
+        raise InputError(f"there are no {split} images: give them, or leave out what needs them")
+    return Labelled(*live.splits[split])
 
 
 def labelled_data_for(ref: ModelRef, dataset: str, split: str, setting: Setting) -> Labelled:

@@ -66,6 +66,17 @@ STOREYS = [
     "dashboards",
 ]
 
+# The way in from Python stands on top of the houses; no house knows it.
+FRONT = ["", "live", "inline", "images", "store", "running", "evaluated", "evaluation"]
+# What its modules may import of the tasks inside functions, as they call jobs in this process.
+FRONT_CALLS = {
+    "": {"tasks.training.fit"},
+    "images": {"tasks.data"},
+    "live": {"tasks.models"},
+    "inline": {"tasks.jobs"},
+    "evaluation": {"tasks.jobs", "tasks.verification"},
+}
+
 # What the other houses may import of a house, beside themselves.
 OPEN = {
     "orchestrator": {"tasks.catalogue", "tasks.rows", "tasks.job", "tasks.errors"},
@@ -152,6 +163,46 @@ def test_nothing_imports_a_house_by_its_bare_name():
     files += [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     found = [str(f) for f in files if f.parent.name != "frozen" and bare.search(f.read_text())]
     assert not found
+
+
+def fronts(name):
+    return f"robsweep/{name or '__init__'}.py"
+
+
+def test_the_front_is_all_that_lies_beside_the_houses():
+    files = {f"robsweep/{file.name}" for file in (ROOT / "robsweep").glob("*.py")}
+    assert files == {*map(fronts, FRONT), "robsweep/__main__.py"}
+
+
+@pytest.mark.parametrize("name", FRONT)
+def test_the_front_stands_on_what_the_orchestrator_stands_on(name):
+    allowed = {"orchestrator", *OPEN["orchestrator"], *FRONT_CALLS.get(name, set())}
+    if name:
+        allowed |= {*FRONT[1 : FRONT.index(name) + 1]}
+    else:
+        allowed |= {*FRONT}
+    tree = ast.parse((ROOT / fronts(name)).read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "robsweep":
+            inside = str(node.module).removeprefix("robsweep").removeprefix(".")
+            for other in [inside] if inside else [alias.name for alias in node.names]:
+                ours = any(other == a or other.startswith(f"{a}.") for a in allowed)
+                assert ours, f"robsweep.{name} imports {other}"
+
+
+def test_the_front_is_cheap_and_loads_no_torch():
+    modules = loads([name for name in FRONT if name])
+    assert {*modules} == {*FRONT[1:]}
+    for name, heavy in modules.items():
+        assert set(heavy) <= {"orchestrator", "tasks"}, name
+    code = "import robsweep, sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found = {*done.stdout.split()}
+    assert "robsweep" in found
+    assert not {"numpy", "polars", "pyarrow", "pydantic", *HEAVY} & found
+    assert not {name for name in found if name.startswith("robsweep.")}
 
 
 def test_every_storey_is_lived_in():

@@ -8,16 +8,15 @@ from typing import Literal, Self, get_args
 import polars as pl
 
 from robsweep.orchestrator.errors import InputError, StoreError
-from robsweep.orchestrator.ranges import Ranges, union
 from robsweep.orchestrator.results.metrics import boxes, tables
 from robsweep.orchestrator.results.metrics.attacks import breaks_from
 from robsweep.orchestrator.results.metrics.honesty import honesty_table
 from robsweep.orchestrator.results.metrics.leaderboard import leaderboard
 from robsweep.orchestrator.results.metrics.planned import Asked, Model, models
 from robsweep.orchestrator.results.metrics.progress import progress
-from robsweep.orchestrator.results.metrics.rates import within
 from robsweep.orchestrator.results.metrics.tables import Read
 from robsweep.orchestrator.results.metrics.verification import contradictions
+from robsweep.orchestrator.results.wanted import wanted
 from robsweep.orchestrator.store.log import Part
 from robsweep.orchestrator.store.store import Snapshot, Store
 from robsweep.tasks.rows import schema
@@ -28,7 +27,7 @@ TableName = Literal[
 ]  # fmt: skip
 TABLES: tuple[TableName, ...] = get_args(TableName)
 
-_MAKERS: dict[TableName, Callable[[Sequence[Model], Read], pl.DataFrame]] = {
+MAKERS: dict[TableName, Callable[[Sequence[Model], Read], pl.DataFrame]] = {
     "leaderboard": leaderboard,
     "attacks": tables.attack_table,
     "calibration": tables.calibration_table,
@@ -89,7 +88,7 @@ class Results:
 
     def table(self, sweep: str, name: TableName) -> pl.DataFrame:
         """One of `TABLES`; what has not been run yet is null with n = 0."""
-        return _MAKERS[name](models(self.plan(sweep)), self._wanted)
+        return MAKERS[name](models(self.plan(sweep)), self._wanted)
 
     def leaderboard(self, sweep: str) -> pl.DataFrame:
         return self.table(sweep, "leaderboard")
@@ -131,62 +130,7 @@ class Results:
         return tables.failed_checks(models(self.plan(sweep)), self._wanted)
 
     def _wanted(self, table: str, measurements: Iterable[Asked]) -> pl.LazyFrame:
-        """Rows of these measurements, on the samples that were asked for."""
-        asked = list(measurements)
-        if table == "verification":
-            return self._verdicts(asked)
-        wanted = {a.measurement_id: a.wanted for a in asked}
-        found = within(self.rows(table, wanted), wanted)
-        if table == "predictions":  # an attack's predictions carry its own measurement id
-            source = pl.col("source")
-            named = {a.params["source"] for a in asked if a.kind == "predict"}
-            return found.filter(source.is_in(named) | source.str.starts_with("attack:"))
-        return found
-
-    def _verdicts(self, screens: Sequence[Asked]) -> pl.LazyFrame:
-        """Rows about the questions of these screens, whichever measurement or sweep answered.
-
-        A sample that another sweep has proved is not asked about again. Balls are nested: a proof
-        at a larger eps and a counterexample at a smaller one are answers too, at no cost.
-        """
-        pieces: dict[tuple[str, str, str, str, str, float | None], Ranges] = {}
-        for screen in screens:
-            for eps in screen.eps or (None,):  # a box has no eps
-                question = (
-                    screen.model_id,
-                    screen.dataset,
-                    screen.split,
-                    screen.property,
-                    str(screen.norm),
-                    eps,
-                )
-                pieces[question] = union([*pieces.get(question, ()), *screen.wanted])
-        key = ["model_id", "dataset", "split", "property", "norm"]
-        asked = pl.LazyFrame(
-            [(*question, *piece) for question, ranges in pieces.items() for piece in ranges],
-            schema={**dict.fromkeys(key, pl.String), "_eps": pl.Float64}
-            | {"_start": pl.Int64, "_stop": pl.Int64},
-            orient="row",
-        )
-        of_these = pl.col("model_id").is_in(sorted({screen.model_id for screen in screens}))
-        verdict, same = pl.col("verdict"), pl.col("eps").eq_missing(pl.col("_eps"))
-        carried = (
-            ((verdict == "verified") & (pl.col("eps") > pl.col("_eps")))
-            | ((verdict == "falsified") & (pl.col("eps") < pl.col("_eps")))
-            | (verdict == "misclassified")
-        )
-        return (
-            self.rows("verification")
-            .filter(of_these)
-            .join(asked, on=key, how="inner", maintain_order="left_right")
-            .filter(pl.col("sample") >= pl.col("_start"), pl.col("sample") < pl.col("_stop"))
-            .filter(same | carried.fill_null(value=False))
-            .with_columns(
-                seconds=pl.when(same).then("seconds").otherwise(0.0),
-                eps="_eps",
-            )
-            .drop("_start", "_stop", "_eps")
-        )
+        return wanted(self.rows, table, measurements)
 
     def _scan(self, table: str, parts: Sequence[Part]) -> pl.LazyFrame:
         """Exactly these files, as one table."""

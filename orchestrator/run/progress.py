@@ -1,9 +1,10 @@
-"""Progress on stderr: a live table on a terminal, a plain line now and then elsewhere."""
+"""Progress on stderr: a live table on a terminal or in a notebook, else a line now and then."""
 
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from rich.console import Console
 from rich.live import Live
@@ -32,7 +33,9 @@ class Progress:
         self._console = Console(stderr=True)
         self._live: Live | None = None
         self._last = self._started = time.monotonic()
-        if self._console.is_terminal:
+        # in a notebook, rich needs ipywidgets to overwrite what it has shown
+        widgets = self._console.is_jupyter and find_spec("ipywidgets") is not None
+        if self._console.is_terminal or widgets:
             self._live = Live(console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
 

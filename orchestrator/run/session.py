@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -265,7 +266,13 @@ def _record(store: Store, spec: SweepSpec, whole: Plan, settings: Settings) -> N
 
 @contextmanager
 def _interrupts(stop: Stop, progress: Progress) -> Iterator[None]:
-    """First Ctrl-C (or SIGTERM) drains, the second stops now."""
+    """First Ctrl-C (or SIGTERM) drains, the second stops now.
+
+    Only the main thread may handle signals: elsewhere they stay what they are.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def interrupt(_: int, __: FrameType | None) -> None:
         stop.asked += 1

@@ -51,19 +51,34 @@ def load(path: str | Path) -> SweepSpec:
     return from_document(yaml_file.read(file), file.resolve().parent)
 
 
-def from_document(document: Document, folder: Path) -> SweepSpec:
-    """The sweep of a parsed file; `folder` is where relative names start."""
+def from_document(
+    document: Document,
+    folder: Path,
+    *,
+    dataset: DatasetSpec | None = None,
+    models: Mapping[str, ModelSpec] | None = None,
+) -> SweepSpec:
+    """The sweep of a parsed file.
+
+    Args:
+        folder: Where relative names start.
+        dataset: In place of the one that the file names: data in memory have no name there.
+        models: In place of those of the file, likewise.
+    """
     raw = document.content
     if not isinstance(raw, Mapping):
         raise document.error((), "expected a sweep: `name:`, `dataset:`, `models:` and so on")
     for key in raw:
         if key not in _TOP:
             raise document.error((key,), f"unknown key {key!r}{did_you_mean(str(key), _TOP)}")
+    given = {"dataset": dataset, "models": models}
     for key in ("name", "dataset", "models"):
-        if raw.get(key) is None:
+        if raw.get(key) is None and given.get(key) is None:
             raise document.error((), f"needs `{key}:`")
     sections = {name: _section(document, name, raw.get(name)) for name in SECTIONS}
-    dataset = _dataset(document, ("dataset",), raw["dataset"], folder)
+    if models is not None:
+        sections["models"] = dict(models)
+    dataset = dataset or _dataset(document, ("dataset",), raw["dataset"], folder)
     ood_sets = {
         name: _dataset(document, ("ood", entry), name, folder)
         for entry, spec in sections["ood"].items()

@@ -1,9 +1,11 @@
 """A YAML file whose every key knows its line."""
 
 import difflib
+import io
+import numbers
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -76,6 +78,18 @@ def parse(text: str, name: str) -> Document:
     return Document(name, text, _plain(tree), tree)
 
 
+def from_mapping(mapping: Mapping[str, Any], name: str) -> Document:
+    """A mapping as if it had been read from a file; its errors name keys and no lines.
+
+    Raises:
+        SpecError: A value that a YAML file cannot hold.
+    """
+    text = io.StringIO()
+    YAML().dump(_written(mapping, (), name), text)
+    # what counts is what will be read again
+    return Document(name, text.getvalue(), parse(text.getvalue(), name).content, None)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'eps'?` where something is near, else what there is."""
     names = sorted(known)
@@ -85,6 +99,29 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if near:
         return f"; did you mean {near[0]!r}?"
     return f"; known: {', '.join(names)}" if names else ""
+
+
+def _written(value: Any, key: Key, name: str) -> Any:
+    """A value of a mapping in the types of YAML."""
+    if isinstance(value, Mapping):
+        return {
+            _written(k, (*key, str(k)), name): _written(v, (*key, str(k)), name)
+            for k, v in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_written(item, (*key, i), name) for i, item in enumerate(value)]
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str | PurePath):
+        return str(value)
+    if isinstance(value, numbers.Integral):  # numpy's too
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    place = Document(name, "", None, None)
+    raise place.error(
+        key, f"expected text, numbers, lists and mappings, got {type(value).__name__}: {value!r}"
+    )
 
 
 def _plain(node: Any) -> Any:

@@ -1,0 +1,168 @@
+"""What was measured of a live model: metrics, tables and rows as those of a store."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import polars as pl
+import pyarrow as pa
+
+from robsweep.orchestrator.errors import ContradictionError, InputError
+from robsweep.orchestrator.plan.plan import Plan
+from robsweep.orchestrator.plan.table import to_table
+from robsweep.orchestrator.results import report
+from robsweep.orchestrator.results.metrics.attacks import breaks_from
+from robsweep.orchestrator.results.metrics.planned import Asked, Model, models
+from robsweep.orchestrator.results.metrics.verification import contradictions, final_verdicts
+from robsweep.orchestrator.results.results import MAKERS, TABLES, polars_schema
+from robsweep.orchestrator.results.wanted import wanted
+from robsweep.orchestrator.spec.yaml_file import did_you_mean
+from robsweep.tasks.rows import TABLES as ROWS
+
+
+class Estimate(NamedTuple):
+    """A share of `n` samples in [0, 1] with its 95 % interval; None without samples."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+class Bracket(NamedTuple):
+    """Between these shares of the same `n` samples lies the robust accuracy: proved, unbroken."""
+
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True, repr=False)
+class Evaluation:
+    """What was measured of a model; rows and tables are those of a store."""
+
+    norm: str
+    eps: tuple[float, ...]
+    predictions: pl.DataFrame  # one row per sample and source: clean, attack:<id>:<eps>
+    attacks: pl.DataFrame  # one row per sample, attack and eps
+    verification: pl.DataFrame  # one row per verified sample and eps: the verdict that counts
+    _models: Sequence[Model]
+    _rows: Mapping[str, pl.DataFrame]
+
+    def table(self, name: str = "leaderboard") -> pl.DataFrame:
+        """A table of `robsweep show`: metrics with their n and interval, shares in [0, 1].
+
+        Raises:
+            InputError: There is no such table.
+        """
+        known = {table: table for table in TABLES}
+        if name not in known:
+            raise InputError(f"no table {name!r}{did_you_mean(name, TABLES)}")
+        return MAKERS[known[name]](self._models, self._read)
+
+    @property
+    def clean_accuracy(self) -> Estimate:
+        return _estimate(self._first, "clean_accuracy")
+
+    @property
+    def ece(self) -> Estimate:
+        """Expected calibration error of the clean predictions."""
+        return _estimate(self._first, "ece")
+
+    @property
+    def ece_scaled(self) -> Estimate | None:
+        """The same after temperature scaling; None where no temperature was fitted."""
+        fitted = self._first["ece_scaled_n"] is not None
+        return _estimate(self._first, "ece_scaled") if fitted else None
+
+    @property
+    def robust_accuracy(self) -> dict[float, Estimate]:
+        """By eps: what survives all attacks of the norm together."""
+        return {eps: _estimate(row, "robust_accuracy") for eps, row in self._balls()}
+
+    @property
+    def verified_accuracy(self) -> dict[float, Estimate]:
+        """By eps: what is proved; an undecided sample counts as not proved."""
+        return {eps: _estimate(row, "verified_accuracy") for eps, row in self._balls()}
+
+    @property
+    def bracket(self) -> dict[float, Bracket]:
+        """By eps: verified and unbroken, on the samples that have both sides."""
+        return {
+            eps: Bracket(row["bracket_low"], row["bracket_high"], row["bracket_n"] or 0)
+            for eps, row in self._balls()
+        }
+
+    @cached_property
+    def _board(self) -> pl.DataFrame:
+        return self.table()
+
+    @property
+    def _first(self) -> dict[str, Any]:
+        return self._board.row(0, named=True)
+
+    def _balls(self) -> Iterable[tuple[float, dict[str, Any]]]:
+        for row in self._board.iter_rows(named=True):
+            if row["norm"] == self.norm and row["eps"] is not None:
+                yield row["eps"], row
+
+    def _read(self, table: str, asked: Iterable[Asked]) -> pl.LazyFrame:
+        return wanted(self._all_rows, table, asked)
+
+    def _all_rows(self, table: str, measurement_ids: Iterable[str] | None) -> pl.LazyFrame:
+        rows = self._rows[table].lazy()
+        if measurement_ids is None:
+            return rows
+        return rows.filter(pl.col("measurement_id").is_in(list(measurement_ids)))
+
+    def __repr__(self) -> str:
+        return report.leaderboard_text(self._board).rstrip()
+
+
+def evaluation_of(norm: str, planned: Plan, tables: Mapping[str, Sequence[pa.Table]]) -> Evaluation:
+    """What the rows of a plan's jobs say.
+
+    Raises:
+        ContradictionError: A sample is proved robust and yet broken.
+    """
+    asked = pl.from_arrow(to_table(planned))
+    assert isinstance(asked, pl.DataFrame)
+    rows = {name: _frame(name, tables.get(name, [])) for name in ROWS}
+    found = Evaluation(
+        norm,
+        (),
+        rows["predictions"],
+        rows["attacks"],
+        rows["verification"],
+        models(asked),
+        rows,
+    )
+    screens = found._models[0].of("screen")
+    balls = [eps for ball, eps in found._models[0].balls() if ball == norm]
+    verdicts = final_verdicts(found._read("verification", screens).collect())
+    _refuse_contradictions(rows)
+    return replace(found, eps=tuple(balls), verification=verdicts)
+
+
+def _frame(name: str, pieces: Sequence[pa.Table]) -> pl.DataFrame:
+    wanted_schema = polars_schema(name)
+    frames = [pl.DataFrame(schema=wanted_schema)]
+    for piece in pieces:
+        rows = pl.from_arrow(piece)
+        assert isinstance(rows, pl.DataFrame)
+        frames.append(rows.cast(pl.Schema(wanted_schema)))
+    return pl.concat(frames)
+
+
+def _refuse_contradictions(rows: Mapping[str, pl.DataFrame]) -> None:
+    alarms = contradictions(rows["verification"], breaks_from(rows["attacks"].lazy()))
+    if alarms.height:
+        raise ContradictionError(
+            f"{alarms.n_unique(['norm', 'sample'])} samples are proved robust and yet broken: "
+            f"a proof or an attack is wrong\n{report.render(alarms, 'text')}"
+        )
+
+
+def _estimate(row: Mapping[str, Any], name: str) -> Estimate:
+    return Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"], row[f"{name}_n"] or 0)
