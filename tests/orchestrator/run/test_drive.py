@@ -9,7 +9,8 @@ import pytest
 from robsweep.orchestrator.errors import FencedError
 from robsweep.orchestrator.plan.table import to_table
 from robsweep.orchestrator.results.check import check, past_jobs
-from robsweep.orchestrator.run.drive import Options, Stop, drive, given_up
+from robsweep.orchestrator.run.counting import given_up
+from robsweep.orchestrator.run.drive import Options, Stop, drive
 from robsweep.orchestrator.run.executor import InlineExecutor
 from robsweep.orchestrator.run.inputs import InputReader
 from robsweep.orchestrator.store.store import Store
