@@ -32,7 +32,10 @@ def changes(before: PlanRow, now: PlanRow) -> list[str]:
 
 def references(before: PlanRow, now: PlanRow) -> list[str]:
     """Ids of the models and measurements that it refers to and did not before."""
-    return [one for one in _referred(now) if one not in _referred(before)]
+    old = {*_referred(before)}
+    if before.imported is not None and now.imported is not None:
+        old.add(now.model_id)  # `changes` says what of it is another
+    return [one for one in _referred(now) if one not in old]
 
 
 def untold(before: PlanRow, now: PlanRow) -> str:
