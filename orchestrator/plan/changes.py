@@ -49,14 +49,16 @@ def untold(before: PlanRow, now: PlanRow) -> str:
 
 
 def _code_changes(before: PlanRow, now: PlanRow) -> list[str]:
-    files: dict[str, None] = {}
+    found: dict[str, None] = {}  # several functions may lie in one file
     for name, source in (now.code or {}).items():
         old = (before.code or {}).get(name)
         if old is None or old.sha256 == source.sha256:
             continue
-        new = {file for file, digest in source.files.items() if old.files.get(file) != digest}
-        files.update(dict.fromkeys(sorted(new | (old.files.keys() - source.files.keys()))))
-    return [f"code changed in {file}" for file in files]
+        files = {file for file, digest in source.files.items() if old.files.get(file) != digest}
+        files |= old.files.keys() - source.files.keys()
+        texts = [f"code changed in {file}" for file in sorted(files)]
+        found.update(dict.fromkeys(texts or [f"code of {name} is hashed in another way"]))
+    return [*found]
 
 
 def _import_changes(before: PlanRow, now: PlanRow) -> list[str]:

@@ -18,7 +18,7 @@ from robsweep.orchestrator.ranges import union
 from robsweep.orchestrator.spec.fields import Rerun
 from robsweep.orchestrator.spec.spec import SweepSpec
 
-__all__ = ["Places", "Plan", "Planned", "only", "plan", "with_rerun"]
+__all__ = ["Places", "Plan", "Planned", "of_kinds", "plan", "with_rerun"]
 
 _EAGER = get_args(Rerun)  # from the fewest solves to the most
 
@@ -58,7 +58,7 @@ def with_rerun(planned: Plan, policy: Rerun) -> Plan:
     return replace(planned, measurements=measurements)
 
 
-def only(whole: Plan, kinds: frozenset[str]) -> Plan:
+def of_kinds(whole: Plan, kinds: frozenset[str]) -> Plan:
     """The measurements of some kinds, and what they need; all, if no kind is named.
 
     Raises:

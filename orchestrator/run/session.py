@@ -11,7 +11,7 @@ from typing import Any
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.plan.cost import Costs
 from robsweep.orchestrator.plan.next_jobs import next_jobs
-from robsweep.orchestrator.plan.plan import Places, Plan, only, plan, with_rerun
+from robsweep.orchestrator.plan.plan import Places, Plan, of_kinds, plan, with_rerun
 from robsweep.orchestrator.plan.recorded import record
 from robsweep.orchestrator.results.check import past_jobs
 from robsweep.orchestrator.run.counting import count_left, given_up
@@ -31,19 +31,19 @@ def run(
     spec: SweepSpec,
     settings: Settings,
     options: Options = DEFAULT,
-    kinds: frozenset[str] = frozenset(),
+    only: frozenset[str] = frozenset(),
 ) -> Summary:
     """Runs what a sweep still misses.
 
     Args:
-        kinds: Only measurements of these, and what they need; all, if there are none.
+        only: Measurements of these kinds, and what they need; all, if there are none.
 
     Raises:
         InputError: Before anything is written.
         FencedError: Another driver took the sweep over.
     """
     whole = plan(spec, Places(settings.data_dir, settings.nets_dir))
-    todo = only(whole, kinds)
+    todo = of_kinds(whole, only)
     if options.rerun is not None:
         todo = with_rerun(todo, options.rerun)
     store = Store.existing(settings.store)

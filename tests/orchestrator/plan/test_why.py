@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from robsweep.orchestrator.plan.changes import changes
 from robsweep.orchestrator.plan.next_jobs import missing_ranges
+from robsweep.orchestrator.plan.sources import Source
 from robsweep.orchestrator.plan.table import SCHEMA, from_table, to_table
 from robsweep.orchestrator.plan.why import Standing, reasons
 from tests.sweeps import SMALL, plan_of
@@ -233,3 +235,19 @@ def test_a_plan_of_before_these_columns_is_read_and_says_what_it_cannot_tell(fil
     )
     found = explained(before, files.plan(OWN.replace("steps: 2", "steps: 3")), without=later)
     assert "steps: 2 -> 3" in found["attacks.pgd"]
+
+
+def test_of_several_files_behind_a_function_those_that_changed_are_named():
+    row = rows_of(plan_of(ONE))[2]
+
+    def of(sha256, **files):
+        return replace(row, code={"mine:f": Source(sha256, files)})
+
+    before = of("1", **{"mine.py": "a", "helper.py": "b", "gone.py": "c"})
+    after = of("2", **{"mine.py": "a", "helper.py": "B", "more.py": "d"})
+    assert changes(before, after) == [
+        f"code changed in {file}.py" for file in ("gone", "helper", "more")
+    ]
+    assert changes(before, before) == []
+    same = of("3", **{"mine.py": "a", "helper.py": "b", "gone.py": "c"})
+    assert changes(before, same) == ["code of mine:f is hashed in another way"]
