@@ -82,6 +82,15 @@ def source_sha256(name: str, paths: tuple[str, ...]) -> str:
     Raises:
         InputError: There is no such module.
     """
+    return hashlib.sha256(source_file(name, paths).read_bytes()).hexdigest()
+
+
+def source_file(name: str, paths: tuple[str, ...]) -> Path:
+    """The file that defines a user's `package.module:function`.
+
+    Raises:
+        InputError: There is no such module.
+    """
     module = name.split(":", maxsplit=1)[0]
     try:
         spec = _find(module, paths)
@@ -92,7 +101,7 @@ def source_sha256(name: str, paths: tuple[str, ...]) -> str:
     if spec is None or spec.origin is None or not Path(spec.origin).is_file():
         where = ", ".join(paths) or "the Python path"
         raise InputError(f"{name}: {reason}; looked in {where} and the installed packages")
-    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
+    return Path(spec.origin)
 
 
 def _find(module: str, paths: tuple[str, ...]) -> ModuleSpec | None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from robsweep.orchestrator.cli.look import data, look
-from robsweep.orchestrator.cli.options import DataDir, NetsDir, StoreOption, settings_of
+from robsweep.orchestrator.cli.options import DataDir, File, NetsDir, StoreOption, settings_of
+from robsweep.orchestrator.cli.plan import plan
 
 if TYPE_CHECKING:
     from robsweep.orchestrator.run.drive import Summary
@@ -21,36 +22,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command()(plan)
 app.add_typer(look)
 app.add_typer(data, name="data")
 
-File = Annotated[Path, typer.Argument(help="Sweep file (YAML).")]
 Address = Annotated[
     str | None,
     typer.Option(help="local, auto, inline or HOST:PORT [ROBSWEEP_ADDRESS, else local]."),
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Run at most so many jobs.")]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop after the first failed job.")]
-
-
-@app.command()
-def plan(
-    file: File, store: StoreOption = None, data_dir: DataDir = None, nets_dir: NetsDir = None
-) -> None:
-    """Show what would run, what is already done, and the expected cost. Runs nothing."""
-    from robsweep.orchestrator.run import session
-    from robsweep.orchestrator.spec import sweep_file
-
-    rows = session.outlook(sweep_file.load(file), settings_of(store, data_dir, nets_dir))
-    print(f"{'kind':<10} {'measurements':>12} {'samples':>9} {'covered':>9} {'expected':>12}")
-    for row in rows:
-        samples = f"{row.samples}+" if row.kind == "solve" else str(row.samples)
-        print(
-            f"{row.kind:<10} {row.measurements:>12} {samples:>9} {row.covered:>9} "
-            f"{row.expected_seconds:>10.0f} s"
-        )
-    total = sum(row.expected_seconds for row in rows)
-    print(f"about {total:.0f} CPU-seconds of work; what the screen leaves open is solved on top")
 
 
 @app.command()
@@ -146,7 +127,7 @@ def retry(
 ) -> None:
     """Run a sweep's failed jobs, or undecided samples, again."""
     from robsweep.orchestrator.errors import InputError
-    from robsweep.orchestrator.run import session
+    from robsweep.orchestrator.plan.recorded import recorded
     from robsweep.orchestrator.spec.yaml_file import did_you_mean
     from robsweep.orchestrator.store.store import Store
 
@@ -155,7 +136,7 @@ def retry(
     for status_name in wanted - known:
         raise InputError(f"--status {status_name!r}{did_you_mean(status_name, known)}")
     settings = settings_of(store, data_dir, nets_dir, address)
-    spec, settings = session.recorded(Store.open(settings.store), name, settings)
+    spec, settings = recorded(Store.open(settings.store), name, settings)
     _run(spec, settings, again=wanted)
 
 

@@ -1,5 +1,6 @@
 """Options that several commands share, and the settings that they give."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -7,6 +8,7 @@ import typer
 if TYPE_CHECKING:
     from robsweep.orchestrator.settings import Settings
 
+File = Annotated[Path, typer.Argument(help="Sweep file (YAML).")]
 StoreOption = Annotated[
     str | None, typer.Option("--store", help="Store folder [ROBSWEEP_STORE, else ./results].")
 ]

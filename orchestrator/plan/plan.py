@@ -1,16 +1,24 @@
 """From a sweep to its measurements: what is wanted, of whom, and what must be there first."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import get_args
 
 from robsweep.orchestrator.errors import InputError
-from robsweep.orchestrator.plan.planned import Places, Plan, Planned
-from robsweep.orchestrator.plan.planner import Planner
+from robsweep.orchestrator.plan.make import Make
+from robsweep.orchestrator.plan.planned import Places, Plan, Planned, PlannedModel
+from robsweep.orchestrator.plan.preflights import preflight_checks
+from robsweep.orchestrator.plan.sections.attacks import attacks
+from robsweep.orchestrator.plan.sections.boxes import landscapes, sensitivities
+from robsweep.orchestrator.plan.sections.calibration import calibrations
+from robsweep.orchestrator.plan.sections.models import models
+from robsweep.orchestrator.plan.sections.predictions import clean, ood, shift
+from robsweep.orchestrator.plan.sections.verification import verifications
 from robsweep.orchestrator.ranges import union
 from robsweep.orchestrator.spec.fields import Rerun
 from robsweep.orchestrator.spec.spec import SweepSpec
 
-__all__ = ["Places", "Plan", "Planned", "plan", "with_rerun"]
+__all__ = ["Places", "Plan", "Planned", "of_kinds", "plan", "with_rerun"]
 
 _EAGER = get_args(Rerun)  # from the fewest solves to the most
 
@@ -21,9 +29,12 @@ def plan(spec: SweepSpec, places: Places) -> Plan:
     Raises:
         InputError: Such a file is missing, or two entries are the same model.
     """
-    planner = Planner(spec, places)
+    make = Make.of(spec, places)
+    made = list(models(make))
+    known = [model for model, _ in made]
+    measured = (one for model in known for one in _measured(make, model, known))
     measurements: dict[str, Planned] = {}
-    for planned in planner.measurements():
+    for planned in (*(by for _, by in made if by is not None), *measured):
         key = planned.measurement.measurement_id
         if key not in measurements:
             measurements[key] = planned
@@ -38,13 +49,66 @@ def plan(spec: SweepSpec, places: Places) -> Plan:
             raise InputError(f"{planned.model} and {other} are the same ensemble: take one out")
         else:  # the same measurement under two names, or an ID set that two entries score
             measurements[key] = _merged(measurements[key], planned)
-    return Plan(spec.name, measurements, tuple(planner.preflights()))
+    return Plan(spec.name, measurements, tuple(_preflights(make, known)))
 
 
 def with_rerun(planned: Plan, policy: Rerun) -> Plan:
     """A plan with one policy for all of its solves, whatever its entries say."""
     measurements = {key: replace(one, rerun=policy) for key, one in planned.measurements.items()}
     return replace(planned, measurements=measurements)
+
+
+def of_kinds(whole: Plan, kinds: frozenset[str]) -> Plan:
+    """The measurements of some kinds, and what they need; all, if no kind is named.
+
+    Raises:
+        InputError: The sweep has none of them.
+    """
+    if not kinds:
+        return whole
+    keep: dict[str, None] = {}
+
+    def add(key: str) -> None:
+        for need in whole.measurements[key].needs:
+            add(need)
+        keep[key] = None
+
+    for key, planned in whole.measurements.items():
+        if planned.measurement.kind in kinds:
+            add(key)
+    if not keep:
+        there = sorted({p.measurement.kind for p in whole.measurements.values()})
+        raise InputError(f"--only {', '.join(sorted(kinds))}: the sweep has {', '.join(there)}")
+    measurements = {key: p for key, p in whole.measurements.items() if key in keep}
+    return replace(whole, measurements=measurements)
+
+
+def _measured(make: Make, model: PlannedModel, known: Sequence[PlannedModel]) -> Iterator[Planned]:
+    """All that is measured of one of the known models, in the order of rows and reports."""
+    yield from clean(make, model)
+    yield from attacks(make, model, known)
+    yield from ood(make, model)
+    yield from shift(make, model)
+    yield from calibrations(make, model)
+    yield from verifications(make, model)
+    yield from sensitivities(make, model)
+    yield from landscapes(make, model)
+
+
+def _preflights(make: Make, known: Sequence[PlannedModel]) -> Iterator[Planned]:
+    """One per architecture or file of imported weights, and one per further data set."""
+    for check in preflight_checks(make.spec, known):
+        name = check.model.name
+        yield make.planned(
+            "preflight",
+            check.model,
+            "models",
+            name,
+            name,
+            check.params,
+            dataset=check.dataset,
+            split=check.split,
+        )
 
 
 def _merged(first: Planned, second: Planned) -> Planned:

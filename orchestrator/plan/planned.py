@@ -1,9 +1,10 @@
 """A plan and its measurements, as values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from robsweep.orchestrator.plan.sources import Code
 from robsweep.orchestrator.ranges import Ranges
 from robsweep.orchestrator.spec.fields import Rerun
 from robsweep.orchestrator.spec.spec import ResourceSpec
@@ -20,6 +21,7 @@ class PlannedModel:
     training: str | None
     seed: int | None
     needs: tuple[str, ...]
+    code: Code = field(default_factory=dict)  # of an imported one: its architecture, if a user's
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Planned:
     setting: Setting
     resources: ResourceSpec
     rerun: Rerun = "ambiguous"  # of a solve: which past ones to do again
+    code: Code = field(default_factory=dict)  # a user's own functions that its id hashes
 
 
 @dataclass(frozen=True)

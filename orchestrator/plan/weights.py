@@ -1,7 +1,6 @@
 """Imported weights: where they lie, what they hold, and their bytes."""
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -9,6 +8,7 @@ from typing import NamedTuple
 from robsweep.orchestrator.errors import InputError, RobsweepError
 from robsweep.orchestrator.identity import import_identity
 from robsweep.orchestrator.plan.planned import Places, PlannedModel
+from robsweep.orchestrator.plan.sources import Code, hashes
 from robsweep.orchestrator.spec.spec import ModelSpec, SweepSpec, is_url
 from robsweep.tasks.job import ModelRef
 
@@ -21,13 +21,11 @@ class WeightsFile(NamedTuple):
     url: str | None = None
 
 
-def planned_model(
-    spec: SweepSpec, name: str, places: Places, code: Mapping[str, str]
-) -> PlannedModel:
+def planned_model(spec: SweepSpec, name: str, places: Places, code: Code) -> PlannedModel:
     """A model of the sweep that is not trained here.
 
     Args:
-        code: SHA-256 of its source file, if it is a user's own function.
+        code: Its source, if it is a user's own function.
 
     Raises:
         InputError: Its weights are not there.
@@ -38,7 +36,7 @@ def planned_model(
         file = weights_file(name, model, spec.folder, places)
     digest = file.sha256 if file else None
     shape, classes = spec.dataset.shape, spec.dataset.classes
-    identity = import_identity(model.name, model.parameters, shape, classes, digest, code)
+    identity = import_identity(model.name, model.parameters, shape, classes, digest, hashes(code))
     ref = ModelRef(
         identity,
         model.name,
@@ -50,7 +48,7 @@ def planned_model(
         file.url if file else None,
         name,
     )
-    return PlannedModel(ref, identity, name, None, None, ())
+    return PlannedModel(ref, identity, name, None, None, (), code)
 
 
 def weights_file(name: str, model: ModelSpec, folder: Path, places: Places) -> WeightsFile:

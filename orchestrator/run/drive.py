@@ -9,13 +9,14 @@ from typing import Any
 
 from robsweep.orchestrator.errors import InputError, RobsweepError
 from robsweep.orchestrator.plan.cost import Costs
-from robsweep.orchestrator.plan.next_jobs import is_complete, missing_ranges, next_jobs
+from robsweep.orchestrator.plan.next_jobs import next_jobs
 from robsweep.orchestrator.plan.plan import Plan
-from robsweep.orchestrator.ranges import Ranges, subtract, total, union
+from robsweep.orchestrator.run.bookkeeping import Books, finished
+from robsweep.orchestrator.run.counting import Counts, count_left, count_waiting, given_up
 from robsweep.orchestrator.run.executor import Executor
 from robsweep.orchestrator.run.inputs import InputReader
 from robsweep.orchestrator.run.open_rows import OpenRows
-from robsweep.orchestrator.run.progress import KindProgress, Progress
+from robsweep.orchestrator.run.progress import Progress
 from robsweep.orchestrator.run.work import RUNNER, Outcome, Workplace
 from robsweep.orchestrator.spec.fields import Rerun
 from robsweep.orchestrator.store.writer import Finished, Writer
@@ -67,15 +68,15 @@ def preflight(plan: Plan, executor: Executor, reader: InputReader) -> list[Finis
     for job in jobs:
         file = job.measurement.model.weights
         executor.submit(job, reader.of(job) if file else Inputs(), Workplace())
-    finished: list[Finished] = []
-    while len(finished) < len(jobs):
+    attempts: list[Finished] = []
+    while len(attempts) < len(jobs):
         for job, outcome in executor.wait(1.0):
             if outcome.status != "done":
                 where = f"model {job.measurement.name!r} on {job.measurement.dataset}"
                 reason = (outcome.error or "").strip()
                 raise InputError(outcome.bad_input or f"{where}: {reason}")
-            finished.append(_finished(job, outcome, plan.name, 0))
-    return finished
+            attempts.append(finished(job, outcome, plan.name, 0))
+    return attempts
 
 
 def drive(
@@ -88,20 +89,20 @@ def drive(
     options: Options = DEFAULT,
     stop: Stop | None = None,
     progress: Progress | None = None,
-    finished: Sequence[Finished] = (),
+    first: Sequence[Finished] = (),
     clock: Callable[[], float] = time.monotonic,
 ) -> Summary:
     """Runs whatever of a plan the store has not; returns when all is done, failed or stopped.
 
     Args:
         past_jobs: Rows of the jobs table: what failed before, and what things cost.
-        finished: Attempts to commit with the first ones (the preflight's).
+        first: Attempts to commit with the first ones (the preflight's).
 
     Raises:
         FencedError: Another driver took over the sweep; what was committed stays.
     """
     driver = _Driver(plan, writer, executor, reader, past_jobs, options, progress, clock)
-    driver.pending.extend(finished)
+    driver.books.pending.extend(first)
     return driver.run(stop or Stop())
 
 
@@ -120,33 +121,25 @@ class _Driver:
         self.plan, self.writer, self.executor, self.reader = plan, writer, executor, reader
         self.options, self.progress, self.clock = options, progress, clock
         self.costs = Costs.of(past_jobs)
-        self.claimed: dict[str, Ranges] = {}
-        for key, ranges in given_up(plan, past_jobs, options.retry).items():
-            self.claimed[key] = ranges
         self.open_rows = OpenRows(plan, options.retry)
         for rows in reader.verification_rows(plan):
             self.open_rows.add(rows, past=True)
-        self.pending: list[Finished] = []
-        self.pending_bytes = 0
-        self.in_flight: dict[tuple[str, int, int], int] = {}  # job -> log end when it was cut
+        claimed = given_up(plan, past_jobs, options.retry)
+        self.books = Books(plan, writer, reader, self.open_rows, claimed)
+        coverage = writer.snapshot.coverage
+        self.counts = Counts(plan, coverage, self.open_rows, self.costs.expected)
         self.summary = Summary()
-        self.kinds: dict[str, KindProgress] = {}
         self.mean_seconds = 1.0
         self.place = Workplace(
             str(writer.store.root), writer.store.store_id, plan.name, writer.writer, options.runner
         )
         self._places: dict[str, Workplace] = {}
-        for key, planned in plan.measurements.items():  # a killed worker may have left one
-            if planned.measurement.kind == "train" and is_complete(
-                planned, writer.snapshot.coverage
-            ):
-                writer.store.drop_checkpoint(key)
-        self._count_kinds()
 
     def run(self, stop: Stop) -> Summary:
         jobs: Iterator[Job] = iter(())
         stale, exhausted = True, False  # whether `jobs` has seen the newest coverage; has ended
         flushed = self.clock()
+        books = self.books
         while True:
             if stop.asked >= 2:
                 self.summary.stopped = True
@@ -158,26 +151,27 @@ class _Driver:
                 if stale:
                     jobs, stale, exhausted = self._next(), False, False
                 exhausted = self._fill(jobs) or exhausted
-            if not self.in_flight:
+            if not books.in_flight:
                 self._flush()
-                if draining or not (self._next_exists() or self.pending):
+                if draining or not (self._next_exists() or books.pending):
                     self.summary.stopped = stop.asked > 0
                     break
                 stale = True
                 continue
             for job, outcome in self._wait(stop):
                 self._ended(job, outcome)
-            starving = exhausted and len(self.in_flight) < self.executor.slots
+            starving = exhausted and books.in_flight < self.executor.slots
             now = self.clock()
-            if self.pending and (
-                starving or now - flushed >= FLUSH_SECONDS or self.pending_bytes >= FLUSH_BYTES
+            if books.pending and (
+                starving or now - flushed >= FLUSH_SECONDS or books.pending_bytes >= FLUSH_BYTES
             ):
                 self._flush()
                 flushed, stale = now, True
             self._show()
         self._show(final=True)
-        self.summary.waiting = self._waiting()
-        self.summary.left = self._left()
+        coverage = self.writer.snapshot.coverage
+        self.summary.waiting = count_waiting(self.plan, coverage)
+        self.summary.left = count_left(self.plan, coverage, self.open_rows)
         return self.summary
 
     def _wait(self, stop: Stop) -> list[tuple[Job, Outcome]]:
@@ -191,10 +185,8 @@ class _Driver:
             stop.interruptible = False
 
     def _next(self) -> Iterator[Job]:
-        coverage = self.writer.snapshot.coverage
-        return next_jobs(
-            self.plan, coverage, self.claimed, self.open_rows.open, self.costs.expected
-        )
+        coverage, claimed = self.writer.snapshot.coverage, self.books.claimed
+        return next_jobs(self.plan, coverage, claimed, self.open_rows.open, self.costs.expected)
 
     def _next_exists(self) -> bool:
         return next(self._next(), None) is not None
@@ -205,21 +197,20 @@ class _Driver:
         # About two seconds of work ahead: fine-grained jobs need a deep queue, long ones must not
         # wait behind each other while a slot is free.
         window = min(WINDOW, max(slots + 1, math.ceil(2.0 * slots / max(self.mean_seconds, 1e-4))))
-        while len(self.in_flight) < window:
+        while self.books.in_flight < window:
             job = next(jobs, None)
             if job is None:
                 return True
             if self._limit_reached():
                 return False
-            key = job.measurement.measurement_id
-            self._claim(key, job.start, job.stop)
+            self.books.claim(job)
             self.summary.jobs += 1
             self._submit(job)
         return False
 
     def _submit(self, job: Job) -> None:
         key = job.measurement.measurement_id
-        self.in_flight[key, job.start, job.stop] = self.writer.snapshot.seq
+        self.books.start(job)
         place = self._places.get(key)
         if place is None:
             seconds = self.plan.measurements[key].resources.time_limit_seconds
@@ -234,63 +225,29 @@ class _Driver:
         self.executor.submit(job, inputs, place)
 
     def _ended(self, job: Job, outcome: Outcome) -> None:
-        key = job.measurement.measurement_id
-        kind = self.kinds[job.measurement.kind]
-        cut_seq = self.in_flight.pop((key, job.start, job.stop))
-        attempts = self.plan.measurements[key].resources.attempts
+        m = job.measurement
+        attempts = self.plan.measurements[m.measurement_id].resources.attempts
         again = outcome.status == "died" and job.attempt < attempts
         status = outcome.status
         if status == "died":  # only a last attempt counts as failed: a resume must not give up
             status = "cancelled" if again else "failed"
-        self.pending.append(
-            _finished(job, replace(outcome, status=status), self.plan.name, cut_seq)
-        )
+        self.books.end(job, replace(outcome, status=status))
         if again:
             self._submit(replace(job, attempt=job.attempt + 1))
-            return
-        samples = job.stop - job.start
-        if status == "done":
+        elif status == "done":
             self.mean_seconds += 0.05 * (outcome.seconds - self.mean_seconds)
-            self.costs.add(
-                key, job.measurement.kind, job.measurement.name, outcome.seconds, samples
-            )
-            self.pending_bytes += sum(rows.nbytes for rows in outcome.tables.values())
-            kind.done += samples
-            kind.seconds += outcome.seconds
-            kind.remaining_seconds = (
-                max(0, kind.total - kind.before - kind.done - kind.failed)
-                * kind.seconds
-                / max(kind.done, 1)
-            )
+            samples = job.stop - job.start
+            self.costs.add(m.measurement_id, m.kind, m.name, outcome.seconds, samples)
+            self.counts.done(job, outcome.seconds)
         else:
-            kind.failed += samples
+            self.counts.failed(job)
             lines = (outcome.error or status).strip().splitlines()
             self.summary.failures.append((job, lines[-1] if lines else status))
 
     def _flush(self) -> None:
-        if not self.pending:
-            return
-        self.writer.commit(self.pending)
-        for job in self.pending:
-            if "models" in job.tables:  # only now can a training not be lost any more
-                self.writer.store.drop_checkpoint(job.measurement_id)
-            if "verification" in job.tables:
-                self.open_rows.add(job.tables["verification"], past=False)
-            for part in job.staged:
-                if part.table == "verification":
-                    self.open_rows.add(self.reader.part(part.path), past=False)
-        for part in self.writer.news:  # what other sweeps have screened or solved meanwhile
-            if part.table == "verification":
-                self.open_rows.add(self.reader.part(part.path), past=False)
-        self.writer.news.clear()
-        self.pending.clear()
-        self.pending_bytes = 0
-        if "solve" in self.kinds:
-            solve = self.kinds["solve"]
-            solve.total = solve.done + sum(len(open_) for open_ in self.open_rows.open.values())
-
-    def _claim(self, key: str, start: int, stop: int) -> None:
-        self.claimed[key] = union([*self.claimed.get(key, ()), (start, stop)])
+        if self.books.pending:
+            self.books.commit()
+            self.counts.solves(self.open_rows)
 
     def _limit_reached(self) -> bool:
         return self.options.limit is not None and self.summary.jobs >= self.options.limit
@@ -298,94 +255,6 @@ class _Driver:
     def _failed_fast(self) -> bool:
         return self.options.fail_fast and bool(self.summary.failures)
 
-    def _waiting(self) -> int:
-        coverage = self.writer.snapshot.coverage
-        measurements = self.plan.measurements
-        return sum(
-            planned.measurement.kind != "solve"
-            and bool(missing_ranges(planned, coverage(key)))
-            and not all(is_complete(measurements[need], coverage) for need in planned.needs)
-            for key, planned in measurements.items()
-        )
-
-    def _left(self) -> int:
-        return count_left(self.plan, self.writer.snapshot.coverage, self.open_rows)
-
-    def _count_kinds(self) -> None:
-        for key, planned in self.plan.measurements.items():
-            kind = self.kinds.setdefault(planned.measurement.kind, KindProgress())
-            if planned.measurement.kind == "solve":
-                kind.total += len(self.open_rows.open[key])
-                continue
-            missing = total(missing_ranges(planned, self.writer.snapshot.coverage(key)))
-            wanted = total(missing_ranges(planned, ()))
-            kind.total += wanted
-            kind.before += wanted - missing
-            kind.remaining_seconds += missing * self.costs.expected(planned)
-
     def _show(self, *, final: bool = False) -> None:
         if self.progress is not None:
-            self.progress.show(self.kinds, final=final)
-
-
-def given_up(
-    plan: Plan, past_jobs: Sequence[Mapping[str, Any]], retry: frozenset[str]
-) -> dict[str, Ranges]:
-    """Samples that this sweep has failed at before, and is not asked to try again."""
-    claimed: dict[str, Ranges] = {}
-    for job in past_jobs:
-        key, status = job["measurement_id"], job["status"]
-        if (
-            status in {"failed", "timeout"}
-            and status not in retry
-            and job["sweep"] == plan.name
-            and key in plan.measurements
-        ):
-            claimed[key] = union([*claimed.get(key, ()), (job["start"], job["stop"])])
-    return claimed
-
-
-def count_left(plan: Plan, coverage: Callable[[str], Ranges], open_rows: OpenRows) -> int:
-    """Samples and models that a plan wants and the store has not."""
-    return sum(
-        len(open_rows.open[key])
-        if planned.measurement.kind == "solve"
-        else total(subtract(planned.wanted, coverage(key)))
-        for key, planned in plan.measurements.items()
-    )
-
-
-def _finished(job: Job, outcome: Outcome, sweep: str, cut_seq: int) -> Finished:
-    m = job.measurement
-    row = {
-        "measurement_id": m.measurement_id,
-        "model_id": m.model.model_id,
-        "weights_sha256": m.model.weights_sha256,
-        "dataset": m.dataset,
-        "split": m.split,
-        "seed": m.seed,
-        "sweep": sweep,
-        "kind": m.kind,
-        "name": m.name,
-        "start": job.start,
-        "stop": job.stop,
-        "status": outcome.status,
-        "attempt": job.attempt,
-        "started_at": outcome.started_at,
-        "seconds": outcome.seconds,
-        "host": outcome.host,
-        "gpu": outcome.gpu,
-        "peak_memory_bytes": outcome.peak_memory_bytes,
-        "error": outcome.error,
-        "library_versions": outcome.library_versions,
-    }
-    return Finished(
-        m.measurement_id,
-        job.start,
-        job.stop,
-        cut_seq,
-        row,
-        outcome.tables,
-        outcome.artifacts,
-        outcome.staged,
-    )
+            self.progress.show(self.counts.kinds, final=final)

@@ -11,6 +11,7 @@ from robsweep.orchestrator.identity import MADE_HERE
 from robsweep.orchestrator.plan.plan import Plan
 from robsweep.orchestrator.plan.weights import read as read_weights
 from robsweep.orchestrator.results.check import trained_weights
+from robsweep.orchestrator.run.open_rows import OpenRows
 from robsweep.orchestrator.store.log import Snapshot
 from robsweep.orchestrator.store.parts import read_part, within
 from robsweep.orchestrator.store.store import Store, digest
@@ -98,3 +99,13 @@ class InputReader:
                 self._weights.popitem(last=False)
         self._weights.move_to_end(model_id)
         return self._weights[model_id]
+
+
+def past_rows(
+    plan: Plan, store: Store | None, snapshot: Snapshot, retry: frozenset[str] = frozenset()
+) -> OpenRows:
+    """What the verification rows of a store leave open of a plan."""
+    open_rows = OpenRows(plan, retry)
+    for rows in InputReader(plan, store, snapshot).verification_rows(plan):
+        open_rows.add(rows, past=True)
+    return open_rows

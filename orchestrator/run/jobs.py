@@ -2,8 +2,8 @@
 
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.plan.plan import Places, plan
+from robsweep.orchestrator.plan.recorded import recorded
 from robsweep.orchestrator.run.inputs import InputReader
-from robsweep.orchestrator.run.session import recorded
 from robsweep.orchestrator.settings import Settings
 from robsweep.orchestrator.store.parts import read_part
 from robsweep.orchestrator.store.store import Store

@@ -10,10 +10,10 @@ import polars as pl
 
 from robsweep.orchestrator.errors import InputError, StoreError
 from robsweep.orchestrator.plan.plan import Places, Plan, Planned, plan
+from robsweep.orchestrator.plan.recorded import recorded
 from robsweep.orchestrator.results.counterexamples import Kept
 from robsweep.orchestrator.results.results import Results
 from robsweep.orchestrator.run.inputs import InputReader
-from robsweep.orchestrator.run.session import recorded
 from robsweep.orchestrator.settings import Settings
 from robsweep.orchestrator.store.log import Snapshot
 from robsweep.orchestrator.store.store import Store

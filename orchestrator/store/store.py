@@ -73,6 +73,21 @@ class Store:
             LocalFiles(root).put_if_absent("store.json", json.dumps(head).encode())
         return cls.open(root)
 
+    @classmethod
+    def existing(cls, location: Path) -> "Store | None":
+        """Opens a store; None where a run would make it.
+
+        Raises:
+            StoreError: The folder holds something else, or a newer store.
+        """
+        if (location / "store.json").exists():
+            return cls.open(location)
+        if location.exists() and (not location.is_dir() or any(location.iterdir())):
+            raise StoreError(
+                f"{location} is not empty and not a robsweep store: name another with --store"
+            )
+        return None
+
     def snapshot(self) -> Snapshot:
         """The log as of now."""
         return log.read(self.files)

@@ -6,6 +6,7 @@ import pytest
 
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.identity import canonical_json, measurement_id
+from robsweep.orchestrator.plan.plan import of_kinds
 from tests.sweeps import SMALL, plan_of
 
 
@@ -160,3 +161,18 @@ def test_an_id_set_scored_for_two_entries_is_one_measurement():
     scores = [p for p in plan_of(text).measurements.values() if p.measurement.kind == "score"]
     own = [p for p in scores if p.measurement.dataset == "digits"]
     assert {p.wanted for p in own} == {((0, 100), (200, 300))}
+
+
+def test_only_some_kinds_are_those_and_what_they_need():
+    whole = plan_of(SMALL)
+    found = of_kinds(whole, frozenset({"calibrate", "solve"})).measurements
+    assert {key.split("-")[0] for key in found} == {
+        "train", "predict", "calibrate", "screen", "solve",
+    }  # fmt: skip
+    assert [*found] == [key for key in whole.measurements if key in found]
+    assert all({*planned.needs} <= {*found} for planned in found.values())
+    predicts = [p for key, p in found.items() if key.startswith("predict")]
+    assert {p.measurement.split for p in predicts} == {"validation"}
+    assert of_kinds(whole, frozenset()) is whole
+    with pytest.raises(InputError, match="the sweep has attack, calibrate"):
+        of_kinds(whole, frozenset({"landscape"}))

@@ -9,7 +9,7 @@ import pytest
 from robsweep.orchestrator.errors import FencedError
 from robsweep.orchestrator.plan.table import to_table
 from robsweep.orchestrator.results.check import check, past_jobs
-from robsweep.orchestrator.run.drive import Options, Stop, drive, given_up
+from robsweep.orchestrator.run.drive import Options, Stop, drive
 from robsweep.orchestrator.run.executor import InlineExecutor
 from robsweep.orchestrator.run.inputs import InputReader
 from robsweep.orchestrator.store.store import Store
@@ -189,18 +189,3 @@ def test_what_another_sweep_screens_meanwhile_is_solved(tmp_path):
         if row["measurement_id"].startswith("solve")
     ]
     assert len(solved) == 20
-
-
-def test_an_attempt_that_died_is_not_given_up_by_a_resume(tmp_path):
-    plan = plan_of(SMALL)
-    drive_once(plan, tmp_path / "s", limit=2)
-    key = next(k for k in plan.measurements if k.startswith("attack"))
-    jobs = [
-        {"measurement_id": key, "sweep": plan.name, "status": status, "start": 0, "stop": 500}
-        for status in ("cancelled", "failed", "timeout")
-    ]
-    assert given_up(plan, jobs[:1], frozenset()) == {}
-    assert given_up(plan, jobs[1:2], frozenset()) == {key: ((0, 500),)}
-    assert given_up(plan, jobs[2:], frozenset({"timeout"})) == {}
-    elsewhere = [{**jobs[1], "sweep": "other"}]
-    assert given_up(plan, elsewhere, frozenset()) == {}

@@ -1,51 +1,41 @@
 """Measurements of the section `attacks`."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from robsweep.orchestrator.errors import InputError
+from robsweep.orchestrator.plan.make import Make
 from robsweep.orchestrator.plan.planned import Planned, PlannedModel
 from robsweep.orchestrator.spec.selection import both, selected
-from robsweep.orchestrator.spec.spec import AttackSpec, SweepSpec
+from robsweep.orchestrator.spec.spec import AttackSpec
 from robsweep.tasks.catalogue import KINDS, SCORERS
-from robsweep.tasks.job import Setting
-
-Make = Callable[..., Planned]  # the planner's
 
 
-def attacks(
-    spec: SweepSpec,
-    model: PlannedModel,
-    models: Sequence[PlannedModel],
-    make: Make,
-    sources: Callable[..., Mapping[str, str]],
-    setting: Setting,
-) -> Iterator[Planned]:
+def attacks(make: Make, model: PlannedModel, models: Sequence[PlannedModel]) -> Iterator[Planned]:
     """One measurement per entry; none of a transfer from a model to itself.
 
     Args:
         models: All of the sweep, which a transfer's `source:` names one of.
-        setting: What all jobs of the sweep share.
     """
-    for name, entry in spec.attacks.items():
+    for name, entry in make.spec.attacks.items():
         if not selected(entry, model.name, model.training):
             continue
         source = None if entry.source is None else source_of(name, entry.source, model, models)
         if source == model:
             continue
         code = [word for word in (entry.name, entry.detector) if word is not None]
-        yield make(
+        yield make.planned(
             "attack",
             model,
             "attacks",
             name,
             entry.name,
             _params(entry, source),
-            samples=entry.samples or spec.samples,
-            code=sources(*code),
+            samples=entry.samples or make.spec.samples,
+            code=make.code(*code),
             needs=model.needs if source is None else (*model.needs, *source.needs),
             setting=replace(
-                setting,
+                make.setting,
                 keep_adversarials=entry.keep_adversarials,
                 time_limit_seconds=entry.time_limit_seconds,
                 members=() if source is None else (source.ref,),

@@ -1,41 +1,37 @@
 """Measurements of the sections `sensitivity` and `landscape`."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 
+from robsweep.orchestrator.plan.make import Make
 from robsweep.orchestrator.plan.planned import Planned, PlannedModel
 from robsweep.orchestrator.spec.selection import selected
-from robsweep.orchestrator.spec.spec import LandscapeSpec, SensitivitySpec, SweepSpec
+from robsweep.orchestrator.spec.spec import LandscapeSpec, SensitivitySpec
 from robsweep.tasks.catalogue import KINDS
 
-Make = Callable[..., Planned]  # the planner's
 
-
-def sensitivities(spec: SweepSpec, model: PlannedModel, make: Make) -> Iterator[Planned]:
+def sensitivities(make: Make, model: PlannedModel) -> Iterator[Planned]:
     """One measurement per entry, all of its eps together."""
+    spec = make.spec
     for name, entry in spec.sensitivity.items():
         if selected(entry, model.name, model.training):
             samples = entry.samples or spec.samples
-            yield make(
+            yield make.planned(
                 "sensitivity", model, "sensitivity", name, entry.name, _boxes(entry),
                 samples=samples,
             )  # fmt: skip
 
 
-def landscapes(
-    spec: SweepSpec,
-    model: PlannedModel,
-    make: Make,
-    sources: Callable[..., Mapping[str, str]],
-) -> Iterator[Planned]:
+def landscapes(make: Make, model: PlannedModel) -> Iterator[Planned]:
     """One measurement per entry and trained model, of as many units as it has chains."""
     if model.training is None:  # there is no knowing what an imported model was trained on
         return
+    spec = make.spec
     for name, entry in spec.landscape.items():
         if selected(entry, model.name, model.training):
             samples = entry.samples or spec.samples or (0, spec.dataset.splits["test"])
-            yield make(
+            yield make.planned(
                 "landscape", model, "landscape", name, entry.name, _minima(entry, samples),
-                units=entry.chains, code=sources(entry.name),
+                units=entry.chains, code=make.code(entry.name),
             )  # fmt: skip
 
 
