@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 
 from robsweep.orchestrator.errors import InputError, StoreError
+from robsweep.orchestrator.plan.recorded import recorded
 from robsweep.orchestrator.results.metrics.planned import Asked, Model, models
 from robsweep.orchestrator.results.metrics.verification import final_verdicts
 from robsweep.orchestrator.results.report import eps_text
 from robsweep.orchestrator.results.results import Results
 from robsweep.orchestrator.results.wanted import wanted
-from robsweep.orchestrator.run.session import recorded
 from robsweep.orchestrator.settings import Settings
 from robsweep.orchestrator.spec.yaml_file import did_you_mean
 

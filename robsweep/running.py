@@ -17,7 +17,7 @@ from robsweep.orchestrator.results import report
 from robsweep.orchestrator.results.results import Results
 from robsweep.orchestrator.run import session
 from robsweep.orchestrator.run.drive import Options, Summary
-from robsweep.orchestrator.run.session import KindOutlook
+from robsweep.orchestrator.run.outlook import KindOutlook, outlook
 from robsweep.orchestrator.settings import Settings
 from robsweep.orchestrator.spec import yaml_file
 from robsweep.orchestrator.spec.fields import Rerun
@@ -114,7 +114,7 @@ def plan(
     """
     spec = _spec(sweep, folder)
     settings = _settings(store, data_dir, nets_dir)
-    return Outlook(spec.name, tuple(session.outlook(spec, settings)))
+    return Outlook(spec.name, tuple(outlook(spec, settings).kinds))
 
 
 def run(
