@@ -16,6 +16,10 @@ DataDir = Annotated[
 NetsDir = Annotated[
     str | None, typer.Option("--nets-dir", help="Imported weights [ROBSWEEP_NETS_DIR].")
 ]
+Address = Annotated[
+    str | None,
+    typer.Option(help="local, auto, inline or HOST:PORT [ROBSWEEP_ADDRESS, else local]."),
+]
 
 
 def settings_of(

@@ -36,6 +36,7 @@ from robsweep.orchestrator.run.open_rows import OpenRows
 from robsweep.orchestrator.run.progress import Progress
 from robsweep.orchestrator.run.work import library_versions
 from robsweep.orchestrator.settings import Settings
+from robsweep.orchestrator.spec.fields import Rerun
 from robsweep.orchestrator.spec.spec import SweepSpec
 from robsweep.orchestrator.spec.sweep_file import from_document
 from robsweep.orchestrator.spec.yaml_file import parse
@@ -69,9 +70,7 @@ def run(
         FencedError: Another driver took the sweep over.
     """
     whole = plan(spec, Places(settings.data_dir, settings.nets_dir))
-    todo = _only(whole, only)
-    if options.rerun is not None:
-        todo = with_rerun(todo, options.rerun)
+    todo = _asked_for(whole, only, options.rerun)
     store = _existing(settings.store)
     snapshot = store.snapshot() if store else Snapshot()
     jobs = past_jobs(store, snapshot) if store else []
@@ -118,9 +117,15 @@ def _without_known_rows(job: Finished, snapshot: Snapshot) -> Finished:
     return replace(job, tables={}) if known else job
 
 
-def outlook(spec: SweepSpec, settings: Settings) -> list[KindOutlook]:
+def outlook(
+    spec: SweepSpec,
+    settings: Settings,
+    only: frozenset[str] = frozenset(),
+    rerun: Rerun | None = None,
+) -> list[KindOutlook]:
     """What would run, what is done, and what it is expected to cost; runs nothing."""
-    planned = plan(spec, Places(settings.data_dir, settings.nets_dir))
+    whole = plan(spec, Places(settings.data_dir, settings.nets_dir))
+    planned = _asked_for(whole, only, rerun)
     store = _existing(settings.store)
     snapshot = store.snapshot() if store else Snapshot()
     costs = Costs.of(past_jobs(store, snapshot) if store else [])
@@ -177,6 +182,11 @@ def _existing(location: Path) -> Store | None:
             f"{location} is not empty and not a robsweep store: name another with --store"
         )
     return None
+
+
+def _asked_for(whole: Plan, only: frozenset[str], rerun: Rerun | None) -> Plan:
+    todo = _only(whole, only)
+    return todo if rerun is None else with_rerun(todo, rerun)
 
 
 def _only(whole: Plan, kinds: frozenset[str]) -> Plan:
