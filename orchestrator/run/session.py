@@ -83,6 +83,7 @@ def run(
         store = Store.create(settings.store)
         _record(store, spec, whole, settings)
         if executor is None:
+            snapshot = store.snapshot()  # what is recorded now is kept: see store/free.py
             open_rows = _open_rows(todo, store, snapshot, options.retry)
             summary.left = count_left(todo, snapshot.coverage, open_rows)
             return summary
