@@ -44,6 +44,7 @@ from robsweep.orchestrator.store.log import Snapshot
 from robsweep.orchestrator.store.store import Store
 from robsweep.orchestrator.store.writer import Finished, Writer
 from robsweep.tasks.catalogue import KINDS
+from robsweep.tasks.catalogue.install import how_to_install
 
 
 @dataclass(frozen=True)
@@ -245,7 +246,7 @@ def _executor(
             from robsweep.orchestrator.run import ray_executor
         except ModuleNotFoundError as error:
             raise InputError(
-                f"--address {address} needs Ray ({error}): pip install 'robsweep[cluster]', "
+                f"--address {address} needs Ray ({error}): {how_to_install('cluster')}; "
                 "or use --address inline"
             ) from error
         place = "on this machine" if address == "local" else f"at {address}"
