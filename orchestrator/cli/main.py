@@ -11,6 +11,7 @@ from robsweep.orchestrator.cli.keep import keep
 from robsweep.orchestrator.cli.look import look
 from robsweep.orchestrator.cli.proofs import proofs
 from robsweep.orchestrator.cli.sweep import sweep
+from robsweep.orchestrator.cli.write import write
 
 app = typer.Typer(
     help="Robustness sweeps: attacks, OOD detection, calibration and formal verification.",
@@ -18,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (sweep, one, look, proofs, keep):
+for group in (write, sweep, one, look, proofs, keep):
     app.add_typer(group)
 app.add_typer(data, name="data")
 

@@ -200,16 +200,25 @@ def _resources(document: Document, raw: Any) -> dict[str, ResourceSpec]:
 
 
 def _dataset(document: Document, key: Key, name: Any, folder: Path) -> DatasetSpec:
+    try:
+        return dataset_named(name, folder)
+    except InputError as error:
+        raise document.error(key, str(error)) from error
+
+
+def dataset_named(name: Any, folder: Path) -> DatasetSpec:
+    """A data set of the catalogue, or `npz:FILE`.
+
+    Raises:
+        InputError: There is none of that name.
+    """
     if isinstance(name, str) and name.startswith("npz:"):
         from robsweep.orchestrator.spec.npz import describe
 
-        try:
-            return describe(folder / Path(name[4:]).expanduser())
-        except InputError as error:
-            raise document.error(key, str(error)) from error
+        return describe(folder / Path(name[4:]).expanduser())
     if not isinstance(name, str) or name not in DATASETS:
-        raise document.error(
-            key, f"unknown data set {name!r}{did_you_mean(str(name), [*DATASETS, 'npz:FILE'])}"
+        raise InputError(
+            f"unknown data set {name!r}{did_you_mean(str(name), [*DATASETS, 'npz:FILE'])}"
         )
     entry = DATASETS[name]
     return DatasetSpec(
