@@ -39,6 +39,6 @@ def schema() -> None:
     """Print a JSON schema of sweep files, for editors and checks."""
     import json
 
-    from robsweep.orchestrator.spec.schema import schema as schema_of
+    from robsweep.orchestrator.spec.schema.document import schema as schema_of
 
     print(json.dumps(schema_of(), indent=1))
