@@ -36,7 +36,7 @@ def override(document: Document, assignments: Sequence[str]) -> Document:
     yaml = YAML()
     yaml.width = 100
     yaml.dump(content, text)
-    head = "".join(f"# {line}\n" for line in [document.name, *sets.values()])
+    head = "".join(f"# {' '.join(line.split())}\n" for line in [document.name, *sets.values()])
     return replace(document, text=head + text.getvalue(), content=content, sets=sets)
 
 

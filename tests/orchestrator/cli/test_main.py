@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 FIRST = [
     "plan", "run", "eval", "status", "retry", "show", "explain", "list", "verify", "recheck",
-    "check", "compact", "data", "dash",
+    "check", "compact", "delete", "init", "schema", "data", "dash",
 ]  # fmt: skip
 
 

@@ -58,6 +58,12 @@ def test_the_text_that_is_recorded_is_the_sweep_that_ran():
     assert spec.text.startswith("# sweep.yaml\n# --set attacks.pgd.eps=[1/255, 1e-4]\n")
 
 
+def test_a_value_of_several_lines_stays_out_of_the_head():
+    spec = overridden("attacks.l2={attack: L2PGD,\n  eps: 1}")
+    assert spec_of(spec.text) == spec
+    assert "l2" in spec.attacks
+
+
 def test_without_any_the_file_is_recorded_as_written():
     text = "# mine\n" + SMALL
     assert override(parse(text, "sweep.yaml"), ()).text == text
