@@ -88,7 +88,8 @@ CALLERS = {
     "orchestrator.run.recheck": {"tasks.recheck"},
     "orchestrator.results.counterexamples": {"tasks.recheck"},
     "orchestrator.plan.weights": {"tasks.data"},
-    "orchestrator.cli.look": {"tasks.data", "tasks.recheck"},
+    "orchestrator.cli.data": {"tasks.data"},
+    "orchestrator.cli.proofs": {"tasks.recheck"},
     "orchestrator.cli.instances": {"tasks.verification"},
 }
 

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.store.store import Store
+from robsweep.tasks.catalogue.install import how_to_install
 
 
 def serve(store: Path, port: int, *, headless: bool) -> NoReturn:
@@ -17,7 +18,7 @@ def serve(store: Path, port: int, *, headless: bool) -> NoReturn:
         InputError: Streamlit is not installed, or the folder is no store (none at all is fine).
     """
     if importlib.util.find_spec("streamlit") is None:
-        raise InputError("the dashboard needs Streamlit: pip install 'robsweep[dashboard]'")
+        raise InputError(f"the dashboard needs Streamlit: {how_to_install('dashboard')}")
     if store.exists() and any(store.iterdir()):
         Store.open(store)
     folder = Path(__file__).parents[2] / "dashboards"

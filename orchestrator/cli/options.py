@@ -9,6 +9,14 @@ if TYPE_CHECKING:
     from robsweep.orchestrator.settings import Settings
 
 File = Annotated[Path, typer.Argument(help="Sweep file (YAML).")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="In place of what the file says, e.g. trainings.fgsm.eps=0.2; may be repeated.",
+    ),
+]
 StoreOption = Annotated[
     str | None, typer.Option("--store", help="Store folder [ROBSWEEP_STORE, else ./results].")
 ]
@@ -17,6 +25,10 @@ DataDir = Annotated[
 ]
 NetsDir = Annotated[
     str | None, typer.Option("--nets-dir", help="Imported weights [ROBSWEEP_NETS_DIR].")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="local, auto, inline or HOST:PORT [ROBSWEEP_ADDRESS, else local]."),
 ]
 
 

@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robsweep.orchestrator.cli.options import DataDir, File, NetsDir, StoreOption, settings_of
+from robsweep.orchestrator.cli.options import (
+    DataDir,
+    File,
+    NetsDir,
+    Sets,
+    StoreOption,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from robsweep.orchestrator.run.outlook import MeasurementOutlook, Outlook
@@ -20,6 +27,7 @@ Why = Annotated[bool, typer.Option("--why", help="Why each measurement that woul
 
 def plan(
     file: File,
+    sets: Sets = None,
     store: StoreOption = None,
     data_dir: DataDir = None,
     nets_dir: NetsDir = None,
@@ -30,16 +38,17 @@ def plan(
     from robsweep.orchestrator.run.outlook import outlook
     from robsweep.orchestrator.spec import sweep_file
 
-    found = outlook(sweep_file.load(file), settings_of(store, data_dir, nets_dir))
+    found = outlook(sweep_file.load(file, sets or ()), settings_of(store, data_dir, nets_dir))
     if detail:
         print(_details(found.measurements))
     if why:
         print(_reasons(found))
     if not detail and not why:
-        print(_summary(found))
+        print(summary(found))
 
 
-def _summary(found: "Outlook") -> str:
+def summary(found: "Outlook") -> str:
+    """A line per kind."""
     lines = [f"{'kind':<10} {'measurements':>12} {'samples':>9} {'covered':>9} {'expected':>12}"]
     for row in found.kinds:
         samples = f"{row.samples}+" if row.kind == "solve" else str(row.samples)

@@ -18,7 +18,7 @@ from robsweep.orchestrator.ranges import union
 from robsweep.orchestrator.spec.fields import Rerun
 from robsweep.orchestrator.spec.spec import SweepSpec
 
-__all__ = ["Places", "Plan", "Planned", "of_kinds", "plan", "with_rerun"]
+__all__ = ["Places", "Plan", "Planned", "asked_for", "of_kinds", "plan", "with_rerun"]
 
 _EAGER = get_args(Rerun)  # from the fewest solves to the most
 
@@ -50,6 +50,12 @@ def plan(spec: SweepSpec, places: Places) -> Plan:
         else:  # the same measurement under two names, or an ID set that two entries score
             measurements[key] = _merged(measurements[key], planned)
     return Plan(spec.name, measurements, tuple(_preflights(make, known)))
+
+
+def asked_for(whole: Plan, kinds: frozenset[str], policy: Rerun | None) -> Plan:
+    """What a run is asked for: some kinds of a plan, or all, under one policy if one is given."""
+    todo = of_kinds(whole, kinds)
+    return todo if policy is None else with_rerun(todo, policy)
 
 
 def with_rerun(planned: Plan, policy: Rerun) -> Plan:

@@ -1,13 +1,22 @@
 """Looking at single jobs of a store: what they did, and doing them again here."""
 
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
 from robsweep.orchestrator.errors import InputError
-from robsweep.orchestrator.plan.plan import Places, plan
+from robsweep.orchestrator.identity import canonical_json
+from robsweep.orchestrator.plan.plan import Places, Plan, Planned, plan
 from robsweep.orchestrator.plan.recorded import recorded
 from robsweep.orchestrator.run.inputs import InputReader
 from robsweep.orchestrator.settings import Settings
-from robsweep.orchestrator.store.parts import read_part
+from robsweep.orchestrator.store.log import Snapshot
+from robsweep.orchestrator.store.parts import decode, read_part
 from robsweep.orchestrator.store.store import Store
-from robsweep.tasks.job import Job
+from robsweep.tasks.job import Inputs, Job
 
 
 def explain(store: Store, name: str) -> str:
@@ -40,32 +49,99 @@ def explain(store: Store, name: str) -> str:
 def reproduce(store: Store, settings: Settings, name: str) -> str:
     """Runs a recorded job again in this process, uncaught, writing nothing.
 
+    Where code, weights or data have changed since, it runs what stands in its place now, and says
+    so.
+
     Raises:
-        InputError: No sweep of the store has such a measurement, as its files stand now.
+        InputError: Nothing in the sweeps of the store stands in its place.
     """
     from robsweep.tasks.jobs import run
 
     key, start, stop = parse_name(name)
     snapshot = store.snapshot()
-    for sweep in store.sweeps():
+    tried = _tried(store, snapshot, key)
+    reasons = []
+    for sweep in sorted(store.sweeps(), key=lambda one: (one not in tried, one)):
         try:
             spec, places = recorded(store, sweep, settings)
             planned = plan(spec, Places(places.data_dir, places.nets_dir))
-        except InputError:  # another sweep's files may be gone by now
+        except InputError as error:  # another sweep's files may be gone by now
+            reasons.append(f"{sweep}: {error}")
             continue
-        if key in planned.measurements:
-            found = planned.measurements[key]
-            job = Job(found.measurement, start, stop, found.setting)
-            try:
-                output = run(job, InputReader(planned, store, snapshot).of(job))
-            except InputError as error:  # uncaught means uncaught: with its traceback
-                raise RuntimeError(str(error)) from error
-            counts = ", ".join(f"{n}: {t.num_rows} rows" for n, t in output.tables.items())
-            return f"{name} works here: {counts}"
-    raise InputError(
-        f"{key} is in no sweep of {store.root} as its files stand now: "
-        "if its code or weights have changed since, that is another measurement"
-    )
+        before = decode(store.files.read(f"sweeps/{sweep}/plan.parquet")).to_pylist()
+        found = _in_its_place(planned, key, tried.get(sweep), before)
+        if found is None:
+            continue
+        job = Job(found.measurement, start, stop, found.setting)
+        now = ""
+        if found.measurement.measurement_id != key:
+            now = f", as its code, weights or data are now ({job.name}): they have changed since"
+            print(f"{name} runs{now}", file=sys.stderr)
+        fresh = found.measurement.kind == "preflight" and not found.measurement.model.weights
+        try:
+            inputs = Inputs() if fresh else InputReader(planned, store, snapshot).of(job)
+        except (FileNotFoundError, pa.ArrowInvalid) as error:  # it was never trained, or measured
+            raise InputError(
+                f"{job.name} needs what {store.root} has not ({error}): run sweep {sweep} first"
+            ) from error
+        try:
+            output = run(job, inputs)
+        except InputError as error:  # uncaught means uncaught: with its traceback
+            raise RuntimeError(str(error)) from error
+        counts = ", ".join(f"{n}: {t.num_rows} rows" for n, t in output.tables.items())
+        return f"{name} works here{now}: {counts or 'no rows'}"
+    why = "; ".join(reasons) or "its sweep asks for something else now"
+    raise InputError(f"{key} is in no sweep of {store.root} any more ({why})")
+
+
+def _tried(store: Store, snapshot: Snapshot, key: str) -> dict[str, dict[str, Any]]:
+    """Sweep -> an attempt at a measurement."""
+    return {
+        row["sweep"]: row
+        for part in snapshot.parts("jobs")
+        for row in read_part(store.files, part.path).to_pylist()
+        if row["measurement_id"] == key
+    }
+
+
+_IDS = re.compile(r"-[0-9a-f]{16}")
+_PLACE = ("section", "entry", "model", "training")
+
+
+def _in_its_place(
+    planned: Plan, key: str, tried: Mapping[str, Any] | None, before: list[dict[str, Any]]
+) -> Planned | None:
+    """The measurement of a plan, or what the same lines of its sweep file stand for by now.
+
+    Args:
+        tried: An attempt at it by this sweep.
+        before: The rows of the plan when the sweep last ran.
+    """
+    everything = [*planned.measurements.values(), *planned.preflights]
+    for one in everything:
+        if one.measurement.measurement_id == key:
+            return one
+    if tried is None:
+        return None
+    same = ("kind", "name", "dataset", "split", "seed")
+    alike = [
+        one for one in everything if all(getattr(one.measurement, n) == tried[n] for n in same)
+    ]
+    for row in before:
+        if row["measurement_id"] == key:
+            params = _IDS.sub("", row["params_json"])
+            alike = [
+                one
+                for one in alike
+                if all(getattr(one, n) == row[n] for n in _PLACE)
+                and _IDS.sub("", canonical_json(one.measurement.params)) == params
+            ]
+    model = [one for one in alike if one.measurement.model.model_id == tried["model_id"]]
+    alike = model or alike
+    if len(alike) > 1:
+        names = ", ".join(f"{one.model}/{one.entry}" for one in alike[:5])
+        raise InputError(f"{key} may be {names} by now: run the sweep, and explain what fails then")
+    return alike[0] if alike else None
 
 
 def parse_name(name: str) -> tuple[str, int, int]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from robsweep.orchestrator.plan.cost import Costs
 from robsweep.orchestrator.plan.groups import group_notes
 from robsweep.orchestrator.plan.next_jobs import is_complete, missing_ranges
-from robsweep.orchestrator.plan.plan import Places, Plan, Planned, plan
+from robsweep.orchestrator.plan.plan import Places, Plan, Planned, asked_for, plan
 from robsweep.orchestrator.plan.recorded import recorded_plan
 from robsweep.orchestrator.plan.table import PlanRow, from_table, to_table
 from robsweep.orchestrator.plan.why import Standing, reasons
@@ -16,6 +16,7 @@ from robsweep.orchestrator.run.counting import given_up
 from robsweep.orchestrator.run.inputs import past_rows
 from robsweep.orchestrator.run.open_rows import OpenRows
 from robsweep.orchestrator.settings import Settings
+from robsweep.orchestrator.spec.fields import Rerun
 from robsweep.orchestrator.spec.spec import SweepSpec
 from robsweep.orchestrator.store.log import Snapshot
 from robsweep.orchestrator.store.store import Store
@@ -70,9 +71,20 @@ class Outlook:
         return found
 
 
-def outlook(spec: SweepSpec, settings: Settings) -> Outlook:
-    """What would run, what is done, and what it is expected to cost; runs nothing."""
-    planned = plan(spec, Places(settings.data_dir, settings.nets_dir))
+def outlook(
+    spec: SweepSpec,
+    settings: Settings,
+    kinds: frozenset[str] = frozenset(),
+    rerun: Rerun | None = None,
+) -> Outlook:
+    """What would run, what is done, and what it is expected to cost; runs nothing.
+
+    Args:
+        kinds: Only these, and what they need; all, if none is named.
+        rerun: In place of what the verification entries say.
+    """
+    whole = plan(spec, Places(settings.data_dir, settings.nets_dir))
+    planned = asked_for(whole, kinds, rerun)
     store = Store.existing(settings.store)
     snapshot = store.snapshot() if store else Snapshot()
     jobs = past_jobs(store, snapshot) if store else []

@@ -3,6 +3,7 @@
 import os
 import pickle
 import secrets
+import socket
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the coming default
 
 import ray
+from ray._private.services import canonicalize_bootstrap_address
 from ray.exceptions import RayError, TaskCancelledError
 
 
@@ -45,13 +47,30 @@ def connect(address: str) -> None:
         )
         return
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level="WARNING")
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, RayError) as error:
+        reason = str(error).strip().partition("\n")[0].removesuffix(".")
         raise InputError(
-            f"no Ray cluster at {address!r} ({error}): start one, or use --address local"
+            f"no Ray cluster at {address!r} ({reason}): start one, or use --address local"
         ) from error
 
 
+def _knock(address: str) -> None:
+    """Whether somebody listens: Ray itself tries for minutes, and then ends the process.
+
+    Raises:
+        OSError: Nobody does.
+        ValueError: That is no address.
+    """
+    if "://" in address:
+        return
+    place = canonicalize_bootstrap_address(address)
+    host, _, port = str(place).rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
+
+
+_KNOCK_SECONDS = 10.0
 _COUNT_EVERY_SECONDS = 5.0
 _ELASTIC_SLOTS = 64  # so many jobs are asked for at least, for a small cluster to see why to grow
 

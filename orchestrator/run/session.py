@@ -12,7 +12,7 @@ from typing import Any
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.plan.cost import Costs
 from robsweep.orchestrator.plan.next_jobs import next_jobs
-from robsweep.orchestrator.plan.plan import Places, Plan, of_kinds, plan, with_rerun
+from robsweep.orchestrator.plan.plan import Places, Plan, asked_for, plan
 from robsweep.orchestrator.plan.recorded import record
 from robsweep.orchestrator.results.check import past_jobs
 from robsweep.orchestrator.run.counting import count_left, given_up
@@ -26,6 +26,7 @@ from robsweep.orchestrator.spec.spec import SweepSpec
 from robsweep.orchestrator.store.log import Snapshot
 from robsweep.orchestrator.store.store import Store
 from robsweep.orchestrator.store.writer import Finished, Writer
+from robsweep.tasks.catalogue.install import how_to_install
 
 
 def run(
@@ -44,9 +45,7 @@ def run(
         FencedError: Another driver took the sweep over.
     """
     whole = plan(spec, Places(settings.data_dir, settings.nets_dir))
-    todo = of_kinds(whole, only)
-    if options.rerun is not None:
-        todo = with_rerun(todo, options.rerun)
+    todo = asked_for(whole, only, options.rerun)
     store = Store.existing(settings.store)
     snapshot = store.snapshot() if store else Snapshot()
     jobs = past_jobs(store, snapshot) if store else []
@@ -59,6 +58,7 @@ def run(
         store = Store.create(settings.store)
         record(store, spec, whole, settings, library_versions())
         if executor is None:
+            snapshot = store.snapshot()  # what is recorded now is kept: see store/free.py
             open_rows = past_rows(todo, store, snapshot, options.retry)
             summary.left = count_left(todo, snapshot.coverage, open_rows)
             return summary
@@ -118,7 +118,7 @@ def _executor(
             from robsweep.orchestrator.run import ray_executor
         except ModuleNotFoundError as error:
             raise InputError(
-                f"--address {address} needs Ray ({error}): pip install 'robsweep[cluster]', "
+                f"--address {address} needs Ray ({error}): {how_to_install('cluster')}; "
                 "or use --address inline"
             ) from error
         place = "on this machine" if address == "local" else f"at {address}"

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from robsweep.orchestrator.spec.parameters import number
 
@@ -100,18 +100,59 @@ def _plain_name(value: str) -> str:
     return value
 
 
+# How values may be written, as JSON schemas.
+FRACTION = {"type": "string", "pattern": r"^\s*[0-9.eE+-]+\s*/\s*[0-9.eE+-]+\s*$"}
+
+
+def written_number(**limits: float) -> dict[str, Any]:
+    """A number within limits, or a fraction such as 8/255."""
+    return {"anyOf": [{"type": "number", **limits}, FRACTION]}
+
+
+_NULL = {"type": "null"}
+_EPS = written_number(minimum=0)
+_EPS_OR_LIST = [_EPS, {"type": "array", "items": _EPS, "minItems": 1}]
+_CLASS = {"type": "integer", "minimum": 0}
+_WORDS = {"type": "array", "items": {"type": "string"}}
+_RANGE = {"type": "array", "items": _CLASS, "minItems": 2, "maxItems": 2}
+_SHA = {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"}
+_SIZE = {"type": "string", "pattern": r"^[0-9.]+ *[KMGkmg]?[Ii]?[Bb] *$"}
+
+
+def _as(*schemas: dict[str, Any]) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [*schemas]})
+
+
 Norm = Literal["linf", "l2", "l1", "l0"]
-EpsTuple = Annotated[tuple[float, ...], BeforeValidator(_eps_list)]
-EpsList = Annotated[tuple[float, ...] | None, BeforeValidator(_eps_list)]
-BallEps = Annotated[float | None, BeforeValidator(_ball_eps)]
-Margin = Annotated[float, BeforeValidator(_margin)]
-Targets = Annotated[tuple[int, ...], BeforeValidator(_targets)]
-Samples = Annotated[tuple[int, int] | None, BeforeValidator(_range)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
-PlainName = Annotated[str, AfterValidator(_plain_name)]
-Sha256 = Annotated[str | None, BeforeValidator(_sha256)]
-Bytes = Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(_bytes)]
-Positive = Annotated[float, BeforeValidator(number), Field(gt=0)]
+EpsTuple = Annotated[tuple[float, ...], BeforeValidator(_eps_list), _as(*_EPS_OR_LIST)]
+EpsList = Annotated[tuple[float, ...] | None, BeforeValidator(_eps_list), _as(*_EPS_OR_LIST, _NULL)]
+BallEps = Annotated[
+    float | None, BeforeValidator(_ball_eps), _as(written_number(minimum=0, maximum=1), _NULL)
+]
+Margin = Annotated[float, BeforeValidator(_margin), _as(_EPS)]
+Targets = Annotated[
+    tuple[int, ...], BeforeValidator(_targets), _as(_CLASS, {"type": "array", "items": _CLASS})
+]
+Samples = Annotated[
+    tuple[int, int] | None,
+    BeforeValidator(_range),
+    _as({"type": "integer", "minimum": 1}, _RANGE, _NULL),
+]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names), _as({"type": "string"}, _WORDS)]
+PlainName = Annotated[
+    str,
+    AfterValidator(_plain_name),
+    WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.-]*$"}),
+]
+Sha256 = Annotated[str | None, BeforeValidator(_sha256), _as(_SHA, _NULL)]
+Bytes = Annotated[
+    Annotated[int, Field(gt=0)] | None,
+    BeforeValidator(_bytes),
+    _as({"type": "integer", "minimum": 1}, _SIZE, _NULL),
+]
+Positive = Annotated[
+    float, BeforeValidator(number), Field(gt=0), _as(written_number(exclusiveMinimum=0))
+]
 Natural = Annotated[int, Field(gt=0, strict=True)]
 Seed = Annotated[int, Field(ge=0, strict=True)]
 Rerun = Literal["never", "ambiguous", "refine", "always"]

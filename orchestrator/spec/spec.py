@@ -38,7 +38,7 @@ from robsweep.tasks.catalogue import (
 )
 
 # What a verifier that only estimates a distance has no use for.
-_OF_A_QUESTION = (
+OF_A_QUESTION = (
     "eps", "property", "margin", "targets", "radius", "box", "rerun", "time_limit_seconds",
 )  # fmt: skip
 
@@ -197,7 +197,7 @@ class VerificationSpec(_Evaluation):
     @model_validator(mode="after")
     def _question_fits(self) -> Self:
         if only_estimates(self.name):
-            if given := [name for name in _OF_A_QUESTION if name in self.model_fields_set]:
+            if given := [name for name in OF_A_QUESTION if name in self.model_fields_set]:
                 raise ValueError(
                     f"{self.name} estimates the distance of the nearest adversarial and is asked "
                     f"about no ball: leave out `{given[0]}:`"

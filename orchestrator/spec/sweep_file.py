@@ -1,6 +1,6 @@
 """Reads a sweep file into a `SweepSpec`; every mistake dies here, with file and line."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -8,8 +8,16 @@ from pydantic import BaseModel, ValidationError
 
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.spec import yaml_file
-from robsweep.orchestrator.spec.attack_checks import check as check_attacks
+from robsweep.orchestrator.spec.checks.attacks import check as check_attacks
+from robsweep.orchestrator.spec.checks.trainings import (
+    check_conflicts,
+    check_schedules,
+    outlier_sets,
+    parameters_of_user,
+)
+from robsweep.orchestrator.spec.checks.versions import check as check_versions
 from robsweep.orchestrator.spec.nets import arch_of, written_out
+from robsweep.orchestrator.spec.overrides import override
 from robsweep.orchestrator.spec.parameters import expand, resolve, unknown_name
 from robsweep.orchestrator.spec.selection import both, selected, without_axes
 from robsweep.orchestrator.spec.spec import (
@@ -25,13 +33,6 @@ from robsweep.orchestrator.spec.spec import (
     TrainingSpec,
     VerificationSpec,
 )
-from robsweep.orchestrator.spec.trainings import (
-    check_conflicts,
-    check_schedules,
-    outlier_sets,
-    parameters_of_user,
-)
-from robsweep.orchestrator.spec.version_checks import check as check_versions
 from robsweep.orchestrator.spec.versions import all_versions
 from robsweep.orchestrator.spec.yaml_file import Document, Key, did_you_mean
 from robsweep.tasks.catalogue import DATASETS, KINDS
@@ -41,14 +42,17 @@ _Model = TypeVar("_Model", bound=BaseModel)
 _TOP = {"name", "dataset", "samples", "seeds", "resources", *SECTIONS}
 
 
-def load(path: str | Path) -> SweepSpec:
+def load(path: str | Path, sets: Sequence[str] = ()) -> SweepSpec:
     """Reads a sweep file.
+
+    Args:
+        sets: `KEY=VALUE`, in place of what the file says.
 
     Raises:
         SpecError: With file, line, what is wrong and how to fix it.
     """
     file = Path(path)
-    return from_document(yaml_file.read(file), file.resolve().parent)
+    return from_document(override(yaml_file.read(file), sets), file.resolve().parent)
 
 
 def from_document(
@@ -211,16 +215,25 @@ def _resources(document: Document, raw: Any) -> dict[str, ResourceSpec]:
 
 
 def _dataset(document: Document, key: Key, name: Any, folder: Path) -> DatasetSpec:
+    try:
+        return dataset_named(name, folder)
+    except InputError as error:
+        raise document.error(key, str(error)) from error
+
+
+def dataset_named(name: Any, folder: Path) -> DatasetSpec:
+    """A data set of the catalogue, or `npz:FILE`.
+
+    Raises:
+        InputError: There is none of that name.
+    """
     if isinstance(name, str) and name.startswith("npz:"):
         from robsweep.orchestrator.spec.npz import describe
 
-        try:
-            return describe(folder / Path(name[4:]).expanduser())
-        except InputError as error:
-            raise document.error(key, str(error)) from error
+        return describe(folder / Path(name[4:]).expanduser())
     if not isinstance(name, str) or name not in DATASETS:
-        raise document.error(
-            key, f"unknown data set {name!r}{did_you_mean(str(name), [*DATASETS, 'npz:FILE'])}"
+        raise InputError(
+            f"unknown data set {name!r}{did_you_mean(str(name), [*DATASETS, 'npz:FILE'])}"
         )
     entry = DATASETS[name]
     return DatasetSpec(

@@ -4,7 +4,7 @@ import difflib
 import io
 import numbers
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -24,14 +24,19 @@ class Document:
     text: str
     content: Any
     tree: Any
+    sets: Mapping[Key, str] = field(default_factory=dict)  # what the command line has set
 
     def error(self, key: Key, message: str) -> SpecError:
-        """An error that says where in the file it arose."""
+        """An error that says where in the file, or in which `--set`, it arose."""
         line = self._line(key)
         place = ".".join(str(part) for part in key)
-        return SpecError(
-            f"{self.name}{f':{line}' if line else ''}: {place + ': ' if place else ''}{message}"
-        )
+        where = f"{self.name}{f':{line}' if line else ''}"
+        for name, shown in self.sets.items():
+            if key[: len(name)] == name:
+                where = shown
+            elif name[: len(key)] == key:
+                message += f" (with {shown})"
+        return SpecError(f"{where}: {place + ': ' if place else ''}{message}")
 
     def _line(self, key: Key) -> int | None:
         node, line = self.tree, None

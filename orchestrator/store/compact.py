@@ -1,5 +1,6 @@
 """Compaction: many small parts become few large ones, by one log entry that swaps them."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -7,6 +8,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
+from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.ranges import Range, union
 from robsweep.orchestrator.store import log
 from robsweep.orchestrator.store.log import Entry, Part
@@ -25,6 +27,17 @@ class Compaction:
     before: int
     after: int
     deleted: int
+
+
+def grace_of(seconds: float) -> timedelta:
+    """A grace period.
+
+    Raises:
+        InputError: It is none.
+    """
+    if not 0 <= seconds < math.inf:
+        raise InputError(f"--grace {seconds:g}: expected 0 seconds or more")
+    return timedelta(seconds=seconds)
 
 
 def compact(store: Store, grace: timedelta = GRACE) -> Compaction:

@@ -5,6 +5,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from robsweep.tasks.catalogue.install import how_to_install
 from robsweep.tasks.errors import InputError
 
 OURS = "robsweep.tasks"  # where the catalogue's paths, which begin with a dot, start
@@ -48,5 +49,5 @@ def optional(module_name: str, extra: str) -> ModuleType:
         return import_module(module_name)
     except ModuleNotFoundError as error:
         raise InputError(
-            f"{module_name} is not installed ({error}): pip install 'robsweep[{extra}]'"
+            f"{module_name} is not installed ({error}): {how_to_install(extra)}"
         ) from error

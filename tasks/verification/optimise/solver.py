@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from robsweep.tasks.catalogue.install import how_to_install
 from robsweep.tasks.catalogue.values import REFUSED
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.optimise.child import SolverDiedError, SolverLateError, replies
@@ -61,7 +62,7 @@ def solver_named(name: str) -> str:
     if name not in SOLVERS:
         raise InputError(f"unknown solver {name!r}; known are {', '.join(SOLVERS)}")
     if importlib.util.find_spec("ortools") is None:
-        raise InputError("ortools is not installed: pip install 'robsweep[verification]'")
+        raise InputError(f"ortools is not installed: {how_to_install('verification')}")
     if name == "gurobi":  # the others come with OR-tools
         missing = "solver gurobi is not available here: it needs Gurobi's library and a licence"
         _try(SOLVERS[name], (), missing)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from robsweep.tasks.catalogue.install import how_to_install
 from robsweep.tasks.errors import InputError
 
 Numbers = NDArray[Any]
@@ -55,7 +56,7 @@ def parsed(content: bytes, file: str) -> OnnxModel:
 
 def _library() -> Any:
     if importlib.util.find_spec("onnx") is None:
-        raise InputError("onnx is not installed: pip install 'robsweep[verification]'")
+        raise InputError(f"onnx is not installed: {how_to_install('verification')}")
     import onnx
 
     return onnx

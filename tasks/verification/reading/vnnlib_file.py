@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from robsweep.tasks.catalogue.install import how_to_install
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.reading.properties import Property
 
@@ -47,7 +48,7 @@ def read_vnnlib(file: str, inputs: int, outputs: int) -> list[Case]:
             box, an empty box, constraints that are not linear.
     """
     if importlib.util.find_spec("vnnlib") is None:
-        raise InputError("vnnlib is not installed: pip install 'robsweep[verification]'")
+        raise InputError(f"vnnlib is not installed: {how_to_install('verification')}")
     import vnnlib
 
     try:

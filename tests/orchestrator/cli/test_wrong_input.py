@@ -42,6 +42,23 @@ def test_wrong_input_is_one_message_and_exit_2(robsweep, tmp_path, words, messag
     assert not (tmp_path / "results").exists()
 
 
+# importing ray takes seconds
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere.invalid:6379", "nonsense", "a:b"])
+def test_a_cluster_that_is_not_there_ends_at_once(robsweep, tmp_path, address, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    monkeypatch.setenv("ROBSWEEP_ADDRESS", address)
+    code, out, err = robsweep("run", sweep())
+    assert (code, out) == (2, "")
+    *_, last = err.splitlines()
+    assert last.startswith(f"robsweep: no Ray cluster at {address!r}")
+    monkeypatch.setenv("RAY_ADDRESS", address)  # where `auto` looks first
+    code, out, err = robsweep("run", "sweep.yaml", "--address", "auto")
+    assert code == 2
+    assert "no Ray cluster at 'auto'" in err
+    assert not (tmp_path / "results").exists()
+
+
 def bad_module(body):
 
     Path("mine.py").write_text("import torch\nfrom torch import nn\n" + body)

@@ -2,39 +2,20 @@
 
 from dataclasses import replace
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from robsweep.orchestrator.errors import FencedError
-from robsweep.orchestrator.plan.table import to_table
-from robsweep.orchestrator.results.check import check, past_jobs
+from robsweep.orchestrator.results.check import check
 from robsweep.orchestrator.run.drive import Options, Stop, drive
 from robsweep.orchestrator.run.executor import InlineExecutor
 from robsweep.orchestrator.run.inputs import InputReader
 from robsweep.orchestrator.store.store import Store
 from robsweep.orchestrator.store.writer import Writer
+from tests.drives import drive_once
 from tests.stores import all_rows, same_rows
 from tests.sweeps import SMALL, plan_of
 
 TABLES = ("models", "training", "predictions", "attacks", "ood_scores", "calibration")
-
-
-def drive_once(plan, location, runner="rows", stop=None, **options):
-    store = Store.create(location)
-    pq.write_table(to_table(plan), sink := pa.BufferOutputStream())
-    store.files.write(f"sweeps/{plan.name}/plan.parquet", sink.getvalue().to_pybytes())
-    writer = Writer(store, plan.name)
-    jobs = past_jobs(store, writer.snapshot)
-    return drive(
-        plan,
-        writer,
-        InlineExecutor(),
-        InputReader(plan, store, writer.snapshot),
-        jobs,
-        options=Options(runner=f"tests.runners:{runner}", **options),
-        stop=stop,
-    )
 
 
 def statuses(location):

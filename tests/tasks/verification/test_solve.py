@@ -195,7 +195,7 @@ def test_solvers_that_are_unknown_or_missing_are_wrong_input(
     with pytest.raises(InputError, match=r"cp_sat.*scip, highs"):
         solver.solver_named("cp_sat")
     monkeypatch.setattr(solver.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(InputError, match=r"pip install 'robsweep\[verification\]'"):
+    with pytest.raises(InputError, match=r"pip install -e '\.\[verification\]'"):
         solver.solver_named("scip")
 
 
