@@ -92,9 +92,12 @@ def called(robsweep, folder, words):
     if program == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
     elif program == "robsweep":
+        words, into = (words[:-2], words[-1]) if ">" in words else (words, None)
         if runs_here(folder, words[1:]):
-            code, _, err = robsweep(*words[1:])
+            code, out, err = robsweep(*words[1:])
             assert code == 0, f"{shlex.join(words)}: {err}"
+            if into:
+                (folder / into).write_text(out)
         else:
             understood(robsweep_command(), words[1:])
     elif program == "ray":
