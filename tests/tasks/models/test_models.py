@@ -209,7 +209,7 @@ def test_many_passes_change_the_layout_of_pooling_models_of_the_catalogue_only()
         weight = fast.model.conv2.weight
         assert weight.is_contiguous(memory_format=torch.channels_last) == changed
         assert plain.model.conv2.weight.is_contiguous()
-    own = replace(pooling, arch="tests.tasks.test_models:viewing_cnn", params={})
+    own = replace(pooling, arch="tests.tasks.models.test_models:viewing_cnn", params={})
     assert load(own, None, CPU, many_passes=True).model(images).shape == (20, 10)
 
 
@@ -231,7 +231,7 @@ def from_starts(model, images, labels, *, starting_points, radius):  # type: ign
 
 
 def test_preflight_of_an_attack_that_asks_for_what_the_job_gives() -> None:
-    path = "tests.tasks.test_models:from_starts"
+    path = "tests.tasks.models.test_models:from_starts"
     preflight = {"functions": [["attack", path, {"radius": 1}]]}
     assert not run(job_of("preflight", preflight), Inputs()).tables
     with pytest.raises(InputError, match="missing a required argument: 'radius'"):
