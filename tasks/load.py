@@ -17,9 +17,8 @@ def device_of(setting: Setting) -> torch.device:
 
 
 def model_of(job: Job, inputs: Inputs, *, many_passes: bool = False) -> LoadedModel:
-    setting = job.setting
     ref, device = job.measurement.model, device_of(job.setting)
-    return load_model(ref, inputs.weights, device, setting.import_paths, many_passes=many_passes)
+    return load_model(ref, inputs.weights, device, many_passes=many_passes)
 
 
 def data_for(ref: ModelRef, dataset: str, split: str, setting: Setting) -> Labelled:

@@ -23,6 +23,7 @@ STOREYS = [
     "tasks.job",
     # what several rooms share
     "tasks.groups",
+    "tasks.own_functions",
     "tasks.ball",
     "tasks.logits",
     # a network as layers, and what can be proved of it, whoever asks
@@ -54,6 +55,7 @@ STOREYS = [
     "orchestrator.settings",
     "orchestrator.files",
     "orchestrator.identity",
+    "orchestrator.source",
     "orchestrator.spec",
     "orchestrator.store",
     "orchestrator.plan",

@@ -5,13 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 from robsweep.orchestrator.errors import InputError
-from robsweep.orchestrator.identity import measurement_id, source_sha256
+from robsweep.orchestrator.identity import measurement_id
 from robsweep.orchestrator.plan.attacks import attacks
 from robsweep.orchestrator.plan.boxes import landscapes, sensitivities
 from robsweep.orchestrator.plan.planned import Places, Planned, PlannedModel
 from robsweep.orchestrator.plan.preflights import preflight_checks
 from robsweep.orchestrator.plan.weights import planned_model
 from robsweep.orchestrator.ranges import union
+from robsweep.orchestrator.source import source_sha256
 from robsweep.orchestrator.spec.questions import question_params
 from robsweep.orchestrator.spec.selection import selected
 from robsweep.orchestrator.spec.spec import DatasetSpec, ResourceSpec, SweepSpec
@@ -29,13 +30,14 @@ class Planner:
         self.spec = spec
         self.places = places
         self.paths = (str(spec.folder),)
+        self._code: dict[str, str] = {}
         sets = [spec.dataset, *spec.ood_sets.values(), *spec.outlier_sets.values()]
         self.setting = Setting(
             data_dir=str(places.data_dir.expanduser().resolve()),
             data_files={s.name: s.file for s in sets if s.file is not None},
             import_paths=self.paths,
+            code=self._code,  # fills up with the plan; jobs run the code that it names, or none
         )
-        self._code: dict[str, str] = {}
         self.models: list[PlannedModel] = []
         self._known: dict[tuple[str, str | None, int | None], PlannedModel] = {}
 
