@@ -1,5 +1,7 @@
 """A user's own code, as it enters measurement ids."""
 
+import hashlib
+
 from robsweep.tasks.catalogue.sources import Sources
 
 
@@ -16,6 +18,18 @@ def source_sha256(name: str, paths: tuple[str, ...]) -> str:
         InputError: There is no such module.
     """
     return Sources(paths).sha256(name)
+
+
+def file_sha256(name: str, paths: tuple[str, ...]) -> str:
+    """As ids of stores of 0.1.0 have it: of the file's bytes; of code with local imports, as now.
+
+    Raises:
+        InputError: There is no such module.
+    """
+    sources = Sources(paths)
+    if len(files := sources.covered(name)) > 1:
+        return sources.sha256(name)
+    return hashlib.sha256(sources.read(*files.values())).hexdigest()
 
 
 def source_files(name: str, paths: tuple[str, ...]) -> dict[str, str]:

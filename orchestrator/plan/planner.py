@@ -1,6 +1,6 @@
 """Expands a sweep: every model, and every measurement of each of them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,17 +20,20 @@ from robsweep.orchestrator.spec.versions import Version, all_versions
 from robsweep.tasks.catalogue import KINDS, VERIFIERS
 from robsweep.tasks.job import Measurement, ModelRef, Setting
 
+Hash = Callable[[str, tuple[str, ...]], str]  # of a user's own function, as in orchestrator.source
 _WHOLE = frozenset({"preflight", "train", "ensemble", "calibrate"})  # one unit, not one per sample
 
 
 class Planner:
     """Yields a sweep's measurements in the order of its file; `models` fills up on the way."""
 
-    def __init__(self, spec: SweepSpec, places: Places) -> None:
+    def __init__(self, spec: SweepSpec, places: Places, hashed: Hash = source_sha256) -> None:
         self.spec = spec
         self.places = places
         self.paths = (str(spec.folder),)
+        self._hashed = hashed
         self._code: dict[str, str] = {}
+        self._in_ids: dict[str, str] = {}
         sets = [spec.dataset, *spec.ood_sets.values(), *spec.outlier_sets.values()]
         self.setting = Setting(
             data_dir=str(places.data_dir.expanduser().resolve()),
@@ -361,8 +364,9 @@ class Planner:
         )
 
     def _sources(self, *names: str) -> dict[str, str]:
-        """SHA-256 of the files of a user's own functions among the names."""
+        """Hashes of the sources of a user's own functions among the names."""
         for name in names:
             if ":" in name and name not in self._code:
                 self._code[name] = source_sha256(name, self.paths)
-        return {name: self._code[name] for name in names if ":" in name}
+                self._in_ids[name] = self._hashed(name, self.paths)
+        return {name: self._in_ids[name] for name in names if ":" in name}

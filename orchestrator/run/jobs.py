@@ -50,7 +50,7 @@ def reproduce(store: Store, settings: Settings, name: str) -> str:
     for sweep in store.sweeps():
         try:
             spec, places = recorded(store, sweep, settings)
-            planned = plan(spec, Places(places.data_dir, places.nets_dir))
+            planned = plan(spec, Places(places.data_dir, places.nets_dir), snapshot.coverage)
         except InputError:  # another sweep's files may be gone by now
             continue
         if key in planned.measurements:

@@ -68,12 +68,12 @@ def run(
         InputError: Before anything is written.
         FencedError: Another driver took the sweep over.
     """
-    whole = plan(spec, Places(settings.data_dir, settings.nets_dir))
+    store = _existing(settings.store)
+    snapshot = store.snapshot() if store else Snapshot()
+    whole = plan(spec, Places(settings.data_dir, settings.nets_dir), snapshot.coverage)
     todo = _only(whole, only)
     if options.rerun is not None:
         todo = with_rerun(todo, options.rerun)
-    store = _existing(settings.store)
-    snapshot = store.snapshot() if store else Snapshot()
     jobs = past_jobs(store, snapshot) if store else []
     summary, finished = Summary(), []
     stop = Stop()
@@ -120,9 +120,9 @@ def _without_known_rows(job: Finished, snapshot: Snapshot) -> Finished:
 
 def outlook(spec: SweepSpec, settings: Settings) -> list[KindOutlook]:
     """What would run, what is done, and what it is expected to cost; runs nothing."""
-    planned = plan(spec, Places(settings.data_dir, settings.nets_dir))
     store = _existing(settings.store)
     snapshot = store.snapshot() if store else Snapshot()
+    planned = plan(spec, Places(settings.data_dir, settings.nets_dir), snapshot.coverage)
     costs = Costs.of(past_jobs(store, snapshot) if store else [])
     open_rows = _open_rows(planned, store, snapshot, frozenset())
     rows = []

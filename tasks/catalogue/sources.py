@@ -45,6 +45,7 @@ class Sources:
 
     def __init__(self, paths: tuple[str, ...]) -> None:
         self.folders = tuple(os.path.abspath(folder) for folder in (*paths, *sys.path))  # noqa: PTH100 (`""` too)
+        self._paths = paths
         self.contents: dict[str, bytes] = {}  # file -> what it held
         self.hashes: dict[str, str] = {}  # of modules with all that they import
         self._found: dict[str, Found] = {}
@@ -122,7 +123,7 @@ class Sources:
             )
         file, reason = _elsewhere(module)
         if file is None:
-            where = ", ".join(self.folders) or "the Python path"
+            where = ", ".join(self._paths) or "the Python path"
             raise InputError(f"{name}: {reason}; looked in {where} and the installed packages")
         if is_local(file):  # an editable install: its other modules lie beside it
             depth = module.count(".") + (Path(file).stem == "__init__")

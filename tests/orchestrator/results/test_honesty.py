@@ -322,7 +322,7 @@ OWN = """
 import torch
 from torch import nn
 
-from tasks.models.mlp import mlp
+from robsweep.tasks.models.architectures.mlp import mlp
 
 
 class Coarse(nn.Module):
