@@ -91,10 +91,7 @@ IMPORTS = {
     "a submodule by from": ("from pkg import deep\n", "pkg__deep"),
     "a star": ("from pkg import *\n", "pkg__deep"),
     "inside a function": ("def net(): from helper import SCALE\n", "helper"),
-    "in a class, a try": (
-        "class A:\n    try: import helper\n    except ImportError: pass\n",
-        "helper",
-    ),
+    "in a class": ("class A:\n    if True:\n        import helper\n", "helper"),
     "deep": ("import chain\n", "helper"),
     "in a circle": ("import circle\n", "helper"),
     "relative, by the package": ("import pkg.inner\n", "pkg__deep"),
