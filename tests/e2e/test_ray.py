@@ -80,7 +80,8 @@ def test_ones_own_code_changes_nothing_but_its_own_rows(tmp_path):
     (tmp_path / "tasks.py").write_text("from hostile import attack as my_attack\n")
     for name in ("orchestrator", "dashboards", "random", "torch"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('not to be imported')\n")
-    with_it = SWEEP.replace("seeds: [0, 1]", "seeds: [0]\nsamples: 100")
+    with_it = SWEEP.replace("seeds: [0, 1]", "seeds: [0]\nsamples: 50")
+    with_it = with_it.partition("verification:")[0]
     innocent = with_it.replace("name: small", "name: innocent")
     for section, entry in HOSTILE.items():
         with_it = with_it.replace(f"{section}:\n", f"{section}:\n{entry}")
@@ -89,14 +90,14 @@ def test_ones_own_code_changes_nothing_but_its_own_rows(tmp_path):
     options = ("-P",)
     finish(start(tmp_path, "ray", with_it, python=options))
     finish(start(tmp_path, "inline", with_it, "--address", "inline", python=options))
-    same_rows(tmp_path / "ray", tmp_path / "inline", (*TABLES, "verification"))
+    same_rows(tmp_path / "ray", tmp_path / "inline", TABLES)
     finish(start(tmp_path, "alone", innocent, "--address", "inline", python=options))
-    for table in (*TABLES, "verification"):
+    for table in TABLES:
         rows = all_rows(tmp_path / "alone", table)
         ids = pa.array(rows["measurement_id"].unique())
         among = all_rows(tmp_path / "ray", table)
         assert among.filter(pc.is_in(among["measurement_id"], ids)).equals(rows), table
-        assert among.num_rows > rows.num_rows or table in {"verification"}
+        assert among.num_rows > rows.num_rows
 
 
 def test_ensembles_and_what_starts_from_them_are_the_same_on_ray(tmp_path):
