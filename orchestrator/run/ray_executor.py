@@ -3,10 +3,12 @@
 import os
 import pickle
 import secrets
+import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from robsweep.orchestrator.errors import InputError
@@ -22,6 +24,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the coming d
 
 import ray
 from ray.exceptions import RayError, TaskCancelledError
+from ray.job_config import JobConfig
 
 
 def connect(address: str) -> None:
@@ -42,14 +45,34 @@ def connect(address: str) -> None:
             include_dashboard=False,
             log_to_driver=False,
             logging_level="WARNING",
+            job_config=_job_config(),
         )
         return
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="WARNING")
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level="WARNING",
+            job_config=_job_config(),
+        )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(
             f"no Ray cluster at {address!r} ({error}): start one, or use --address local"
         ) from error
+
+
+class _Only(list[str]):
+    """A list that Ray cannot put the working folder into."""
+
+    def extend(self, _: object) -> None:
+        pass
+
+
+def _job_config() -> JobConfig:
+    """Workers import robsweep from where it is here, whatever lies in the working folder."""
+    here = str(Path.cwd())
+    folders = [str(Path(__file__).parents[3]), *([here] if here in sys.path else [])]
+    return JobConfig(_py_driver_sys_path=_Only(folders))
 
 
 _COUNT_EVERY_SECONDS = 5.0

@@ -78,7 +78,7 @@ def test_ones_own_code_changes_nothing_but_its_own_rows(tmp_path):
     """Names like ours, and hostile code in the same sweep, on Ray as inline."""
     shutil.copy(ROOT / "tests" / "tasks" / "hostile.py", tmp_path)
     (tmp_path / "tasks.py").write_text("from hostile import attack as my_attack\n")
-    for name in ("orchestrator", "dashboards", "random", "torch"):
+    for name in ("orchestrator", "dashboards", "robsweep", "random", "torch"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('not to be imported')\n")
     with_it = SWEEP.replace("seeds: [0, 1]", "seeds: [0]\nsamples: 50")
     with_it = with_it.partition("verification:")[0]
