@@ -61,6 +61,8 @@ class Setting:
     data_dir: str
     data_files: Mapping[str, str] = field(default_factory=dict)  # a user's data set -> its file
     import_paths: tuple[str, ...] = ()  # where a user's own modules lie
+    # a user's functions -> hashes of their sources when the sweep was planned
+    code: Mapping[str, str] = field(default_factory=dict)
     threads: int = 1
     device: str = "auto"
     time_limit_seconds: float | None = None

@@ -17,12 +17,11 @@ def device_of(setting: Setting) -> torch.device:
 
 
 def model_of(job: Job, inputs: Inputs, *, many_passes: bool = False) -> LoadedModel:
-    setting = job.setting
-    if (live := setting.live) is not None:
+    if (live := job.setting.live) is not None:
         parameters = sum(parameter.numel() for parameter in live.model.parameters())
         return LoadedModel(live.model, live.weights_sha256, parameters)
     ref, device = job.measurement.model, device_of(job.setting)
-    return load_model(ref, inputs.weights, device, setting.import_paths, many_passes=many_passes)
+    return load_model(ref, inputs.weights, device, many_passes=many_passes)
 
 
 def data_for(ref: ModelRef, dataset: str, split: str, setting: Setting) -> Labelled:

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from robsweep.tasks.catalogue import CORRUPTIONS
-from robsweep.tasks.catalogue.resolve import resolve
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.groups import groups, seed_everything
 from robsweep.tasks.job import Inputs, Job, Output
 from robsweep.tasks.load import data_for, device_of, labelled_data_for, model_of
 from robsweep.tasks.logits import confidence, logits_of
+from robsweep.tasks.own_functions import function_of
 from robsweep.tasks.rows import table
 
 
@@ -36,7 +36,7 @@ def predict(job: Job, inputs: Inputs) -> Output:
     parts = []
     for group in groups(job.start, job.stop, m.params["group_size"], len(data.labels)):
         seed_everything(m.params["seed"], m.kind, group.start // m.params["group_size"])
-        images = data.images[group.start : group.stop].to(device)
+        images = data.part(group, device).images
         if family == "corruption":
             images = _corrupt(rest, images, m.params.get("parameters", {}))
         parts.append(logits_of(loaded.model, images).cpu())
@@ -59,5 +59,5 @@ def predict(job: Job, inputs: Inputs) -> Output:
 def _corrupt(name_and_severity: str, images: Tensor, parameters: Mapping[str, Any]) -> Tensor:
     name, _, severity = name_and_severity.rpartition(":")
     path = CORRUPTIONS[name].path if name in CORRUPTIONS else name
-    corrupted: Tensor = resolve(path, "corruption")(images, int(severity), **parameters)
+    corrupted: Tensor = function_of(path, "corruption")(images, int(severity), **parameters)
     return corrupted

@@ -45,8 +45,6 @@ def robsweep(tmp_path, monkeypatch, capsys):
     from robsweep.orchestrator.cli import main as cli
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))  # a job adds the sweep's folder
-    sys.modules.pop("mine", None)  # another test's own module
     for name in ("STORE", "DATA_DIR", "NETS_DIR"):
         monkeypatch.delenv(f"ROBSWEEP_{name}", raising=False)
     monkeypatch.setenv("ROBSWEEP_ADDRESS", "inline")

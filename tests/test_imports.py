@@ -24,6 +24,7 @@ STOREYS = [
     "tasks.job",
     # what several rooms share
     "tasks.groups",
+    "tasks.own_functions",
     "tasks.ball",
     "tasks.logits",
     # a network as layers, and what can be proved of it, whoever asks
@@ -55,6 +56,7 @@ STOREYS = [
     "orchestrator.settings",
     "orchestrator.files",
     "orchestrator.identity",
+    "orchestrator.source",
     "orchestrator.spec",
     "orchestrator.store",
     "orchestrator.plan",

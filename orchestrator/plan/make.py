@@ -7,8 +7,9 @@ from typing import Any
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.identity import measurement_id
 from robsweep.orchestrator.plan.planned import Places, Planned, PlannedModel
-from robsweep.orchestrator.plan.sources import Code, Source, hashes, sources
+from robsweep.orchestrator.plan.sources import Code, Hash, Source, hashes, sources
 from robsweep.orchestrator.ranges import union
+from robsweep.orchestrator.source import source_sha256
 from robsweep.orchestrator.spec.spec import DatasetSpec, ResourceSpec, SweepSpec
 from robsweep.tasks.catalogue import KINDS
 from robsweep.tasks.job import Measurement, Setting
@@ -23,22 +24,29 @@ class Make:
     spec: SweepSpec
     places: Places
     setting: Setting  # of all jobs
+    hashed: Hash = source_sha256  # of a user's own code, in ids
+    _planned: dict[str, str] = field(default_factory=dict)  # what `setting.code` is
     _read: dict[str, Source] = field(default_factory=dict)  # each module is read once
 
     @classmethod
-    def of(cls, spec: SweepSpec, places: Places) -> "Make":
+    def of(cls, spec: SweepSpec, places: Places, hashed: Hash = source_sha256) -> "Make":
         sets = [spec.dataset, *spec.ood_sets.values(), *spec.outlier_sets.values()]
+        planned: dict[str, str] = {}
         setting = Setting(
             data_dir=str(places.data_dir.expanduser().resolve()),
             data_files={s.name: s.file for s in sets if s.file is not None},
             import_paths=(str(spec.folder),),
+            code=planned,  # fills up with the plan; jobs run the code that it names, or none
         )
-        return cls(spec, places, setting)
+        return cls(spec, places, setting, hashed, planned)
 
     def code(self, *names: str) -> Code:
         """Sources of a user's own functions among the names."""
         unread = [name for name in names if name not in self._read]
-        self._read.update(sources(unread, self.setting.import_paths))
+        self._read.update(sources(unread, self.setting.import_paths, self.hashed))
+        self._planned.update(
+            {name: one.planned for name, one in self._read.items() if one.planned is not None}
+        )
         return {name: self._read[name] for name in names if name in self._read}
 
     def planned(

@@ -1,6 +1,6 @@
 """From a sweep to its measurements: what is wanted, of whom, and what must be there first."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import get_args
 
@@ -14,7 +14,8 @@ from robsweep.orchestrator.plan.sections.calibration import calibrations
 from robsweep.orchestrator.plan.sections.models import models
 from robsweep.orchestrator.plan.sections.predictions import clean, ood, shift
 from robsweep.orchestrator.plan.sections.verification import verifications
-from robsweep.orchestrator.ranges import union
+from robsweep.orchestrator.ranges import Ranges, union
+from robsweep.orchestrator.source import file_sha256
 from robsweep.orchestrator.spec.fields import Rerun
 from robsweep.orchestrator.spec.spec import SweepSpec
 
@@ -23,13 +24,29 @@ __all__ = ["Places", "Plan", "Planned", "asked_for", "of_kinds", "plan", "with_r
 _EAGER = get_args(Rerun)  # from the fewest solves to the most
 
 
-def plan(spec: SweepSpec, places: Places) -> Plan:
+def plan(spec: SweepSpec, places: Places, covered: Callable[[str], Ranges] | None = None) -> Plan:
     """Expands a sweep; reads no file but the weights and modules that it names.
+
+    Args:
+        covered: What a store holds of a measurement. If it has some of this sweep as 0.1.0 named
+            them, by the bytes of a user's own files, and none as they are named now, they keep
+            those names.
 
     Raises:
         InputError: Such a file is missing, or two entries are the same model.
     """
-    make = Make.of(spec, places)
+    now = _expanded(Make.of(spec, places))
+    if covered is None or not any(one.setting.code for one in now.measurements.values()):
+        return now
+    before = _expanded(Make.of(spec, places, file_sha256))
+
+    def known(one: Plan, other: Plan) -> bool:
+        return any(map(covered, one.measurements.keys() - other.measurements.keys()))
+
+    return before if known(before, now) and not known(now, before) else now
+
+
+def _expanded(make: Make) -> Plan:
     made = list(models(make))
     known = [model for model, _ in made]
     measured = (one for model in known for one in _measured(make, model, known))
@@ -49,7 +66,7 @@ def plan(spec: SweepSpec, places: Places) -> Plan:
             raise InputError(f"{planned.model} and {other} are the same ensemble: take one out")
         else:  # the same measurement under two names, or an ID set that two entries score
             measurements[key] = _merged(measurements[key], planned)
-    return Plan(spec.name, measurements, tuple(_preflights(make, known)))
+    return Plan(make.spec.name, measurements, tuple(_preflights(make, known)))
 
 
 def asked_for(whole: Plan, kinds: frozenset[str], policy: Rerun | None) -> Plan:

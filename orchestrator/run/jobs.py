@@ -64,7 +64,7 @@ def reproduce(store: Store, settings: Settings, name: str) -> str:
     for sweep in sorted(store.sweeps(), key=lambda one: (one not in tried, one)):
         try:
             spec, places = recorded(store, sweep, settings)
-            planned = plan(spec, Places(places.data_dir, places.nets_dir))
+            planned = plan(spec, Places(places.data_dir, places.nets_dir), snapshot.coverage)
         except InputError as error:  # another sweep's files may be gone by now
             reasons.append(f"{sweep}: {error}")
             continue

@@ -83,10 +83,10 @@ def outlook(
         kinds: Only these, and what they need; all, if none is named.
         rerun: In place of what the verification entries say.
     """
-    whole = plan(spec, Places(settings.data_dir, settings.nets_dir))
-    planned = asked_for(whole, kinds, rerun)
     store = Store.existing(settings.store)
     snapshot = store.snapshot() if store else Snapshot()
+    whole = plan(spec, Places(settings.data_dir, settings.nets_dir), snapshot.coverage)
+    planned = asked_for(whole, kinds, rerun)
     jobs = past_jobs(store, snapshot) if store else []
     costs = Costs.of(jobs)
     open_rows = past_rows(planned, store, snapshot)

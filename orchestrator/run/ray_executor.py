@@ -4,12 +4,15 @@ import os
 import pickle
 import secrets
 import socket
+import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+import robsweep
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.run.work import Outcome, Run, Workplace, work
 from robsweep.orchestrator.spec.spec import ResourceSpec
@@ -24,6 +27,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the coming d
 import ray
 from ray._private.services import canonicalize_bootstrap_address
 from ray.exceptions import RayError, TaskCancelledError
+from ray.job_config import JobConfig
 
 
 def connect(address: str) -> None:
@@ -44,11 +48,17 @@ def connect(address: str) -> None:
             include_dashboard=False,
             log_to_driver=False,
             logging_level="WARNING",
+            job_config=_job_config(),
         )
         return
     try:
         _knock(address)
-        ray.init(address=address, log_to_driver=False, logging_level="WARNING")
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level="WARNING",
+            job_config=_job_config(),
+        )
     except (OSError, ValueError, RuntimeError, RayError) as error:
         reason = str(error).strip().partition("\n")[0].removesuffix(".")
         raise InputError(
@@ -71,6 +81,22 @@ def _knock(address: str) -> None:
 
 
 _KNOCK_SECONDS = 10.0
+
+
+class _Only(list[str]):
+    """A list that Ray cannot put the working folder into."""
+
+    def extend(self, _: object) -> None:
+        pass
+
+
+def _job_config() -> JobConfig:
+    """Workers import robsweep from where it is here, whatever lies in the working folder."""
+    here = str(Path.cwd())
+    folders = [str(Path(robsweep.__file__).parents[1]), *([here] if here in sys.path else [])]
+    return JobConfig(_py_driver_sys_path=_Only(folders))
+
+
 _COUNT_EVERY_SECONDS = 5.0
 _ELASTIC_SLOTS = 64  # so many jobs are asked for at least, for a small cluster to see why to grow
 

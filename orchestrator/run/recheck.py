@@ -99,7 +99,8 @@ def findings(
     from robsweep.tasks.recheck.run import recheck
 
     spec, places = recorded(results.store, sweep, settings)
-    planned = plan(spec, Places(places.data_dir, places.nets_dir))
+    covered = results.snapshot.coverage
+    planned = plan(spec, Places(places.data_dir, places.nets_dir), covered)
     models: dict[str, list[Question]] = {}
     for question in what.questions:
         models.setdefault(question.claim.model_id, []).append(question)

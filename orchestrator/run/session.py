@@ -44,10 +44,10 @@ def run(
         InputError: Before anything is written.
         FencedError: Another driver took the sweep over.
     """
-    whole = plan(spec, Places(settings.data_dir, settings.nets_dir))
-    todo = asked_for(whole, only, options.rerun)
     store = Store.existing(settings.store)
     snapshot = store.snapshot() if store else Snapshot()
+    whole = plan(spec, Places(settings.data_dir, settings.nets_dir), snapshot.coverage)
+    todo = asked_for(whole, only, options.rerun)
     jobs = past_jobs(store, snapshot) if store else []
     summary, finished = Summary(), []
     stop = Stop()

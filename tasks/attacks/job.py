@@ -14,7 +14,6 @@ from robsweep.tasks.attacks.how import How
 from robsweep.tasks.attacks.load import load
 from robsweep.tasks.attacks.run import Result, attack_group
 from robsweep.tasks.catalogue import SCORERS
-from robsweep.tasks.catalogue.resolve import resolve
 from robsweep.tasks.data.load import Labelled
 from robsweep.tasks.groups import groups, seed_everything
 from robsweep.tasks.job import Inputs, Job, Output
@@ -22,6 +21,7 @@ from robsweep.tasks.load import data_for, device_of, labelled_data_for, model_of
 from robsweep.tasks.logits import confidence
 from robsweep.tasks.models.load import load as load_model
 from robsweep.tasks.models.weights import to_bytes
+from robsweep.tasks.own_functions import function_of
 from robsweep.tasks.rows import Keys, table
 
 _FITTED = 1000  # validation images that a detector's threshold is fitted on
@@ -47,13 +47,14 @@ def attack(job: Job, inputs: Inputs) -> Output:
 
     def attacked(samples: range) -> list[Result]:
         seed_everything(m.params["seed"], m.kind, samples.start // size)
+        images, labels = data.part(samples, device)
         limit = how.time_limit_seconds
         together = -(-len(samples) // size)  # groups, which have a limit each
         return attack_group(
             attack_function,
             loaded.model,
-            data.images[samples.start : samples.stop].to(device),
-            data.labels[samples.start : samples.stop].to(device),
+            images,
+            labels,
             eps=m.params["eps"],
             how=how if limit is None else replace(how, time_limit_seconds=limit * together),
             first=samples.start,
@@ -115,8 +116,7 @@ def _how(job: Job, inputs: Inputs, model: nn.Module) -> How:
     source = None
     if "source" in params:
         (ref,), (weights,) = setting.members, inputs.members
-        device, paths = device_of(setting), setting.import_paths
-        source = load_model(ref, weights, device, paths, many_passes=True).model
+        source = load_model(ref, weights, device_of(setting), many_passes=True).model
     return How(
         restarts=params["restarts"],
         seed=params["seed"],
@@ -135,9 +135,9 @@ def _detector(job: Job, model: nn.Module) -> Detector:
     """The detector as it would be deployed: its threshold is fitted on validation images."""
     m = job.measurement
     name = m.params["detector"]
-    scorer = resolve(SCORERS[name].path if name in SCORERS else name, "scorer")
+    scorer = function_of(SCORERS[name].path if name in SCORERS else name, "scorer")
     validation = data_for(m.model, m.dataset, "validation", job.setting)
-    images = validation.images[:_FITTED].to(device_of(job.setting))
+    images = validation.part(slice(_FITTED), device_of(job.setting)).images
     scorer = partial(scorer, **m.params["detector_parameters"])
     return calibrated(scorer, model, images, m.params["group_size"])
 

@@ -14,9 +14,9 @@ from robsweep.tasks.attacks.foolbox_attacks import adapt
 from robsweep.tasks.attacks.limits import limited
 from robsweep.tasks.catalogue import ATTACKS
 from robsweep.tasks.catalogue.entries import Attack
-from robsweep.tasks.catalogue.resolve import resolve
 from robsweep.tasks.catalogue.values import NORMS
 from robsweep.tasks.errors import InputError
+from robsweep.tasks.own_functions import function_of
 
 _PATIENCE = 3  # times the limit of a batch, for all attempts on parts of it
 GIVEN = frozenset({"starting_points", "targets", "detector"})  # by us, to functions that take them
@@ -59,7 +59,9 @@ def load(params: Mapping[str, Any]) -> LoadedAttack:
         function = adapt(attack, parameters)
     else:
         several = {"norm": norm} if len(attack.norms) > 1 else {}
-        function = partial(resolve(attack.path, "attack"), **several, **parameters, **attack.fixed)
+        function = partial(
+            function_of(attack.path, "attack"), **several, **parameters, **attack.fixed
+        )
     wants = GIVEN & inspect.signature(function).parameters.keys()
     return LoadedAttack(norm, wants, function)
 

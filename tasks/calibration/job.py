@@ -4,9 +4,9 @@ import numpy as np
 
 from robsweep.tasks.calibration.temperature import Fit
 from robsweep.tasks.catalogue import CALIBRATIONS
-from robsweep.tasks.catalogue.resolve import resolve
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.job import Inputs, Job, Output
+from robsweep.tasks.own_functions import function_of
 from robsweep.tasks.rows import table
 
 
@@ -22,7 +22,7 @@ def calibrate(job: Job, inputs: Inputs) -> Output:
         raise InputError(f"calibration {name!r} of {m.model.model_id} has no predictions to fit")
     logits = np.array(rows["logits"].to_pylist(), dtype=np.float64)
     labels = rows["label"].to_numpy()
-    method = resolve(CALIBRATIONS[name].path if name in CALIBRATIONS else name, "calibration")
+    method = function_of(CALIBRATIONS[name].path if name in CALIBRATIONS else name, "calibration")
     fit: Fit = method(logits, labels, **m.params["parameters"])
     columns = {
         "method": name,

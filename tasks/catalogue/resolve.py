@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from robsweep.tasks.catalogue.install import how_to_install
+from robsweep.tasks.catalogue.own_code import module_of
 from robsweep.tasks.errors import InputError
 
 OURS = "robsweep.tasks"  # where the catalogue's paths, which begin with a dot, start
@@ -27,7 +28,9 @@ def resolve(path: str, what: str) -> Callable[..., Any]:
             f"see `robsweep list`"
         )
     try:
-        module = import_module(module_name, OURS)
+        module = import_module(module_name, OURS) if is_ours(path) else module_of(path)
+    except InputError:
+        raise
     except Exception as error:  # a user's module may raise anything
         raise InputError(
             f"{what} {path!r}: importing module {module_name!r} raised "
@@ -37,6 +40,11 @@ def resolve(path: str, what: str) -> Callable[..., Any]:
     if not callable(function):
         raise InputError(f"{what} {path!r}: module {module_name!r} has no function {name!r}")
     return function  # type: ignore[no-any-return]
+
+
+def is_ours(path: str) -> bool:
+    """Whether a path is the catalogue's, not a user's."""
+    return path.startswith(".")
 
 
 def optional(module_name: str, extra: str) -> ModuleType:

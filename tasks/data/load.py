@@ -22,6 +22,11 @@ class Labelled(NamedTuple):
     images: Tensor
     labels: Tensor
 
+    def part(self, samples: slice | range, device: torch.device) -> "Labelled":
+        """Some samples on a device, a copy: what a user's code may be given."""
+        which = slice(samples.start, samples.stop)
+        return Labelled(*(tensor[which].to(device, copy=True) for tensor in self))
+
 
 def load(
     dataset: str, split: str, data_dir: str, data_files: Mapping[str, str] = _NO_FILES

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from robsweep.tasks.catalogue import LANDSCAPES
-from robsweep.tasks.catalogue.resolve import resolve
 from robsweep.tasks.data.load import Labelled
 from robsweep.tasks.groups import seed_everything
 from robsweep.tasks.job import Inputs, Job, Output
@@ -17,6 +16,7 @@ from robsweep.tasks.landscape.objective import Objective, Visit, put
 from robsweep.tasks.load import device_of, labelled_data_for, model_of
 from robsweep.tasks.logits import logits_of
 from robsweep.tasks.models.load import build
+from robsweep.tasks.own_functions import function_of
 from robsweep.tasks.rows import table
 from robsweep.tasks.sensitivity.measure import log_volume, mean_width, network_box
 from robsweep.tasks.training.losses.adversarial import ascend
@@ -57,7 +57,7 @@ def landscape(job: Job, inputs: Inputs) -> Output:
     test = labelled_data_for(m.model, m.dataset, m.split, job.setting)
     test = _on(Labelled(*(part[slice(*p["samples"])] for part in test)), device)
     path = LANDSCAPES[p["landscape"]].path if p["landscape"] in LANDSCAPES else p["landscape"]
-    explore = resolve(path, "landscape")
+    explore = function_of(path, "landscape")
     chains, rows = [], []
     for chain in range(job.start, job.stop):
         # chains of models that were trained from other seeds are other chains
@@ -149,4 +149,4 @@ def _sensitivity(model: nn.Module, images: Tensor, p: Mapping[str, Any]) -> floa
 
 
 def _on(data: Labelled, device: torch.device) -> Labelled:
-    return Labelled(data.images.to(device), data.labels.to(device))
+    return data.part(slice(None), device)

@@ -21,7 +21,7 @@ def assemble(job: Job, inputs: Inputs) -> Output:
     """
     m, setting = job.measurement, job.setting
     members = [
-        load(ref, content, torch.device("cpu"), setting.import_paths)
+        load(ref, content, torch.device("cpu"))
         for ref, content in zip(setting.members, inputs.members, strict=True)
     ]
     content = weights.to_bytes(

@@ -1,9 +1,8 @@
 """From a ModelRef to a model that can be called."""
 
 import json
-import sys
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,18 +10,18 @@ import torch
 from torch import nn
 
 from robsweep.tasks.catalogue import MODELS
-from robsweep.tasks.catalogue.resolve import resolve
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.groups import seed_everything
 from robsweep.tasks.job import ModelRef
 from robsweep.tasks.models import weights as weights_of
+from robsweep.tasks.own_functions import function_of, guard
 
 _CACHE_SIZE = 4
 _cache: OrderedDict[tuple[str, ...], "LoadedModel"] = OrderedDict()
 
 
 class LoadedModel(NamedTuple):
-    """A model in eval mode without parameter gradients; shared, never written to."""
+    """A model in eval mode without parameter gradients; shared by the jobs of a process."""
 
     model: nn.Module
     weights_sha256: str
@@ -36,7 +35,7 @@ def build(ref: ModelRef) -> nn.Module:
         InputError: It cannot be found, cannot be built with these parameters, or is no module.
     """
     path = MODELS[ref.arch].path if ref.arch in MODELS else ref.arch
-    function = resolve(path, "model")
+    function = function_of(path, "model")
     try:
         model = function(tuple(ref.shape), ref.classes, **ref.params)
     except InputError:
@@ -50,14 +49,13 @@ def build(ref: ModelRef) -> nn.Module:
         raise InputError(
             f"model {ref.arch!r} gave a {type(model).__name__}, it must return a torch.nn.Module"
         )
-    return model
+    return model if ref.arch in MODELS else guard(model)
 
 
 def load(
     ref: ModelRef,
     weights: bytes | None,
     device: torch.device,
-    import_paths: Sequence[str] = (),
     *,
     many_passes: bool = False,
 ) -> LoadedModel:
@@ -72,7 +70,6 @@ def load(
     Raises:
         InputError: The model cannot be built, or its weights are damaged or do not fit.
     """
-    add_import_paths(import_paths)
     where = ref.weights or f"of {ref.model_id}"
     if weights is None and ref.weights is not None:
         weights = _read_file(ref)
@@ -80,8 +77,8 @@ def load(
     if ref.weights_sha256 is not None and digest is not None and digest != ref.weights_sha256:
         raise InputError(f"weights {where} have SHA-256 {digest}, expected {ref.weights_sha256}")
     identity = (json.dumps([ref.arch, dict(ref.params), ref.shape, ref.classes], sort_keys=True),)
-    many_passes = many_passes and device.type == "cpu" and _known(ref.arch, ref.params)
-    key = (*identity, str(digest), str(device), str(many_passes), *import_paths)
+    many_passes = many_passes and device.type == "cpu" and known(ref.arch, ref.params)
+    key = (*identity, str(digest), str(device), str(many_passes))
     if key not in _cache:
         # a model that draws its own weights draws the same ones everywhere
         seed_everything(0, "model", 0)
@@ -106,10 +103,10 @@ def load(
     return _cache[key]
 
 
-def _known(arch: str, params: Mapping[str, Any]) -> bool:
+def known(arch: str, params: Mapping[str, Any]) -> bool:
     """Whether all code of a model is the catalogue's: others may not bear another layout."""
     members = params.get("members", ())
-    return arch in MODELS and all(_known(m["arch"], m["params"]) for m in members)
+    return arch in MODELS and all(known(m["arch"], m["params"]) for m in members)
 
 
 def _channels_last(model: nn.Module) -> nn.Module:
@@ -121,11 +118,9 @@ def _channels_last(model: nn.Module) -> nn.Module:
     return faster
 
 
-def add_import_paths(import_paths: Sequence[str]) -> None:
-    """Makes a user's own modules importable."""
-    for path in reversed(import_paths):
-        if path not in sys.path:
-            sys.path.insert(0, path)
+def forget_all() -> None:
+    """Has each model loaded anew: whatever was done to those that are loaded, it is gone."""
+    _cache.clear()
 
 
 def _read_file(ref: ModelRef) -> bytes:

@@ -3,11 +3,11 @@
 import torch
 
 from robsweep.tasks.catalogue import SCORERS
-from robsweep.tasks.catalogue.resolve import resolve
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.groups import groups, seed_everything
 from robsweep.tasks.job import Inputs, Job, Output
 from robsweep.tasks.load import data_for, device_of, model_of
+from robsweep.tasks.own_functions import function_of
 from robsweep.tasks.rows import table
 
 
@@ -20,11 +20,11 @@ def score(job: Job, inputs: Inputs) -> Output:
     name, ood_set = m.params["scorer"], m.params["ood_set"]
     loaded, device = model_of(job, inputs), device_of(job.setting)
     data = data_for(m.model, ood_set or m.dataset, m.split, job.setting)
-    scorer = resolve(SCORERS[name].path if name in SCORERS else name, "scorer")
+    scorer = function_of(SCORERS[name].path if name in SCORERS else name, "scorer")
     parts = []
     for group in groups(job.start, job.stop, m.params["group_size"], len(data.labels)):
         seed_everything(m.params["seed"], m.kind, group.start // m.params["group_size"])
-        images = data.images[group.start : group.stop].to(device)
+        images = data.part(group, device).images
         scores = scorer(loaded.model, images, **m.params["parameters"])
         if tuple(scores.shape) != (len(images),):
             raise InputError(

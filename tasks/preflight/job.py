@@ -14,7 +14,6 @@ from robsweep.tasks.errors import InputError
 from robsweep.tasks.groups import seed_everything
 from robsweep.tasks.job import Inputs, Job, ModelRef, Output
 from robsweep.tasks.load import data_for, device_of, model_of
-from robsweep.tasks.models.load import add_import_paths
 from robsweep.tasks.rows import table
 
 
@@ -31,7 +30,6 @@ def preflight(job: Job, inputs: Inputs) -> Output:
             is to be verified and cannot be; a solver is not there or refuses its parameters.
     """
     m = job.measurement
-    add_import_paths(job.setting.import_paths)
     for family, path, parameters in m.params.get("functions", ()):
         _check_function(family, path, parameters)
     engines = m.params.get("engines", ())

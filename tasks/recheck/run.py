@@ -5,11 +5,13 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from robsweep.tasks.catalogue.own_code import importable
 from robsweep.tasks.data.load import Labelled
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.job import ModelRef, Setting
 from robsweep.tasks.load import labelled_data_for
-from robsweep.tasks.models.load import load
+from robsweep.tasks.models.load import forget_all, load
+from robsweep.tasks.own_functions import importing
 from robsweep.tasks.recheck.claims import Budget, Finding, Question, finding
 from robsweep.tasks.recheck.counterexamples import Subject, confirm, not_the_label, refutes
 from robsweep.tasks.recheck.network import read
@@ -29,7 +31,20 @@ def recheck(
 
     A model that cannot be read here leaves all its claims open.
     """
-    loaded = load(ref, weights, torch.device("cpu"), setting.import_paths)
+    with importable(setting.import_paths, setting.code, importing) as own:
+        yield from _findings(ref, weights, setting, questions, budget)
+    if own.used:
+        forget_all()
+
+
+def _findings(
+    ref: ModelRef,
+    weights: bytes | None,
+    setting: Setting,
+    questions: Sequence[Question],
+    budget: Budget,
+) -> Iterator[Finding]:
+    loaded = load(ref, weights, torch.device("cpu"))
     try:
         subject = Subject(loaded.model, read(loaded.model, ref.shape))
     except InputError as error:

@@ -188,6 +188,7 @@ class _Run:
             group["lr"] = lr_at(self.recipe, done, 1 / steps)
         images, labels, targets = self.augmentation.batch(index, self.epoch, self.step)
         mine = workers.share(len(index))
+        right = labels[mine].clone()  # a loss may write into its batch
         batch = Batch(
             images[mine], labels[mine], targets[mine], self.epoch, done / self.recipe.epochs
         )
@@ -205,7 +206,7 @@ class _Run:
         # kept as tensors: reading a number here would wait for the GPU in every step
         self.totals.add(self.step, len(batch.labels), "loss", result.value.detach())
         if result.logits is not None:
-            correct = (result.logits.detach().argmax(dim=1) == batch.labels).float().mean()
+            correct = (result.logits.detach().argmax(dim=1) == right).float().mean()
             self.totals.add(self.step, len(batch.labels), "correct", correct)
         for name, term in result.terms.items():
             self.totals.add(self.step, len(batch.labels), name, term.detach())

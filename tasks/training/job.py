@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from robsweep.tasks.catalogue import TRAININGS
-from robsweep.tasks.catalogue.resolve import resolve
+from robsweep.tasks.catalogue.resolve import is_ours, resolve
 from robsweep.tasks.data.load import Labelled, empty_like, splits
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.groups import seed_everything
 from robsweep.tasks.job import Inputs, Job, Output
 from robsweep.tasks.load import data_for, device_of, labelled_data_for
 from robsweep.tasks.models import weights
-from robsweep.tasks.models.load import build
+from robsweep.tasks.models.load import build, known
+from robsweep.tasks.own_functions import copied
 from robsweep.tasks.rows import table
 from robsweep.tasks.training.checkpoints import Checkpoints
 from robsweep.tasks.training.fit import Epoch, LossFunction, Setup, fit
@@ -59,8 +60,11 @@ def train(job: Job, inputs: Inputs) -> Output:
         return data_for(ref, dataset, part, job.setting)
 
     path = TRAININGS[name].path if name in TRAININGS else name
-    setup = Setup(model, data, recipe.epochs, outliers)
-    loss: LossFunction = resolve(path, "training")(setup, **own)
+    if not is_ours(path):  # its own copies: what is cached is for all jobs
+        setup = Setup(model, copied(data), recipe.epochs, lambda *names: copied(outliers(*names)))
+        loss: LossFunction = resolve(path, "training")(setup, **copied(own))
+    else:
+        loss = resolve(path, "training")(Setup(model, data, recipe.epochs, outliers), **own)
     history: list[Epoch] = []
     finished = isinstance(model, Finished)
     if not finished or any(True for _ in model.parameters()):  # else `finish` is all there is
@@ -75,7 +79,7 @@ def train(job: Job, inputs: Inputs) -> Output:
             checkpoints=_checkpoints(job),
         )
     if isinstance(model, Finished):
-        model.finish(data)
+        model.finish(data if known(ref.arch, ref.params) else copied(data))
     broken = [key for key, value in model.state_dict().items() if not value.isfinite().all()]
     if broken:
         raise FloatingPointError(f"trained weights are not finite: {', '.join(broken)}")

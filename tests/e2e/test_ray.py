@@ -1,12 +1,15 @@
 """Real sweeps through a real Ray cluster on this machine: killed, resumed, run side by side."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from robsweep.orchestrator.results.check import check
@@ -22,14 +25,22 @@ WHOLE_SWEEP = SMALL.replace("steps: 2", "steps: 2, group_size: 25").replace(
 )
 SWEEP = WHOLE_SWEEP.split("verification:", maxsplit=1)[0]
 
+HOSTILE = {
+    "models": '  theirs: {arch: "hostile:normalised"}\n',
+    "trainings": '  theirs: {training: "hostile:training", epochs: 1}\n',
+    "attacks": '  theirs: {attack: "tasks:my_attack", norm: linf, eps: 0.1, group_size: 25}\n',
+    "ood": '  theirs: {scorer: "hostile:score", sets: [photo_patches]}\n',
+}
+SHIFT = 'shift:\n  theirs: {corruption: "hostile:darken", severity: 2}\n'
+
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 
 
-def start(folder, store, text=SWEEP, address="inline"):
+def start(folder, store, text=SWEEP, address="inline", python=()):
     """A driver in a process of its own, inline or on the cluster of these tests."""
     file = folder / f"{store}-{text.split()[1]}.yaml"
     file.write_text(text)
-    command = [sys.executable, "-m", "robsweep", "run", file, "--store", folder / store]
+    command = [sys.executable, *python, "-m", "robsweep", "run", file, "--store", folder / store]
     command += ["--address", address]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with (folder / f"{file.stem}.log").open("a") as log:
@@ -64,6 +75,30 @@ def test_inline_and_ray_write_the_same_rows(tmp_path):
     finish(start(tmp_path, "inline", WHOLE_SWEEP))
     finish(start(tmp_path, "ray", WHOLE_SWEEP, "local"))
     same_rows(tmp_path / "inline", tmp_path / "ray", (*TABLES, "verification"))
+
+
+def test_ones_own_code_changes_nothing_but_its_own_rows(cluster, tmp_path):
+    """Names like ours, and hostile code in the same sweep, on Ray as inline."""
+    shutil.copy(ROOT / "tests" / "tasks" / "hostile.py", tmp_path)
+    (tmp_path / "tasks.py").write_text("from hostile import attack as my_attack\n")
+    for name in ("orchestrator", "dashboards", "robsweep", "random", "torch"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('not to be imported')\n")
+    with_it = SWEEP.replace("seeds: [0, 1]", "seeds: [0]\nsamples: 50")
+    innocent = with_it.replace("name: small", "name: innocent")
+    for section, entry in HOSTILE.items():
+        with_it = with_it.replace(f"{section}:\n", f"{section}:\n{entry}")
+    with_it += SHIFT
+    # not as `python -m`, which would put this folder before Python's own modules
+    finish(start(tmp_path, "ray", with_it, cluster, python=("-P",)))
+    finish(start(tmp_path, "inline", with_it, python=("-P",)))
+    same_rows(tmp_path / "ray", tmp_path / "inline", TABLES)
+    finish(start(tmp_path, "alone", innocent, python=("-P",)))
+    for table in TABLES:
+        rows = all_rows(tmp_path / "alone", table)
+        ids = pa.array(rows["measurement_id"].unique())
+        among = all_rows(tmp_path / "ray", table)
+        assert among.filter(pc.is_in(among["measurement_id"], ids)).equals(rows), table
+        assert among.num_rows > rows.num_rows
 
 
 def test_ensembles_and_what_starts_from_them_are_the_same_on_ray(cluster, tmp_path):

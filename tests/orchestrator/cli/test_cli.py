@@ -1,7 +1,6 @@
 """The command line, in this process, inline, on the embedded digits."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -91,7 +90,6 @@ def test_eval_of_one_model(robsweep, tmp_path):
     code, out, err = robsweep(*command)
     assert code == 0, err
     assert "verified_accuracy" in out
-    sys.modules.pop("mine", None)
 
 
 def test_a_failing_job_says_how_to_reproduce_it(robsweep, tmp_path):
@@ -115,10 +113,8 @@ def test_a_failing_job_says_how_to_reproduce_it(robsweep, tmp_path):
     (tmp_path / "mine.py").write_text(
         "def attack(model, images, labels, eps):\n    return images\n"
     )
-    sys.modules.pop("mine", None)
     code, _, err = robsweep("run", "sweep.yaml")  # mended code is another measurement
     assert code == 0, err
-    sys.modules.pop("mine", None)
 
 
 def test_an_attack_is_six_lines_of_yours(robsweep, tmp_path):
@@ -133,7 +129,6 @@ def test_an_attack_is_six_lines_of_yours(robsweep, tmp_path):
     assert code == 0, err
     rows = all_rows(tmp_path / "results", "attacks")
     assert set(rows["check"].to_pylist()) == {"ok"}
-    sys.modules.pop("mine", None)
 
 
 def test_an_attack_that_gives_no_adversarials_gives_no_number(robsweep, tmp_path):
@@ -146,7 +141,6 @@ def test_an_attack_that_gives_no_adversarials_gives_no_number(robsweep, tmp_path
     assert "robust_accuracy" not in out  # a column without any number is left out
     assert "it gives no number" in err
     assert "not finite" in err
-    sys.modules.pop("mine", None)
 
 
 def test_contradicting_results_end_with_exit_3(robsweep, tmp_path):
@@ -190,7 +184,6 @@ def test_failures_of_an_earlier_run_are_not_forgotten(robsweep, tmp_path):
     assert code == 1
     assert "ArithmeticError: no luck" in err
     assert robsweep("retry", "small", "--data-dir", "elsewhere")[0] == 1
-    sys.modules.pop("mine", None)
 
 
 def test_a_limit_leaves_work_and_says_so(robsweep):
@@ -225,7 +218,6 @@ def test_two_models_on_one_weights_file_are_two_models(robsweep, tmp_path):
     }
     ids = {row["model_id"] for row in all_rows("results", "attacks").to_pylist()}
     assert len(ids) == 2
-    sys.modules.pop("mine", None)
 
 
 def test_weights_that_were_lost_or_changed_are_noticed(robsweep, tmp_path):

@@ -1,6 +1,5 @@
 """Wrong input on the command line: one message, exit code 2, nothing written."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -86,7 +85,6 @@ def test_a_model_that_is_none_ends_before_anything_is_written(robsweep, tmp_path
     assert message in err
     assert "Traceback" not in err
     assert not store_files(tmp_path)
-    sys.modules.pop("mine", None)
 
 
 def test_missing_and_damaged_data_end_before_anything_is_written(robsweep, tmp_path):
@@ -125,4 +123,3 @@ def test_a_function_that_does_not_fit_ends_before_anything_is_written(
     assert code == 2, err
     assert message in err
     assert not store_files(tmp_path)
-    sys.modules.pop("mine", None)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from robsweep.orchestrator.errors import InputError
-from robsweep.orchestrator.identity import source_sha256
+from robsweep.orchestrator.source import source_sha256
 from robsweep.orchestrator.plan.make import Make
 from robsweep.orchestrator.plan.planned import Places, PlannedModel
 from robsweep.orchestrator.plan.sources import hashes

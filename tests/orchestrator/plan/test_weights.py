@@ -1,7 +1,6 @@
 """Imported weights: published networks by name, files with a SHA-256, and URLs."""
 
 import hashlib
-import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -257,8 +256,7 @@ def large(shape, classes):
 @pytest.fixture
 def own(tmp_path):
     (tmp_path / "own_imported.py").write_text(OWN)
-    yield "own_imported"
-    sys.modules.pop("own_imported", None)
+    return "own_imported"
 
 
 def test_ones_own_function_takes_parameters_and_weights_of_either_format(robsweep, own):

@@ -191,7 +191,6 @@ def test_a_network_with_a_skip_connection(tmp_path, recheck):
     assert code == 3
     assert f"digits test {row['sample']}," in out
     assert "has margin -" in out
-    sys.modules.pop("mine", None)
 
 
 @pytest.mark.slow
@@ -320,7 +319,6 @@ def test_a_model_that_cannot_be_read_is_never_ok(tmp_path, recheck):
     assert code == 1
     assert "Own (Own): sigmoid, as set up here, cannot be rechecked" in out
     assert out.count("0 ok, 0 wrong") == 3
-    sys.modules.pop("mine", None)
 
 
 @pytest.mark.parametrize(
