@@ -59,6 +59,7 @@ STOREYS = [
     "orchestrator.plan",
     "orchestrator.results.intervals",
     "orchestrator.results.metrics",
+    "orchestrator.results.tables",
     "orchestrator.results",
     "orchestrator.run",
     "orchestrator.cli",

@@ -19,12 +19,6 @@ class Compared(NamedTuple):
     eps: float
     samples: list[int]
     only_weaker: list[int]  # broken by the weaker ones alone
-    only_stronger: int
-
-    @property
-    def gain(self) -> int:
-        """By how many samples the weaker ones leave fewer standing."""
-        return len(self.only_weaker) - self.only_stronger
 
 
 def access_of(asked: Asked) -> Access:
@@ -44,6 +38,17 @@ def iterative(asked: Asked) -> bool:
 def harder(asked: Asked) -> bool:
     """After more than a wrong answer: a certain one, or one that no detector sees."""
     return any(asked.params.get(name) is not None for name in ("detector", "target"))
+
+
+def cannot_cross(asked: Asked) -> bool:
+    """Whether all steps of an attack in a row are shorter than its ball is wide.
+
+    From a random start it then cannot reach the other side.
+    """
+    parameters = asked.params.get("parameters", {})
+    steps, size = parameters.get("steps"), parameters.get("rel_step_size")
+    starts, fixed = parameters.get("random_start"), parameters.get("abs_step_size")
+    return bool(starts and steps and size and not fixed and steps * size < 2)
 
 
 def budget_ratio(shorter: Asked, longer: Asked, budget: str) -> float:
@@ -81,7 +86,6 @@ def compared(
                 eps,
                 samples_of(both),
                 samples_of(both.filter(weak & ~strong)),
-                len(both.filter(strong & ~weak)),
             )
         )
     return [one for one in found if one.samples]
@@ -115,6 +119,10 @@ def samples_of(rows: pl.DataFrame) -> list[int]:
     return rows["sample"].unique().sort().to_list()
 
 
+def entries_of(attacks: Sequence[Asked]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(a.entry for a in attacks))
+
+
 def names_of(attacks: Sequence[Asked]) -> str:
-    names = list(dict.fromkeys(a.entry for a in attacks))
+    names = entries_of(attacks)
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -91,5 +91,3 @@ def test_temperature_refuses_what_it_cannot_fit() -> None:
         temperature(logits[:0], np.zeros(0))
     with pytest.raises(InputError, match=r"labels 0\.\.2 for 2 classes"):
         temperature(logits, np.arange(3))
-
-
