@@ -37,7 +37,7 @@ def _rows(model: Model, read: Read) -> list[Row]:
     for a in asked:
         entries.setdefault(_entry(a), []).append(a)
     corruptions = [_corruption(severities[0]) for severities in entries.values()]
-    once = len(corruptions) == len(set(corruptions))
+    once = asked and len(corruptions) == len(set(corruptions))
     mean = _mean("mean_corruption_error", [*entries.values()], wrong) if once else {}
     errors = {key: _mean("corruption_error", [own], wrong) for key, own in entries.items()}
     return [

@@ -346,7 +346,7 @@ OWN = """
 import torch
 from torch import nn
 
-from tasks.models.mlp import mlp
+from robsweep.tasks.models.architectures.mlp import mlp
 
 
 class Coarse(nn.Module):
@@ -402,3 +402,51 @@ attacks:
     code, out, _ = robsweep("show", "weak", "--table", "honesty", "--format", "csv")
     assert code == 0
     assert pl.read_csv(out.encode())["violations"].to_list() == table["violations"].to_list()
+
+
+# Seconds: it trains a model against PGD, and attacks it five times.
+def test_a_model_trained_against_pgd_passes_all_that_it_can(robsweep, tmp_path):
+    """Its gradients hide nothing; the steps of its attacks can cross the ball."""
+    text = """\
+name: control
+dataset: digits
+samples: 200
+models:
+  control: {arch: mlp, hidden: [32]}
+trainings:
+  pgd: {training: pgd, eps: 0.1, steps: 5, epochs: 10}
+attacks:
+  fgsm: {attack: LinfFastGradient, eps: &eps [0.05, 0.1, 0.2, 0.5]}
+  noise: {attack: LinfAdditiveUniformNoise, eps: *eps}
+  pgd: {attack: LinfPGD, eps: *eps, steps: 20, rel_step_size: 0.15}
+  longer: {attack: LinfPGD, eps: *eps, steps: 40, rel_step_size: 0.15}
+  salt: {attack: SaltAndPepperNoise, steps: 20}
+  l2: {attack: L2PGD, eps: [0.5, 1.0], steps: 20, rel_step_size: 0.15}
+"""
+    code, _, err = robsweep("run", sweep(text))
+    assert code == 0, err
+    table = Results.open(tmp_path / "results").table("control", "honesty")
+    shown = table.select("norm", "check", "status", "violations", "detail").rows()
+    assert not [row for row in shown if row[2] == "fail"]
+    assert {row[1] for row in shown if row[2] != "not run"} == {
+        "iterative beats single step",
+        "larger eps never helps",
+        "huge eps breaks all",
+        "white box beats noise",
+        "white box beats black box",
+        "gradients are of use",
+        "loss increases",
+        "doubling the steps changes nothing",
+    }
+    board = Results.open(tmp_path / "results").leaderboard("control")
+    assert set(board["honesty"]) <= {"pass", "warn"}
+
+
+def test_steps_that_cannot_cross_the_ball_are_told():
+    short = asked(ITERATIVE, steps=40, rel_step_size=1 / 30, random_start=True, abs_step_size=0.0)
+    given = rows(SINGLE, {1, 2, 3}) + rows(ITERATIVE, set())
+    found_ = found("iterative beats single step", [asked(SINGLE), short], given)
+    assert found_.status == "fail"
+    assert f"the steps of {ITERATIVE} together are shorter than the ball" in found_.detail
+    enough = asked(ITERATIVE, steps=40, rel_step_size=0.05, random_start=True, abs_step_size=0.0)
+    assert "wide" not in found("iterative beats single step", [asked(SINGLE), enough], given).detail
