@@ -17,7 +17,10 @@ PERCENT = frozenset(
         "auroc", "aupr_in", "aupr_out", "fpr95_ood_pos", "fpr95_id_pos",
     }
 )  # fmt: skip
-_PARTS = ("_low", "_high", "_n", "_wanted", "_status", "_clean", "_n_id", "_wanted_id", "_n_ood")
+_PARTS = (
+    "_low", "_high", "_n", "_wanted", "_status", "_clean", "_n_id", "_wanted_id", "_n_ood",
+    "_at_bound",
+)  # fmt: skip
 # What the checks say and which attacks are missing stands beside the numbers themselves.
 _BESIDE = ("honesty", "missing_attacks")
 _HIDDEN = frozenset({"model_id", *_BESIDE})
@@ -159,7 +162,12 @@ def contradicted(name: str, row: Mapping[str, Any]) -> bool:
 
 
 def without(name: str, row: Mapping[str, Any]) -> list[str]:
-    """`(without hopskipjump: raised ValueError)`, of a worst case that lacks attacks."""
+    """`(without hopskipjump: raised ValueError)`, of a worst case that lacks attacks.
+
+    Of a scaled number, `(fit at its bound)` where no temperature is best.
+    """
+    if row.get(f"{name}_at_bound"):
+        return ["(fit at its bound)"]
     missing = row.get("missing_attacks") if name in _WITHOUT else None
     return [f"(without {missing})"] if missing else []
 

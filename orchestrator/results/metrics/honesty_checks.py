@@ -10,7 +10,7 @@ Source: Carlini et al. 2019; Athalye et al. 2018, section 3.1; Croce & Hein 2020
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal, NamedTuple
 
 import polars as pl
@@ -18,8 +18,8 @@ from scipy.special import bdtrc
 
 from robsweep.orchestrator.results.metrics.honesty_compared import (
     Access,
+    Outcomes,
     access_of,
-    broken,
     budget_ratio,
     cannot_cross,
     compared,
@@ -56,6 +56,10 @@ class Evidence:
     margins: pl.DataFrame
     proved: Sequence[int]  # samples that are verified at some eps and were attacked
     contradicted: Sequence[int]  # samples that are verified and yet broken in that ball
+
+    @cached_property
+    def outcomes(self) -> Outcomes:
+        return Outcomes(self.rows)
 
     def of(self, access: Access) -> list[Asked]:
         return [a for a in self.attacks if access_of(a) == access]
@@ -104,14 +108,14 @@ def huge_eps_breaks_all(e: Evidence) -> Finding:
         eps = e.huge  # a min-norm attack speaks of every eps
     if eps < e.huge:
         return _not_run(f"ask an eps of {e.huge:.3g} or more of a white-box attack of {e.norm}")
-    samples = broken(e.rows, white, eps)
-    if samples.is_empty():
+    covered, broken = e.outcomes.of(white, eps)
+    if not (n := int(covered.sum())):
         return _not_run(f"no sample is covered by all white-box attacks at eps {eps:g}")
-    survived = samples_of(samples.filter(~pl.col("broken")))
-    fails = beyond(SURVIVORS, len(survived), len(samples))
+    survived = e.outcomes.samples[covered & ~broken].tolist()
+    fails = beyond(SURVIVORS, len(survived), n)
     detail = f"samples that survive {names_of(white)} at eps {eps:g}"
     status: Status = "fail" if fails else "warn" if survived else "pass"
-    return Finding(status, len(samples), survived, detail, entries_of(white) if fails else ())
+    return Finding(status, n, survived, detail, entries_of(white) if fails else ())
 
 
 def stronger_access_beats(e: Evidence, *, weaker: Access, stronger: Access) -> Finding:
@@ -176,6 +180,7 @@ def soundness(e: Evidence) -> Finding:
     return Finding(status, len(e.proved), list(e.contradicted), detail)
 
 
+SOUNDNESS = "soundness"
 CHECKS: Mapping[str, Callable[[Evidence], Finding]] = {
     "iterative beats single step": iterative_beats_single_step,
     "larger eps never helps": larger_eps_never_helps,
@@ -192,7 +197,7 @@ CHECKS: Mapping[str, Callable[[Evidence], Finding]] = {
     "loss increases": loss_increases,
     "Square finds nothing new": square_finds_nothing_new,
     "doubling the steps changes nothing": doubling_the_steps_changes_nothing,
-    "soundness": soundness,
+    SOUNDNESS: soundness,
 }
 
 
@@ -214,7 +219,7 @@ def _judged(e: Evidence, sides: Mapping[str, Sequence[Asked]]) -> Finding:
         return _not_run(f"needs {' and '.join(absent)} of {e.norm}")
     weaker, stronger = sides.values()
     names = f"{names_of(weaker)} against {names_of(stronger)}"
-    balls = compared(e.rows, weaker, stronger)
+    balls = compared(e.outcomes, weaker, stronger)
     if not balls:
         return _not_run(f"{names}: needs samples that all of them have covered at one eps")
     failing = [c for c in balls if beyond(STRICT, len(c.only_weaker), len(c.samples))]

@@ -45,7 +45,8 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         **_MODEL, "dataset": _TEXT, "norm": _TEXT, "eps": _FLOAT,
         **_metric("clean_accuracy"), **_ROBUST, **_metric("verified_accuracy"),
         "unsolved": _INT, **_BRACKET, **_TRUST,
-        **_metric("ece"), **_metric("ece_scaled"), **_AUROC, "auroc_of": _TEXT,
+        **_metric("ece"), **_metric("ece_scaled"), "ece_scaled_at_bound": pl.Boolean,
+        **_AUROC, "auroc_of": _TEXT,
         "warnings": _TEXT,
     },
     "attacks": {

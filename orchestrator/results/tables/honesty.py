@@ -11,6 +11,7 @@ from robsweep.orchestrator.results.metrics.attacks import SOUND, breaks_from
 from robsweep.orchestrator.results.metrics.honesty_checks import (
     CHECKS,
     RANK,
+    SOUNDNESS,
     Evidence,
     Finding,
 )
@@ -47,15 +48,21 @@ class Honesty:
             return None
         return self._failing(None) or max(ran, key=RANK.__getitem__)
 
+    def at(self, *, attacked: bool) -> str | None:
+        """The same for one ball: where no attack was asked about it, only proofs are in doubt."""
+        return self.text if attacked else self._failing(None, only=SOUNDNESS)
+
     def of(self, entry: str) -> str | None:
         """The checks that fail for this attack's sake; None where none does."""
         return self._failing(entry)
 
-    def _failing(self, entry: str | None) -> str | None:
+    def _failing(self, entry: str | None, only: str | None = None) -> str | None:
         named = [
             f"{name} ({len(found.violations)} of {found.n})"
             for name, found in self.findings.items()
-            if found.status == "fail" and (entry is None or entry in found.attacks)
+            if found.status == "fail"
+            and (entry is None or entry in found.attacks)
+            and only in (None, name)
         ]
         return "fail: " + "; ".join(named) if named else None
 

@@ -47,10 +47,11 @@ def _rows(model: Model, read: Read) -> Iterator[Row]:
     honesty = honesty_of(model, read)
     for norm, eps in model.balls():
         here = at(final, norm, eps)
-        row = {**whole_model, "norm": norm, "eps": eps}
-        if model.attacks_at(norm, eps):
+        here_attacked = bool(model.attacks_at(norm, eps))
+        flag = honesty.get(norm, UNCHECKED).at(attacked=here_attacked)
+        row = {**whole_model, "norm": norm, "eps": eps, "honesty": flag}
+        if here_attacked:
             row |= survived(model, norm, eps, attacked)
-            row |= {"honesty": honesty.get(norm, UNCHECKED).text}
         if model.screens_at(norm, eps):
             row |= verified(model, (PLAIN, norm, eps), here)
             row |= bracketed(model, norm, eps, here, attacked)
@@ -77,5 +78,6 @@ def _clean(model: Model, read: Read) -> Row:
         if fit.temperature is not None:
             scaled = calibrated(predictions, fit.temperature)
             row |= {**estimate("ece_scaled", scaled.ece), "ece_scaled_n": scaled.n}
+            row["ece_scaled_at_bound"] = fit.at_bound
         break  # the first fit of the sweep file; the calibration table has them all
     return row

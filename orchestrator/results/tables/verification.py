@@ -36,7 +36,9 @@ def verification_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
                 here = at(final, norm, eps)
                 row = _answered(model, (PLAIN, norm, eps), here)
                 row |= bracketed(model, norm, eps, here, standing)
-                rows.append({**row, "honesty": honesty.get(norm, UNCHECKED).text})
+                here_attacked = bool(model.attacks_at(norm, eps))
+                flag = honesty.get(norm, UNCHECKED).at(attacked=here_attacked)
+                rows.append({**row, "honesty": flag})
         for question, screens_here in model.other_questions().items():
             if question[0] == DISTANCE:
                 rows.append(_estimated(model, question[1], screens_here, read))
