@@ -278,6 +278,12 @@ def test_doubling_the_steps_changes_nothing(budget):
     assert of({1}, set(range(1, 7)), pair(40))[:3] == ("fail", 100, [2, 3, 4, 5, 6])
     assert of({1}, set(range(1, 7)), pair(40)).attacks == ("short",)
     assert of({1}, {1, 2}, pair(19)).status == "not run"  # not twice as many
+    # what the shortest misses is found by the next, which is as good as the longest
+    longest = asked(ITERATIVE, "longest", **{budget: 40, "size": 1})
+    given = [rows("short", {1}, n=100), rows("long", set(range(9)), n=100)]
+    given.append(rows("longest", set(range(9)), n=100))
+    attacks = [*pair(20), longest]
+    assert status(check, attacks, [row for part in given for row in part]) == "pass"
     assert of({1}, {1, 2}, pair(20, size=2)).status == "not run"  # another attack
 
 
