@@ -135,7 +135,7 @@ def evaluation_of(norm: str, planned: Plan, tables: Mapping[str, Sequence[pa.Tab
         rows["predictions"],
         rows["attacks"],
         rows["verification"],
-        models(asked),
+        models(asked, lambda key: planned.measurements[key].wanted),
         rows,
     )
     screens = found._models[0].of("screen")

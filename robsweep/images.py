@@ -11,7 +11,7 @@ import polars as pl
 
 from robsweep.orchestrator.errors import InputError, StoreError
 from robsweep.orchestrator.plan.recorded import recorded
-from robsweep.orchestrator.results.metrics.planned import Asked, Model, models
+from robsweep.orchestrator.results.metrics.planned import Asked, Model
 from robsweep.orchestrator.results.metrics.verification import final_verdicts
 from robsweep.orchestrator.results.report import eps_text
 from robsweep.orchestrator.results.results import Results
@@ -99,7 +99,7 @@ class Kept:
 
     def __init__(self, results: Results, sweep: str, settings: Settings) -> None:
         self._results, self._sweep, self._settings = results, sweep, settings
-        self._models = models(results.plan(sweep))
+        self._models = results.models(sweep)
 
     def adversarials(self, attack: str, chosen: Chosen, eps: float | str | None) -> Adversarials:
         what = f"attack {attack!r} of sweep {self._sweep!r}"

@@ -9,7 +9,7 @@ import polars as pl
 
 from robsweep.images import Adversarials, Chosen, Counterexamples, Kept
 from robsweep.orchestrator.errors import InputError
-from robsweep.orchestrator.results.metrics.planned import Asked, models
+from robsweep.orchestrator.results.metrics.planned import Asked
 from robsweep.orchestrator.results.results import TABLES, Results
 from robsweep.orchestrator.results.wanted import wanted
 from robsweep.orchestrator.settings import Settings
@@ -104,7 +104,7 @@ class OpenStore:
             return self._results.verdicts(sweep)
         if table == "jobs":
             return self._results.rows(table).filter(pl.col("sweep") == sweep).collect()
-        planned = models(self._results.plan(sweep))
+        planned = self._results.models(sweep)
         if table == "models":  # an imported one has its row from a preflight
             ids = [model.model_id for model in planned]
             return self._results.rows(table).filter(pl.col("model_id").is_in(ids)).collect()

@@ -42,6 +42,7 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "training": _TEXT,
         "parameters": _INT,
         "spec_json": _TEXT,
+        "warnings": _TEXT,  # short ones, joined by "; "
     },
     "training": {
         "epoch": _INT,  # 1-based
@@ -83,6 +84,7 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "fitted_on": _TEXT,
         "nll_before": _FLOAT,
         "nll_after": _FLOAT,
+        "at_bound": _BOOL,  # of the temperatures; no finite one is best
     },
     "sensitivity": {"method": _TEXT, "eps": _FLOAT, "log_volume": _FLOAT, "mean_width": _FLOAT},
     "verification": {

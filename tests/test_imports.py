@@ -62,6 +62,7 @@ STOREYS = [
     "orchestrator.plan",
     "orchestrator.results.intervals",
     "orchestrator.results.metrics",
+    "orchestrator.results.tables",
     "orchestrator.results",
     "orchestrator.run",
     "orchestrator.cli",

@@ -6,20 +6,24 @@ import polars as pl
 import streamlit as st
 
 from robsweep.dashboards.chosen import choose_sweep
-from robsweep.orchestrator.results.report import readable, render
+from robsweep.orchestrator.results.report import notes, readable, render
 from robsweep.orchestrator.results.results import TableName
 
 TERMS = {
     "leaderboard": "One row per model, norm and eps; the bracket is on samples with both sides.",
     "attacks": "One row per attack and eps; `worst_case` is all attacks of a norm together. "
     "attack_success_rate: among the samples that were classified correctly. median_distance: of "
-    "the closest adversarial found, over all samples.",
+    "the closest adversarial found, over all samples. forward_per_sample: passes per sample that "
+    "was attacked. (without ...): attacks that failed.",
     "calibration": "ece, rms_ce, mce: mean, root mean square and largest gap between confidence "
-    "and accuracy over 15 bins. brier and nll: lower is better.",
+    "and accuracy over 15 bins. brier and nll: lower is better. at_bound: no temperature is best, "
+    "as where there are no errors to learn from.",
     "ood": "Higher scores mean more OOD. fpr95_ood_pos: share of the model's own data flagged when "
     "95 % of OOD is caught; fpr95_id_pos: share of OOD accepted when 95 % of own data is.",
-    "shift": "Accuracy and calibration under corruptions, and their mean error.",
+    "shift": "Accuracy and calibration under corruptions. corruption_error: mean error over the "
+    "severities of one entry; mean_corruption_error: that over all corruptions, not normalised.",
     "verification": "Samples by final verdict: a proof beats a timeout, that an unknown. "
+    "unsolved: left open by the screen, and no solver has been at them yet. "
     "Only plain `untargeted` robustness in a ball has a bracket.",
     "sensitivity": "How large a box the logits can reach in a linf ball, by interval or linear "
     "bounds: the smaller, the less sensitive.",
@@ -46,6 +50,8 @@ def page() -> None:
         st.info(f"**This sweep asks for no {name}.**", icon=":material/inbox:")
         return
     st.dataframe(readable(table), hide_index=True, height=min(38 + 36 * len(table), 700))
+    for line in notes(table):
+        st.caption(line)
     st.caption(TERMS[name])
     st.download_button(
         "CSV", render(table, "csv"), f"{chosen.sweep}-{name}.csv", icon=":material/download:"

@@ -12,14 +12,24 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 PERCENT = frozenset(
     {
         "accuracy", "clean_accuracy", "robust_accuracy", "verified_accuracy",
-        "attack_success_rate", "bracket", "mean_corruption_error",
+        "attack_success_rate", "bracket", "corruption_error", "mean_corruption_error",
         "ece", "ece_scaled", "ece_equal_mass", "rms_ce", "mce",
         "auroc", "aupr_in", "aupr_out", "fpr95_ood_pos", "fpr95_id_pos",
     }
 )  # fmt: skip
-_PARTS = ("_low", "_high", "_n", "_wanted")
-_HIDDEN = frozenset({"model_id"})
+_PARTS = (
+    "_low", "_high", "_n", "_wanted", "_status", "_clean", "_n_id", "_wanted_id", "_n_ood",
+    "_at_bound",
+)  # fmt: skip
+# What the checks say and which attacks are missing stands beside the numbers themselves.
+_BESIDE = ("honesty", "missing_attacks")
+_HIDDEN = frozenset({"model_id", *_BESIDE})
 _NOTHING = "-"
+_MARK = "!"
+_OF_ATTACKS = frozenset(
+    {"robust_accuracy", "bracket", "attack_success_rate", "median_distance", "mean_min_distance"}
+)
+_WITHOUT = frozenset({"robust_accuracy", "bracket", "median_distance"})
 _LATEX = str.maketrans(
     {char: f"\\{char}" for char in "%_&#${}"}
     | {"~": r"\textasciitilde{}", "\\": r"\textbackslash{}"}
@@ -35,6 +45,10 @@ def render(table: pl.DataFrame, form: Format) -> str:
     """
     if form == "csv":
         return table.write_csv()
+    return _table(table, form) + _footnotes(table, form)
+
+
+def _table(table: pl.DataFrame, form: Format) -> str:
     cells = readable(table)
     header, numeric = cells.columns, [name in _numbers(table) for name in cells.columns]
     rows = [list(row) for row in cells.iter_rows()]
@@ -47,22 +61,46 @@ def render(table: pl.DataFrame, form: Format) -> str:
     return _text(header, rows, numeric)
 
 
+def notes(table: pl.DataFrame) -> list[str]:
+    """What the marks in a table stand for, one line per model and norm."""
+    if "honesty" not in table.columns:
+        return []
+    flagged = table.filter(pl.col("honesty").str.starts_with("fail"))
+    lines = []
+    for row in flagged.iter_rows(named=True):
+        names = [str(row[key]) for key in ("model", "training", "seed") if row[key] is not None]
+        what = row["honesty"].removeprefix("fail: ")
+        lines.append(
+            f"{_MARK} {'/'.join(names)} {row['norm']}: honesty checks contradict it: {what}"
+        )
+    return list(dict.fromkeys(lines))
+
+
+def _footnotes(table: pl.DataFrame, form: Format) -> str:
+    lines = notes(table)
+    if form == "markdown":
+        return "".join(f"\n{line}\n" for line in lines)
+    if form == "latex":
+        return "".join(rf"\par\footnotesize {line.translate(_LATEX)}" + "\n" for line in lines)
+    return "".join(f"{line}\n" for line in lines)
+
+
 def leaderboard_text(table: pl.DataFrame) -> str:
     """The leaderboard as two tables that fit a terminal: one row per ball, one row per model."""
-    balls = ("norm", "eps", "robust_accuracy", "verified_accuracy", "bracket")
-    whole = ("clean_accuracy", "ece", "ece_scaled", "auroc")
+    balls = ("norm", "eps", "robust_accuracy", "verified_accuracy", "unsolved", "bracket", *_BESIDE)
+    whole = ("clean_accuracy", "ece", "ece_scaled", "auroc", "auroc_of", "warnings")
     keys = ["model", "training", "seed"]
 
     def of(metrics: Sequence[str]) -> list[str]:
         return [name for name in table.columns if _base(name) in metrics]
 
     per_ball = table.select(*keys, *of(balls)).filter(pl.col("eps").is_not_null())
-    per_model = table.select(*keys, *of((*whole, "auroc_of"))).unique(maintain_order=True)
+    per_model = table.select(*keys, *of(whole)).unique(maintain_order=True)
     shown = [per_model, per_ball] if len(per_ball) else [per_model]
-    text = "\n".join(render(part, "text") for part in shown)
+    text = "\n".join(_table(part, "text") for part in shown)
     if "bracket_n" in table.columns and table["bracket_n"].fill_null(0).sum():
         text += "each share is of its own n samples; a bracket has both sides on the same ones\n"
-    return text
+    return text + _footnotes(table, "text")
 
 
 def honesty_text(table: pl.DataFrame) -> str:
@@ -89,17 +127,49 @@ def cell(name: str, row: Mapping[str, Any]) -> str:
     """One metric of a row with its interval and count, or one plain value."""
     value, low, high = row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high")
     if value is None and low is None:
-        return _NOTHING
+        return absent(name, row)
     if name == "eps":
         return eps_text(row[name])
     percent = name in PERCENT
     unit = " %" if percent else ""
     if value is None:  # a bracket is two bounds around no estimate
         text = f"{number(low, percent=percent)} .. {number(high, percent=percent)}{unit}"
+        limits = ""
     else:
         text = number(value, percent=percent) + unit
-        text += f" {limits}" if (limits := interval(name, row)) else ""
-    return f"{text} {count}" if (count := counted(name, row)) else text
+        limits = interval(name, row)
+    parts = [text, _MARK if contradicted(name, row) else "", limits, counted(name, row)]
+    return " ".join([*filter(None, parts), *without(name, row)])
+
+
+def absent(name: str, row: Mapping[str, Any]) -> str:
+    """Why a metric has no value: `-` where it was not asked for, else how far it is."""
+    status = row.get(f"{name}_status")
+    if status in (None, "not asked", "done"):
+        return _NOTHING
+    if status == "running":
+        return f"running {row.get(f'{name}_n') or 0}/{row.get(f'{name}_wanted')}"
+    why = row.get("missing_attacks") if name in _WITHOUT else None
+    return f"{status} ({why})" if status == "failed" and why else str(status)
+
+
+def contradicted(name: str, row: Mapping[str, Any]) -> bool:
+    """Whether failing honesty checks speak against this number."""
+    flag = row.get("honesty") or ""
+    return flag.startswith("fail") and (
+        name in _OF_ATTACKS or (name == "verified_accuracy" and "soundness" in flag)
+    )
+
+
+def without(name: str, row: Mapping[str, Any]) -> list[str]:
+    """`(without hopskipjump: raised ValueError)`, of a worst case that lacks attacks.
+
+    Of a scaled number, `(fit at its bound)` where no temperature is best.
+    """
+    if row.get(f"{name}_at_bound"):
+        return ["(fit at its bound)"]
+    missing = row.get("missing_attacks") if name in _WITHOUT else None
+    return [f"(without {missing})"] if missing else []
 
 
 def interval(name: str, row: Mapping[str, Any]) -> str:
@@ -112,11 +182,21 @@ def interval(name: str, row: Mapping[str, Any]) -> str:
 
 
 def counted(name: str, row: Mapping[str, Any]) -> str:
-    """`n=1000`, or `n=250/1000` where not all samples that were asked for have run."""
-    n, wanted = row.get(f"{name}_n"), row.get(f"{name}_wanted")
+    """`n=1000`, or `n=250/1000` where not all samples that were asked for have run.
+
+    Of a number about two sets, `n=50 ID + 10000 OOD`.
+    """
+    n, n_id = row.get(f"{name}_n"), row.get(f"{name}_n_id")
     if n is None:
         return ""
-    return f"n={n}" if wanted in (None, n) else f"n={n}/{wanted}"
+    outside = _of_wanted(n, row.get(f"{name}_wanted"))
+    if n_id is None:
+        return f"n={outside}"
+    return f"n={_of_wanted(n_id, row.get(f'{name}_wanted_id'))} ID + {outside} OOD"
+
+
+def _of_wanted(n: int, wanted: int | None) -> str:
+    return str(n) if wanted in (None, n) else f"{n}/{wanted}"
 
 
 def number(value: Any, *, percent: bool = False) -> str:
@@ -151,8 +231,14 @@ def _bases(table: pl.DataFrame) -> list[str]:
 
 
 def _empty(table: pl.DataFrame, name: str) -> bool:
+    """Whether a column says nothing in any row: no value, and not that one is to come."""
     shown = name if name in table.columns else f"{name}_low"
-    return len(table) > 0 and table[shown].is_null().all()
+    if not len(table) or not table[shown].is_null().all():
+        return False
+    status = f"{name}_status"
+    return status not in table.columns or bool(
+        table[status].is_in(["not asked"]).fill_null(value=True).all()
+    )
 
 
 def _numbers(table: pl.DataFrame) -> set[str]:

@@ -8,15 +8,20 @@ from typing import Literal, Self, get_args
 import polars as pl
 
 from robsweep.orchestrator.errors import InputError, StoreError
-from robsweep.orchestrator.results.metrics import boxes, tables
 from robsweep.orchestrator.results.metrics.attacks import breaks_from
-from robsweep.orchestrator.results.metrics.honesty import honesty_table
-from robsweep.orchestrator.results.metrics.leaderboard import leaderboard
-from robsweep.orchestrator.results.metrics.planned import Asked, Model, models
+from robsweep.orchestrator.results.metrics.planned import Asked, Model, failures_of, models
 from robsweep.orchestrator.results.metrics.progress import progress
-from robsweep.orchestrator.results.metrics.tables import Read
 from robsweep.orchestrator.results.metrics.verification import contradictions
-from robsweep.orchestrator.results.wanted import wanted
+from robsweep.orchestrator.results.tables.attacks import attack_table, failed_checks
+from robsweep.orchestrator.results.tables.boxes import landscape_table, sensitivity_table
+from robsweep.orchestrator.results.tables.calibration import calibration_table
+from robsweep.orchestrator.results.tables.columns import Read
+from robsweep.orchestrator.results.tables.honesty import honesty_table
+from robsweep.orchestrator.results.tables.leaderboard import leaderboard
+from robsweep.orchestrator.results.tables.ood import ood_table
+from robsweep.orchestrator.results.tables.shift import shift_table
+from robsweep.orchestrator.results.tables.verification import verification_table
+from robsweep.orchestrator.results.wanted import verdicts, wanted
 from robsweep.orchestrator.store.log import Part
 from robsweep.orchestrator.store.store import Snapshot, Store
 from robsweep.tasks.rows import schema
@@ -29,13 +34,13 @@ TABLES: tuple[TableName, ...] = get_args(TableName)
 
 MAKERS: dict[TableName, Callable[[Sequence[Model], Read], pl.DataFrame]] = {
     "leaderboard": leaderboard,
-    "attacks": tables.attack_table,
-    "calibration": tables.calibration_table,
-    "ood": tables.ood_table,
-    "shift": tables.shift_table,
-    "verification": tables.verification_table,
-    "sensitivity": boxes.sensitivity_table,
-    "landscape": boxes.landscape_table,
+    "attacks": attack_table,
+    "calibration": calibration_table,
+    "ood": ood_table,
+    "shift": shift_table,
+    "verification": verification_table,
+    "sensitivity": sensitivity_table,
+    "landscape": landscape_table,
     "honesty": honesty_table,
 }
 
@@ -88,26 +93,34 @@ class Results:
 
     def table(self, sweep: str, name: TableName) -> pl.DataFrame:
         """One of `TABLES`; what has not been run yet is null with n = 0."""
-        return MAKERS[name](models(self.plan(sweep)), self._wanted)
+        return MAKERS[name](self.models(sweep), self._wanted)
 
     def leaderboard(self, sweep: str) -> pl.DataFrame:
         return self.table(sweep, "leaderboard")
 
     def progress(self, sweep: str) -> pl.DataFrame:
         """Per kind: samples wanted, done and failed."""
-        planned = models(self.plan(sweep))
-        ids = [asked.measurement_id for model in planned for asked in model.asked]
-        jobs = self.rows("jobs").filter(
-            pl.col("sweep") == sweep, pl.col("measurement_id").is_in(ids)
+        return progress(self.models(sweep), self.verdicts(sweep))
+
+    def models(self, sweep: str) -> list[Model]:
+        """The models of a sweep, what was asked of them, and how far that is.
+
+        Raises:
+            InputError: There is no such sweep.
+        """
+        plan = self.plan(sweep)
+        bad = self.rows("jobs").filter(
+            pl.col("sweep") == sweep,
+            pl.col("status").is_in(["failed", "timeout"]),
+            pl.col("measurement_id").is_in(plan["measurement_id"].implode()),
         )
-        screens = [asked for model in planned for asked in model.of("screen")]
-        verdicts = self._wanted("verification", screens)
-        return progress(planned, self.snapshot.coverage, jobs.collect(), verdicts.collect())
+        failures = failures_of(bad.collect())
+        return models(plan, self.snapshot.coverage, failures, self._warnings(plan))
 
     def verdicts(self, sweep: str) -> pl.DataFrame:
         """All rows about the samples that a sweep verifies, whichever sweep wrote them."""
         screens = [asked for model in models(self.plan(sweep)) for asked in model.of("screen")]
-        return self._wanted("verification", screens).collect()
+        return verdicts(self.rows, [(screen, screen.wanted) for screen in screens]).collect()
 
     def alarms(self, sweep: str) -> pl.DataFrame:
         """Samples of the sweep's models that are proved robust and yet broken; should be empty.
@@ -127,7 +140,17 @@ class Results:
 
     def failed_checks(self, sweep: str) -> pl.DataFrame:
         """Attacks whose adversarials did not pass their check; should be empty."""
-        return tables.failed_checks(models(self.plan(sweep)), self._wanted)
+        return failed_checks(self.models(sweep), self._wanted)
+
+    def _warnings(self, plan: pl.DataFrame) -> dict[str, str]:
+        """Model id -> the warnings of its rows in `models`, each once."""
+        rows = self.rows("models").filter(
+            pl.col("warnings").is_not_null(), pl.col("model_id").is_in(plan["model_id"].implode())
+        )
+        found: dict[str, list[str]] = {}
+        for model_id, text in rows.select("model_id", "warnings").collect().iter_rows():
+            found.setdefault(model_id, []).extend(text.split("; "))
+        return {model_id: "; ".join(dict.fromkeys(all_)) for model_id, all_ in found.items()}
 
     def _wanted(self, table: str, measurements: Iterable[Asked]) -> pl.LazyFrame:
         return wanted(self.rows, table, measurements)

@@ -16,7 +16,9 @@ def wanted(rows: Rows, table: str, measurements: Iterable[Asked]) -> pl.LazyFram
     """Rows of these measurements, on the samples that were asked for."""
     asked = list(measurements)
     if table == "verification":
-        return _verdicts(rows, asked)
+        # what another eps or sweep has decided is no draw of the samples: it may only add to what
+        # the question's own screen has looked at
+        return verdicts(rows, [(screen, screen.covered) for screen in asked])
     samples = {a.measurement_id: a.wanted for a in asked}
     found = within(rows(table, samples), samples)
     if table == "predictions":  # an attack's predictions carry its own measurement id
@@ -26,14 +28,14 @@ def wanted(rows: Rows, table: str, measurements: Iterable[Asked]) -> pl.LazyFram
     return found
 
 
-def _verdicts(rows: Rows, screens: Sequence[Asked]) -> pl.LazyFrame:
-    """Rows about the questions of these screens, whichever measurement or sweep answered.
+def verdicts(rows: Rows, screens: Sequence[tuple[Asked, Ranges]]) -> pl.LazyFrame:
+    """Rows about these samples of screens, whichever measurement or sweep answered.
 
     A sample that another sweep has proved is not asked about again. Balls are nested: a proof
     at a larger eps and a counterexample at a smaller one are answers too, at no cost.
     """
     pieces: dict[tuple[str, str, str, str, str, float | None], Ranges] = {}
-    for screen in screens:
+    for screen, samples in screens:
         for eps in screen.eps or (None,):  # a box has no eps
             question = (
                 screen.model_id,
@@ -43,7 +45,7 @@ def _verdicts(rows: Rows, screens: Sequence[Asked]) -> pl.LazyFrame:
                 str(screen.norm),
                 eps,
             )
-            pieces[question] = union([*pieces.get(question, ()), *screen.wanted])
+            pieces[question] = union([*pieces.get(question, ()), *samples])
     key = ["model_id", "dataset", "split", "property", "norm"]
     asked = pl.LazyFrame(
         [(*question, *piece) for question, ranges in pieces.items() for piece in ranges],
@@ -51,7 +53,7 @@ def _verdicts(rows: Rows, screens: Sequence[Asked]) -> pl.LazyFrame:
         | {"_start": pl.Int64, "_stop": pl.Int64},
         orient="row",
     )
-    of_these = pl.col("model_id").is_in(sorted({screen.model_id for screen in screens}))
+    of_these = pl.col("model_id").is_in(sorted({screen.model_id for screen, _ in screens}))
     verdict, same = pl.col("verdict"), pl.col("eps").eq_missing(pl.col("_eps"))
     carried = (
         ((verdict == "verified") & (pl.col("eps") > pl.col("_eps")))

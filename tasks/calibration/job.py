@@ -30,6 +30,7 @@ def calibrate(job: Job, inputs: Inputs) -> Output:
         "fitted_on": rows["split"][0].as_py(),
         "nll_before": fit.nll_before,
         "nll_after": fit.nll_after,
+        "at_bound": fit.at_bound,
     }
     keys = job.keys(rows["weights_sha256"][0].as_py())
     return Output({"calibration": table("calibration", keys, None, columns, n=1)})

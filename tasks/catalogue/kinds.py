@@ -9,7 +9,7 @@ KINDS: dict[str, Kind] = {
     "predict": Kind("predictions", group_size=250, slice_groups=8),
     "attack": Kind("attacks", version=4, group_size=250, slice_groups=2),
     "score": Kind("ood_scores", group_size=250, slice_groups=8),
-    "calibrate": Kind("calibration"),
+    "calibrate": Kind("calibration", version=2),
     "screen": Kind("verification", version=2, group_size=50, slice_groups=2),
     "solve": Kind("verification", version=2),
     "sensitivity": Kind("sensitivity", group_size=50, slice_groups=4),

@@ -5,7 +5,15 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from robsweep.dashboards.charts import OPEN, PROVED, bracket_bars, bracket_chart, label
+from robsweep.dashboards.charts import (
+    OPEN,
+    PENDING,
+    PROVED,
+    UNASKED,
+    bracket_bars,
+    bracket_chart,
+    label,
+)
 from robsweep.orchestrator.results.results import TABLES, Results
 from robsweep.orchestrator.store.store import Store
 from tests.demo_store import whole_sweep
@@ -122,10 +130,43 @@ def test_bars_run_from_proved_to_unbroken(demo):
     assert (bars.filter(pl.col("part") == PROVED)["start"] == 0).all()
     assert (bars["start"] <= bars["stop"]).all()
     unproved = bars.filter(pl.col("ball") == "L∞, eps 0.2")
-    assert (unproved.filter(pl.col("part") == OPEN)["start"] == 0).all()
+    assert unproved["part"].unique().sort().to_list() == [PROVED, UNASKED]
+    assert (unproved.filter(pl.col("part") == UNASKED)["start"] == 0).all()
+    assert OPEN in bars["part"].to_list()
     chart = bracket_chart(unproved, unproved["name"].to_list()).to_dict()
     assert [layer["mark"]["type"] for layer in chart["layer"]] == ["bar", "tick"]
     assert bracket_bars(board.clear()).is_empty()
+
+
+@pytest.mark.parametrize("done", [0.1, 0.3, 1.0])
+def test_no_bar_ends_beyond_its_own_tick(tmp_path, done):
+    demo = whole_sweep(tmp_path / "s", done=done)
+    bars = bracket_bars(Results.open(demo.root).leaderboard(demo.name))
+    assert len(bars) > 20
+    assert (bars["stop"] <= bars["clean"]).all()
+    if done == 1:  # the tick is not that of all samples, one for each model
+        assert bars["clean"].n_unique() > 6
+
+
+def test_proofs_that_have_not_run_yet_are_told_from_those_not_asked_for(tmp_path):
+    demo = whole_sweep(tmp_path / "s")
+    key = demo.ask("attack", "attacks", "pgd", ("new", None, None), norm="linf", eps=[0.1])
+    demo.ask("screen", "verification", "v", ("new", None, None), norm="linf", eps=[0.1],
+             params={"property": "untargeted"})  # fmt: skip
+    columns = {"attack": "pgd", "norm": "linf", "eps": 0.1, "success": False, "check": "ok"}
+    demo.add(key, "attacks", range(10), columns)
+    bars = bracket_bars(Results.open(demo.root).leaderboard(demo.name))
+    assert bars.filter(pl.col("name") == "new")["part"].to_list() == [PROVED, PENDING]
+    assert UNASKED in bars["part"].to_list()
+
+
+def test_a_contradicted_number_is_marked_and_explained(show, tmp_path):
+    whole_sweep(tmp_path / "s", unsound=True)
+    app = show(tmp_path / "s")
+    assert "soundness" in app.warning[0].value
+    table = app.dataframe[-1].value
+    assert table["robust_accuracy_limits"].str.startswith("!").any()
+    assert not table["clean_accuracy_limits"].str.startswith("!").any()
 
 
 def test_labels():

@@ -1,5 +1,6 @@
 """What attacks leave standing. Rows are of one model on one split, where not said otherwise."""
 
+import re
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ class AttackSummary(NamedTuple):
 
     n: int
     robust: int  # samples that survive
+    clean: int  # samples that are right without an attack
     attack_success_rate: Interval  # among the samples that were classified correctly
     attack_success_rate_n: int
 
@@ -38,12 +40,55 @@ class Distances(NamedTuple):
     mean_n: int
 
 
+# Broken at distance 0, which no step of an attack can reach.
+MISCLASSIFIED = pl.col("success") & (pl.col("distance") == 0).fill_null(value=False)
 _FAILED = ~pl.col("success") & ~pl.col("check").is_in([*SOUND])
 
 
 def unsound(rows: pl.DataFrame) -> pl.DataFrame:
     """The attack rows whose check failed."""
     return rows.filter(_FAILED)
+
+
+def gave_up(rows: pl.DataFrame, attacks: Collection[str], eps: float | None) -> dict[str, str]:
+    """The attacks that failed on more than a few samples, and what went wrong most often.
+
+    Args:
+        rows: Attack rows.
+        attacks: Measurement ids.
+        eps: Where each of them was run: at this eps, or min-norm.
+    """
+    if rows.filter(_FAILED).is_empty():
+        return {}
+    own = rows.filter(pl.col("measurement_id").is_in(list(attacks)), _speaks(eps))
+    failing = own.filter(pl.col("measurement_id").is_in(_failing(own)), _FAILED)
+    checks = failing.group_by("measurement_id").agg(
+        check=pl.col("check").drop_nulls().mode().sort().first()
+    )
+    return {name: _reason(check or "no check") for name, check in checks.iter_rows()}
+
+
+def _reason(check: str) -> str:
+    raised = re.match(r"error: (\w+)", check)
+    return f"raised {raised[1]}" if raised else check
+
+
+def _speaks(eps: float | None) -> pl.Expr:
+    min_norm = pl.col("eps").is_null()
+    return min_norm if eps is None else min_norm | (pl.col("eps") == eps)
+
+
+def _failing(asked: pl.DataFrame) -> list[str]:
+    """Measurements of which more than a few rows failed their check.
+
+    Misclassified samples have not been attacked: they do not count.
+    """
+    shares = (
+        asked.filter(~MISCLASSIFIED)
+        .group_by("measurement_id")
+        .agg(_FAILED.fill_null(value=False).mean().alias("failed"))
+    )
+    return shares.filter(pl.col("failed") > FEW)["measurement_id"].to_list()
 
 
 def _sound(rows: pl.DataFrame, attacks: Collection[str], at: pl.Expr) -> pl.DataFrame:
@@ -53,10 +98,7 @@ def _sound(rows: pl.DataFrame, attacks: Collection[str], at: pl.Expr) -> pl.Data
     about the model, and what is left, misclassified samples above all, is no fair draw.
     """
     own = rows["measurement_id"].is_in(list(attacks)) & rows.select(at).to_series()
-    asked = rows.filter(own)
-    was_run = ~(pl.col("success") & (pl.col("distance") == 0).fill_null(value=False))
-    shares = asked.filter(was_run).group_by("measurement_id").agg(_FAILED.mean().alias("failed"))
-    if (shares["failed"] > FEW).any():
+    if _failing(rows.filter(own)):
         return rows.clear()
     return rows.filter(~(own & rows.select(_FAILED).to_series()))
 
@@ -84,7 +126,7 @@ def survival(
         `sample, broken`: only the samples that every one of the attacks has covered.
     """
     min_norm = pl.col("eps").is_null()
-    rows = _sound(rows, attacks, min_norm | (pl.col("eps") == eps))
+    rows = _sound(rows, attacks, min_norm | (pl.col("eps") == eps)) if attacks else rows.clear()
     breaks_from = pl.coalesce("eps", "distance")
     asked = pl.col("measurement_id").is_in(list(attacks))
     return (
@@ -108,26 +150,32 @@ def survival(
 
 
 def summarise(rows: pl.DataFrame, attack: str, eps: float | None) -> AttackSummary:
-    """One attack by itself; `eps` None asks of a min-norm attack whether it found anything at all.
-
-    A misclassified sample has `success` at distance 0, which no real attack step can reach: that
-    tells the two apart.
-    """
+    """One attack by itself; `eps` None asks of a min-norm attack whether it found anything."""
     own = rows.filter(pl.col("measurement_id") == attack)
     if eps is None:
         own = _sound(own, [attack], pl.col("eps").is_null())
         samples = own.select("sample", broken="success")
     else:
         samples = survival(own, [attack], eps)
-    misclassified = own.filter(pl.col("success"), pl.col("distance") == 0)["sample"].unique()
-    n, broken = len(samples), int(samples["broken"].sum())
-    wrong = int(samples["sample"].is_in(misclassified.to_list()).sum())
+    n, broken, wrong = len(samples), int(samples["broken"].sum()), wrong_among(samples, own)
     return AttackSummary(
         n=n,
         robust=n - broken,
+        clean=n - wrong,
         attack_success_rate=wilson(broken - wrong, n - wrong),
         attack_success_rate_n=n - wrong,
     )
+
+
+def wrong_among(samples: pl.DataFrame, rows: pl.DataFrame) -> int:
+    """How many of the broken samples are misclassified without any attack.
+
+    Args:
+        samples: `sample, broken`, as of `survival`.
+        rows: Attack rows that these samples are broken by.
+    """
+    wrong = rows.filter(MISCLASSIFIED)["sample"].unique()
+    return len(samples.filter(pl.col("broken"), pl.col("sample").is_in(wrong.implode())))
 
 
 def distances(
@@ -143,7 +191,7 @@ def distances(
     Source: the median over all samples as in Schott et al. 2019, section 5.
     """
     asked = pl.col("measurement_id").is_in(list(attacks))
-    of_all = _sound(rows, attacks, pl.col("eps").is_null())
+    of_all = _sound(rows, attacks, pl.col("eps").is_null()) if attacks else rows.clear()
     success, distance = pl.col("success"), pl.col("distance")
     reached = (
         of_all.lazy()

@@ -102,7 +102,7 @@ def calibration(
     log_p = scaled - logsumexp(scaled, axis=1, keepdims=True)
     p = np.exp(log_p)
     rows = np.arange(n)
-    predicted = p.argmax(axis=1)
+    predicted = logits.argmax(axis=1)  # of nearly equal logits, probabilities tie
     confidence = np.minimum(p[rows, predicted] if own is None else own, 1.0)
     correct = predicted == labels
     width = errors(confidence, correct, equal_width(confidence))

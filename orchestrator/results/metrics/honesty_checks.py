@@ -2,24 +2,28 @@
 
 A check looks at samples that the model classifies correctly; of a misclassified one, no attack
 says anything. Where several attacks are compared, it looks at those that all of them have covered.
+A check fails where violations are too many to be chance: a share above the one allowed, with 99 %
+confidence. Fewer are a warning.
 
 Source: Carlini et al. 2019; Athalye et al. 2018, section 3.1; Croce & Hein 2020.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal, NamedTuple
 
 import polars as pl
+from scipy.special import bdtrc
 
 from robsweep.orchestrator.results.metrics.honesty_compared import (
     Access,
-    Compared,
+    Outcomes,
     access_of,
-    broken,
     budget_ratio,
+    cannot_cross,
     compared,
+    entries_of,
     iterative,
     names_of,
     samples_of,
@@ -28,12 +32,13 @@ from robsweep.orchestrator.results.metrics.planned import Asked
 
 Status = Literal["pass", "warn", "fail", "not run"]
 
-# Shares of the samples up to which violations are a warning. Random starts have bad luck, and
-# single images are hard for any search: five in a hundred is more than that.
+# Shares of the samples that may violate a check. Random starts have bad luck, and single images
+# are hard for any search: five in a hundred is more than that.
 LOOSE = 0.05
 # Between whole attacks, where only a handful of samples should change sides with another seed.
 STRICT = 0.01
 SURVIVORS = 0.05  # at a huge eps; for the few that a search misses
+LEVEL = 0.01  # chance that a check fails where exactly the allowed share violates it
 USELESS = 0.5  # share of backward passes: an attack that has fewer still has had a direction
 ROUNDING = 1e-5  # of float32 logits: those of an image differ with its neighbours in the batch
 RANK: Mapping[Status, int] = {"not run": 0, "pass": 1, "warn": 2, "fail": 3}
@@ -52,6 +57,10 @@ class Evidence:
     proved: Sequence[int]  # samples that are verified at some eps and were attacked
     contradicted: Sequence[int]  # samples that are verified and yet broken in that ball
 
+    @cached_property
+    def outcomes(self) -> Outcomes:
+        return Outcomes(self.rows)
+
     def of(self, access: Access) -> list[Asked]:
         return [a for a in self.attacks if access_of(a) == access]
 
@@ -66,6 +75,7 @@ class Finding(NamedTuple):
     n: int
     violations: list[int]
     detail: str
+    attacks: tuple[str, ...] = ()  # entries whose numbers a failing check puts in doubt
 
 
 def iterative_beats_single_step(e: Evidence) -> Finding:
@@ -73,7 +83,7 @@ def iterative_beats_single_step(e: Evidence) -> Finding:
     single = [a for a in e.of("white_box") if not iterative(a)]
     many = [a for a in e.of("white_box") if iterative(a)]
     sides = {"a single-step white-box attack": single, "an iterative white-box attack": many}
-    return _judged(e, sides, lambda c: c.gain > 0)
+    return _judged(e, sides)
 
 
 def larger_eps_never_helps(e: Evidence) -> Finding:
@@ -87,7 +97,7 @@ def larger_eps_never_helps(e: Evidence) -> Finding:
         )
     survived = again.filter(~pl.col("broken_again"))
     detail = "samples broken at a smaller eps, attacked again without that help"
-    return _limited(again, survived, LOOSE, detail)
+    return _limited(e, again, survived, detail)
 
 
 def huge_eps_breaks_all(e: Evidence) -> Finding:
@@ -98,20 +108,20 @@ def huge_eps_breaks_all(e: Evidence) -> Finding:
         eps = e.huge  # a min-norm attack speaks of every eps
     if eps < e.huge:
         return _not_run(f"ask an eps of {e.huge:.3g} or more of a white-box attack of {e.norm}")
-    samples = broken(e.rows, white, eps)
-    if samples.is_empty():
+    covered, broken = e.outcomes.of(white, eps)
+    if not (n := int(covered.sum())):
         return _not_run(f"no sample is covered by all white-box attacks at eps {eps:g}")
-    survived = samples_of(samples.filter(~pl.col("broken")))
-    fails = len(survived) > SURVIVORS * len(samples)
+    survived = e.outcomes.samples[covered & ~broken].tolist()
+    fails = beyond(SURVIVORS, len(survived), n)
     detail = f"samples that survive {names_of(white)} at eps {eps:g}"
     status: Status = "fail" if fails else "warn" if survived else "pass"
-    return Finding(status, len(samples), survived, detail)
+    return Finding(status, n, survived, detail, entries_of(white) if fails else ())
 
 
 def stronger_access_beats(e: Evidence, *, weaker: Access, stronger: Access) -> Finding:
     """With less access, fewer samples break (Carlini et al. 2019, sections 4.4, 4.5 and 4.11)."""
     sides = {f"a {name.replace('_', '-')} attack": e.of(name) for name in (weaker, stronger)}
-    return _judged(e, sides, _often)
+    return _judged(e, sides)
 
 
 def gradients_are_of_use(e: Evidence) -> Finding:
@@ -126,7 +136,7 @@ def gradients_are_of_use(e: Evidence) -> Finding:
         return _not_run(f"needs a white-box attack of {e.norm} that counts useless gradients")
     useless = pl.col("bad_gradients") > USELESS * pl.col("n_backward")
     detail = "unbroken samples with no useful gradient in most backward passes of an attack"
-    return _limited(seen, seen.filter(~pl.col("success"), useless), LOOSE, detail)
+    return _limited(e, seen, seen.filter(~pl.col("success"), useless), detail)
 
 
 def loss_increases(e: Evidence) -> Finding:
@@ -138,25 +148,35 @@ def loss_increases(e: Evidence) -> Finding:
     if moved.is_empty():
         return _not_run(f"needs unbroken samples of a white-box attack of {e.norm}, and clean ones")
     detail = "unbroken samples whose margin is no smaller at what an attack returned"
-    return _limited(moved, moved.filter(same | (after > before)), LOOSE, detail)
+    return _limited(e, moved, moved.filter(same | (after > before)), detail)
 
 
 def square_finds_nothing_new(e: Evidence) -> Finding:
     """Random search finds more only where gradients mislead (Croce & Hein 2020, section 5)."""
     square = [a for a in e.of("black_box") if a.name == "square"]
     sides = {"the attack `square`": square, "a white-box attack": e.of("white_box")}
-    return _judged(e, sides, _often)
+    return _judged(e, sides)
 
 
 def doubling_the_steps_changes_nothing(e: Evidence) -> Finding:
-    """Attacks have converged (Carlini et al. 2019, section 4.8); the worst pair counts."""
-    found = [
-        _judged(e, {"the longer": [longer], "the shorter": [shorter]}, _often)
-        for budget in ("steps", "queries")
-        for shorter in e.attacks
-        for longer in e.attacks
-        if budget_ratio(shorter, longer, budget) >= 2
-    ]
+    """Attacks have converged (Carlini et al. 2019, section 4.8); the worst pair counts.
+
+    Of `steps: [50, 100, 200]`, that is whether 200 find more than 100: what 50 miss is found.
+    """
+    found = []
+    for budget in ("steps", "queries"):
+        pairs = [
+            (budget_ratio(shorter, longer, budget), shorter, longer)
+            for shorter in e.attacks
+            for longer in e.attacks
+        ]
+        pairs = [pair for pair in pairs if pair[0] >= 2]
+        starts = {shorter.measurement_id for _, shorter, _ in pairs}
+        last = {longer.measurement_id for _, _, longer in pairs} - starts
+        for end in sorted(last):
+            of_it = [pair for pair in pairs if pair[2].measurement_id == end]
+            _, shorter, longer = min(of_it, key=lambda pair: pair[0])
+            found.append(_judged(e, {"the longer": [longer], "the shorter": [shorter]}))
     nothing = _not_run(f"needs an attack of {e.norm} again with twice its steps or queries")
     return max(found, key=lambda f: (RANK[f.status], len(f.violations)), default=nothing)
 
@@ -170,6 +190,7 @@ def soundness(e: Evidence) -> Finding:
     return Finding(status, len(e.proved), list(e.contradicted), detail)
 
 
+SOUNDNESS = "soundness"
 CHECKS: Mapping[str, Callable[[Evidence], Finding]] = {
     "iterative beats single step": iterative_beats_single_step,
     "larger eps never helps": larger_eps_never_helps,
@@ -186,56 +207,62 @@ CHECKS: Mapping[str, Callable[[Evidence], Finding]] = {
     "loss increases": loss_increases,
     "Square finds nothing new": square_finds_nothing_new,
     "doubling the steps changes nothing": doubling_the_steps_changes_nothing,
-    "soundness": soundness,
+    SOUNDNESS: soundness,
 }
 
 
-def _judged(
-    e: Evidence, sides: Mapping[str, Sequence[Asked]], fails: Callable[[Compared], bool]
-) -> Finding:
-    """Warns of each sample that only the weaker attacks break.
+def beyond(share: float, count: int, n: int) -> bool:
+    """Whether `count` of n samples are more than a share of them, at level `LEVEL`.
+
+    One sample alone never is.
+    """
+    return count > 1 and bool(bdtrc(count - 1, n, share) <= LEVEL)
+
+
+def _judged(e: Evidence, sides: Mapping[str, Sequence[Asked]]) -> Finding:
+    """Warns of each sample that only the weaker attacks break, and fails in view of too many.
 
     Args:
         sides: What they are -> the weaker attacks, then the stronger ones.
-        fails: Whether what was found in one ball is too much.
     """
     if absent := [what for what, attacks in sides.items() if not attacks]:
         return _not_run(f"needs {' and '.join(absent)} of {e.norm}")
     weaker, stronger = sides.values()
     names = f"{names_of(weaker)} against {names_of(stronger)}"
-    balls = compared(e.rows, weaker, stronger)
+    balls = compared(e.outcomes, weaker, stronger)
     if not balls:
         return _not_run(f"{names}: needs samples that all of them have covered at one eps")
-    failing, odd = [c for c in balls if fails(c)], [c for c in balls if c.only_weaker]
+    failing = [c for c in balls if beyond(STRICT, len(c.only_weaker), len(c.samples))]
+    odd = [c for c in balls if c.only_weaker]
     radii = ", ".join(f"{c.eps:.4g}" for c in failing or odd or balls)
+    short = names_of([a for a in stronger if cannot_cross(a)]) if failing else ""
+    why = f"; the steps of {short} together are shorter than the ball is wide" if short else ""
     return Finding(
         "fail" if failing else "warn" if odd else "pass",
         len({sample for c in balls for sample in c.samples}),
         sorted({sample for c in balls for sample in c.only_weaker}),
-        f"{names}, at eps {radii}",
+        f"{names}, at eps {radii}{why}",
+        entries_of(stronger) if failing else (),
     )
 
 
-def _often(c: Compared) -> bool:
-    return len(c.only_weaker) > _few(STRICT, len(c.samples))
-
-
-def _few(share: float, n: int) -> float:
-    """Of n samples, as many as say little; one sample never says much."""
-    return max(1.0, share * n)
-
-
-def _limited(seen: pl.DataFrame, against: pl.DataFrame, limit: float, detail: str) -> Finding:
+def _limited(e: Evidence, seen: pl.DataFrame, against: pl.DataFrame, detail: str) -> Finding:
     """Warns of any row against; fails where too many are, of one attack at one eps."""
     key = ["measurement_id", "eps"]
     n, bad = (
         {row[:2]: row[2] for row in rows.group_by(key).agg(pl.col("sample").n_unique()).rows()}
         for rows in (seen, against)
     )
-    violations = samples_of(against)
-    fails = any(count > _few(limit, n[place]) for place, count in bad.items())
-    status: Status = "fail" if fails else "warn" if violations else "pass"
-    return Finding(status, len(samples_of(seen)), violations, detail)
+    failing = {place[0] for place, count in bad.items() if beyond(LOOSE, count, n[place])}
+    shown = failing or {place[0] for place in bad or n}
+    attacks = [a for a in e.attacks if a.measurement_id in shown]
+    return Finding(
+        "fail" if failing else "warn" if bad else "pass",
+        len(samples_of(seen)),
+        samples_of(against),
+        f"{names_of(attacks)}: {detail}",
+        entries_of(attacks) if failing else (),
+    )
 
 
 def _not_run(why: str) -> Finding:

@@ -4,11 +4,15 @@ import json
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from robsweep.orchestrator.results.metrics.attacks import survival
 from robsweep.orchestrator.results.metrics.planned import Asked
 from robsweep.tasks.catalogue import ATTACKS
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 Access = Literal["white_box", "black_box", "noise", "transfer"]
 
@@ -19,12 +23,6 @@ class Compared(NamedTuple):
     eps: float
     samples: list[int]
     only_weaker: list[int]  # broken by the weaker ones alone
-    only_stronger: int
-
-    @property
-    def gain(self) -> int:
-        """By how many samples the weaker ones leave fewer standing."""
-        return len(self.only_weaker) - self.only_stronger
 
 
 def access_of(asked: Asked) -> Access:
@@ -46,6 +44,17 @@ def harder(asked: Asked) -> bool:
     return any(asked.params.get(name) is not None for name in ("detector", "target"))
 
 
+def cannot_cross(asked: Asked) -> bool:
+    """Whether all steps of an attack in a row are shorter than its ball is wide.
+
+    From a random start it then cannot reach the other side.
+    """
+    parameters = asked.params.get("parameters", {})
+    steps, size = parameters.get("steps"), parameters.get("rel_step_size")
+    starts, fixed = parameters.get("random_start"), parameters.get("abs_step_size")
+    return bool(starts and steps and size and not fixed and steps * size < 2)
+
+
 def budget_ratio(shorter: Asked, longer: Asked, budget: str) -> float:
     """How many times the longer attack's budget is that of the other; 0 if they differ in more."""
     (small, rest), (large, other) = _without(shorter, budget), _without(longer, budget)
@@ -62,8 +71,45 @@ def _without(asked: Asked, budget: str) -> tuple[object, str]:
     return value, json.dumps(rest, sort_keys=True)
 
 
+class Outcomes:
+    """What each attack has done to each sample, as arrays: many sets of attacks are compared."""
+
+    def __init__(self, rows: pl.DataFrame) -> None:
+        self.rows = rows
+        self.samples = rows["sample"].unique().sort().to_numpy()
+        self._reach: dict[str, Floats] = {}  # the smallest radius at which a sample breaks
+        self._covered: dict[tuple[str, float | None], Bools] = {}
+        needed = rows.select(
+            "measurement_id",
+            "eps",
+            "sample",
+            radius=pl.when("success").then(pl.coalesce("eps", "distance")).fill_null(np.inf),
+        )
+        for key, own in needed.partition_by("measurement_id", "eps", as_dict=True).items():
+            name, eps = str(key[0]), key[1]
+            at = np.searchsorted(self.samples, own["sample"].to_numpy())
+            covered = np.zeros(len(self.samples), dtype=np.bool_)
+            covered[at] = True
+            self._covered[name, None if eps is None else float(eps)] = covered
+            reach = self._reach.setdefault(name, np.full(len(self.samples), np.inf))
+            np.minimum.at(reach, at, own["radius"].to_numpy())
+
+    def of(self, attacks: Sequence[Asked], eps: float) -> tuple[Bools, Bools]:
+        """Which samples all attacks that speak of a ball have covered, and which any has broken."""
+        covered = np.ones(len(self.samples), dtype=np.bool_)
+        broken = np.zeros(len(self.samples), dtype=np.bool_)
+        nothing = np.zeros(len(self.samples), dtype=np.bool_)
+        for a in attacks:
+            if _speaks(a, eps):
+                at = eps if a.eps else None
+                covered &= self._covered.get((a.measurement_id, at), nothing)
+            if (reach := self._reach.get(a.measurement_id)) is not None:
+                broken |= reach <= eps
+        return covered, broken
+
+
 def compared(
-    rows: pl.DataFrame, weaker: Sequence[Asked], stronger: Sequence[Asked]
+    outcomes: Outcomes, weaker: Sequence[Asked], stronger: Sequence[Asked]
 ) -> list[Compared]:
     """The two sets of attacks in every ball of which both speak.
 
@@ -71,19 +117,13 @@ def compared(
     the median distance of all that they have found.
     """
     found = []
-    for eps in _radii(rows, weaker, stronger):
-        both = broken(rows, weaker, eps).join(
-            broken(rows, stronger, eps), on="sample", suffix="_stronger"
+    for eps in _radii(outcomes.rows, weaker, stronger):
+        (by_weaker, weak), (by_stronger, strong) = (
+            outcomes.of(side, eps) for side in (weaker, stronger)
         )
-        weak, strong = pl.col("broken"), pl.col("broken_stronger")
-        found.append(
-            Compared(
-                eps,
-                samples_of(both),
-                samples_of(both.filter(weak & ~strong)),
-                len(both.filter(strong & ~weak)),
-            )
-        )
+        both = by_weaker & by_stronger
+        samples = outcomes.samples
+        found.append(Compared(eps, samples[both].tolist(), samples[both & weak & ~strong].tolist()))
     return [one for one in found if one.samples]
 
 
@@ -105,16 +145,14 @@ def _speaks(asked: Asked, eps: float) -> bool:
     return not asked.eps or eps in asked.eps
 
 
-def broken(rows: pl.DataFrame, attacks: Sequence[Asked], eps: float) -> pl.DataFrame:
-    """`sample, broken` of all of these attacks that speak of the ball, together."""
-    here = [a.measurement_id for a in attacks if _speaks(a, eps)]
-    return survival(rows, here, eps, [a.measurement_id for a in attacks])
-
-
 def samples_of(rows: pl.DataFrame) -> list[int]:
     return rows["sample"].unique().sort().to_list()
 
 
+def entries_of(attacks: Sequence[Asked]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(a.entry for a in attacks))
+
+
 def names_of(attacks: Sequence[Asked]) -> str:
-    names = list(dict.fromkeys(a.entry for a in attacks))
+    names = entries_of(attacks)
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

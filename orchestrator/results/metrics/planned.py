@@ -1,14 +1,31 @@
 """A sweep's plan as the metrics see it: trained models, and what was asked of each."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import reduce
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import polars as pl
 
-from robsweep.orchestrator.ranges import Ranges, intersect, union
+from robsweep.orchestrator.ranges import Ranges, intersect, subtract, union
 from robsweep.tasks.catalogue.values import NORMS, PLAIN
+
+Coverage = Callable[[str], Ranges]
+
+
+class Failure(NamedTuple):
+    """What of a measurement failed."""
+
+    samples: Ranges
+    why: str
+
+
+NOTHING = Failure((), "")
+NO_FAILURES: Mapping[str, Failure] = MappingProxyType({})
+NO_WARNINGS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -28,6 +45,9 @@ class Asked:
     params: Mapping[str, Any]
     wanted: Ranges
     needs: tuple[str, ...]
+    covered: Ranges = ()  # of these, the samples that are done
+    failed: Ranges = ()  # of these, the samples whose job failed and was not done since
+    why: str = ""  # the last of these jobs failed
 
     @property
     def property(self) -> str:
@@ -44,6 +64,7 @@ class Model:
     seed: int | None
     model_id: str
     asked: Sequence[Asked]
+    warnings: str | None = None  # what was seen when it was first called
 
     @property
     def names(self) -> dict[str, str | int | None]:
@@ -90,17 +111,55 @@ class Model:
         return found
 
 
-def models(plan: pl.DataFrame) -> list[Model]:
-    """The models of a plan, in its order."""
+def models(
+    plan: pl.DataFrame,
+    coverage: Coverage = lambda _: (),
+    failures: Mapping[str, Failure] = NO_FAILURES,
+    warnings: Mapping[str, str] = NO_WARNINGS,
+) -> list[Model]:
+    """The models of a plan, in its order, and how far each measurement is.
+
+    Args:
+        coverage: Measurement id -> samples done.
+        failures: Measurement id -> samples whose job failed.
+        warnings: Model id -> what was seen of it.
+    """
     found: dict[str, Model] = {}
     asked: dict[str, list[Asked]] = {}
     for row in plan.iter_rows(named=True):
         key = row["model_id"]
         measurements = asked.setdefault(key, [])
-        measurements.append(_asked(row))
+        measurements.append(_asked(row, coverage, failures))
         if key not in found:
-            found[key] = Model(row["model"], row["training"], row["seed"], key, measurements)
+            found[key] = Model(
+                row["model"], row["training"], row["seed"], key, measurements, warnings.get(key)
+            )
     return list(found.values())
+
+
+def failures_of(jobs: pl.DataFrame) -> dict[str, Failure]:
+    """The samples of failed jobs, by measurement, and why the last one failed.
+
+    Args:
+        jobs: Rows of the jobs table.
+    """
+    bad = jobs.filter(pl.col("status").is_in(["failed", "timeout"])).sort("started_at")
+    pieces: dict[str, list[tuple[int, int]]] = {}
+    why: dict[str, str] = {}
+    needed = ("measurement_id", "start", "stop", "status", "error")
+    for name, start, stop, status, error in bad.select(needed).iter_rows():
+        pieces.setdefault(name, []).append((start, stop))
+        why[name] = _reason(status, error or "")
+    return {name: Failure(union(ranges), why[name]) for name, ranges in pieces.items()}
+
+
+def _reason(status: str, error: str) -> str:
+    """`time limit`, or `raised ValueError`; the traceback is for `robsweep explain`."""
+    if status == "timeout":
+        return "time limit"
+    last = error.strip().rpartition("\n")[2]
+    raised = re.match(r"([A-Za-z_][\w.]*)(:|$)", last)
+    return f"raised {raised[1].rpartition('.')[2]}" if raised else "raised"
 
 
 def outliers_of(models: Sequence[Model]) -> dict[str, set[str]]:
@@ -128,15 +187,27 @@ def any_wanted(measurements: Iterable[Asked]) -> Ranges:
 
 def all_wanted(measurements: Sequence[Asked]) -> Ranges:
     """Samples that every one of the measurements was asked for."""
-    if not measurements:
-        return ()
-    common = measurements[0].wanted
-    for asked in measurements[1:]:
-        common = intersect(common, asked.wanted)
-    return common
+    return _common([asked.wanted for asked in measurements])
 
 
-def _asked(row: Mapping[str, Any]) -> Asked:
+def all_covered(measurements: Sequence[Asked]) -> Ranges:
+    """Samples that every one of the measurements has covered."""
+    return _common([asked.covered for asked in measurements])
+
+
+def any_covered(measurements: Iterable[Asked]) -> Ranges:
+    """Samples that at least one of the measurements has covered."""
+    return union(piece for asked in measurements for piece in asked.covered)
+
+
+def _common(ranges: Sequence[Ranges]) -> Ranges:
+    return reduce(intersect, ranges) if ranges else ()
+
+
+def _asked(row: Mapping[str, Any], coverage: Coverage, failures: Mapping[str, Failure]) -> Asked:
+    wanted = union((piece["start"], piece["stop"]) for piece in row["wanted"])
+    covered = intersect(wanted, coverage(row["measurement_id"]))
+    failure = failures.get(row["measurement_id"], NOTHING)
     return Asked(
         measurement_id=row["measurement_id"],
         kind=row["kind"],
@@ -149,6 +220,9 @@ def _asked(row: Mapping[str, Any]) -> Asked:
         norm=row["norm"],
         eps=tuple(row["eps"] or ()),
         params=json.loads(row["params_json"]),
-        wanted=union((piece["start"], piece["stop"]) for piece in row["wanted"]),
+        wanted=wanted,
         needs=tuple(row["needs"] or ()),
+        covered=covered,
+        failed=intersect(subtract(wanted, covered), failure.samples),
+        why=failure.why,
     )

@@ -1,6 +1,6 @@
 """How far a sweep is, in samples of its measurements."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import polars as pl
 
@@ -18,12 +18,7 @@ SCHEMA = {
 BALL = ["model_id", "dataset", "split", "property", "norm", "eps", "sample"]
 
 
-def progress(
-    models: Sequence[Model],
-    coverage: Callable[[str], Ranges],
-    jobs: pl.DataFrame,
-    verdicts: pl.DataFrame,
-) -> pl.DataFrame:
+def progress(models: Sequence[Model], verdicts: pl.DataFrame) -> pl.DataFrame:
     """One row per kind: samples (or models) wanted, done, and failed since.
 
     A solve measurement wants the samples that screening has left open so far, and one is done when
@@ -31,11 +26,8 @@ def progress(
 
     Args:
         models: Of the sweep's plan.
-        coverage: Measurement id -> samples done.
-        jobs: Rows of the sweep's job attempts.
         verdicts: Verification rows of the sweep's models, within what was asked for.
     """
-    failed = _failed(jobs)
     undecided = _undecided(verdicts)
     rows: dict[str, dict[str, int]] = {}
     for model in models:
@@ -43,22 +35,14 @@ def progress(
             if asked.kind == "solve":
                 wanted, done = _solve(model, asked, undecided)
             else:
-                wanted, done = asked.wanted, intersect(asked.wanted, coverage(asked.measurement_id))
-            broken = intersect(subtract(wanted, done), failed.get(asked.measurement_id, ()))
+                wanted, done = asked.wanted, asked.covered
+            broken = intersect(subtract(wanted, done), asked.failed)
             row = rows.setdefault(asked.kind, dict.fromkeys(list(SCHEMA)[1:], 0))
             row["wanted"] += total(wanted)
             row["done"] += total(done)
             row["failed"] += total(broken)
     ordered = [kind for kind in KINDS if kind in rows]
     return pl.DataFrame([{"kind": kind, **rows[kind]} for kind in ordered], schema=SCHEMA)
-
-
-def _failed(jobs: pl.DataFrame) -> dict[str, Ranges]:
-    bad = jobs.filter(pl.col("status").is_in(["failed", "timeout"]))
-    ranges: dict[str, list[tuple[int, int]]] = {}
-    for name, start, stop in bad.select("measurement_id", "start", "stop").iter_rows():
-        ranges.setdefault(name, []).append((start, stop))
-    return {name: union(pieces) for name, pieces in ranges.items()}
 
 
 def _undecided(verdicts: pl.DataFrame) -> pl.DataFrame:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from robsweep.orchestrator.results.metrics.attacks import MODEL
+from robsweep.orchestrator.results.metrics.attacks import MISCLASSIFIED, MODEL
 
 # One sample has several rows (screen, solve, retry). Of contradicting proofs the worse one stands,
 # and `contradictions` says so.
@@ -27,6 +27,7 @@ class Bracket(NamedTuple):
     n: int
     verified: int
     unbroken: int
+    clean: int  # right without any attack; never fewer than unbroken
 
 
 def final_verdicts(rows: pl.DataFrame) -> pl.DataFrame:
@@ -35,11 +36,14 @@ def final_verdicts(rows: pl.DataFrame) -> pl.DataFrame:
     A proof beats a timeout, that an unknown, that an error; of equals, the tightest bound counts.
 
     Returns:
-        The deciding rows, whole, sorted by these.
+        The deciding rows, whole, sorted by these, and `solved`: whether any row about the very
+        question is a solver's.
     """
     ball = [*MODEL, "property", "norm", "eps", "sample"]
+    solver = pl.col("measurement_id").str.starts_with("solve-")
     return (
-        rows.with_columns(_rank=pl.col("verdict").replace_strict(RANK, return_dtype=pl.Int8))
+        rows.with_columns(solved=solver.any().over(ball))
+        .with_columns(_rank=pl.col("verdict").replace_strict(RANK, return_dtype=pl.Int8))
         .sort(
             *ball,
             "_rank",
@@ -53,7 +57,7 @@ def final_verdicts(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def bracket(final: pl.DataFrame, survivors: pl.DataFrame | None) -> Bracket:
+def bracket(final: pl.DataFrame, survivors: pl.DataFrame | None, attacked: pl.DataFrame) -> Bracket:
     """Both sides on the same samples.
 
     The upper side is what survives every attack and every counterexample of the verifier.
@@ -67,10 +71,14 @@ def bracket(final: pl.DataFrame, survivors: pl.DataFrame | None) -> Bracket:
         survivors = final.select("sample", broken=pl.lit(False))
     both = final.join(survivors, on="sample", how="inner")
     broken = both["broken"] | both["verdict"].is_in(BROKEN)
+    misclassified = attacked.filter(MISCLASSIFIED)["sample"].unique()
+    wrong = both["broken"] & both["sample"].is_in(misclassified.implode())
+    wrong |= both["verdict"] == "misclassified"
     return Bracket(
         n=len(both),
         verified=int((both["verdict"] == "verified").sum()),
         unbroken=len(both) - int(broken.sum()),
+        clean=len(both) - int(wrong.sum()),
     )
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from robsweep.orchestrator.errors import InputError
-from robsweep.orchestrator.source import source_sha256
 from robsweep.orchestrator.plan.make import Make
 from robsweep.orchestrator.plan.planned import Places, PlannedModel
 from robsweep.orchestrator.plan.sources import hashes
+from robsweep.orchestrator.source import source_sha256
 from robsweep.tasks.catalogue import KINDS
 from robsweep.tasks.job import ModelRef
 from tests.sweeps import TINY, spec_of

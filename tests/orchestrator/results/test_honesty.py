@@ -3,13 +3,19 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import binomtest
 
-from robsweep.orchestrator.results.metrics.honesty import HUGE, huge
-from robsweep.orchestrator.results.metrics.honesty_checks import CHECKS, Evidence
+from robsweep.orchestrator.results.metrics.honesty_checks import (
+    CHECKS,
+    LEVEL,
+    Evidence,
+    beyond,
+)
 from robsweep.orchestrator.results.metrics.honesty_compared import harder
 from robsweep.orchestrator.results.metrics.planned import Asked
 from robsweep.orchestrator.results.report import FORMATS, render
 from robsweep.orchestrator.results.results import Results
+from robsweep.orchestrator.results.tables.honesty import HUGE, huge
 from robsweep.tasks.catalogue import ATTACKS
 from tests.demo_store import DemoSweep
 from tests.sweeps import sweep
@@ -99,9 +105,23 @@ def test_only_samples_that_all_have_covered_are_compared():
 
 def test_access_is_compared_with_more_than_one_percent_of_slack():
     attacks = [asked(NOISE), asked(ITERATIVE)]
-    for weaker, verdict in ((1, "warn"), (2, "warn"), (3, "fail")):
+    # where one in a hundred is allowed, 7 of 200 come by chance once in two hundred times
+    for weaker, verdict in ((1, "warn"), (6, "warn"), (7, "fail")):
         given = rows(NOISE, set(range(weaker)), n=200) + rows(ITERATIVE, set(), n=200)
         assert status("white box beats noise", attacks, given) == verdict
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05])
+@pytest.mark.parametrize("n", [10, 50, 500, 10_000])
+def test_a_check_fails_by_chance_once_in_a_hundred_times_at_most(share, n):
+    counts = np.random.default_rng(n).binomial(n, share, 20_000)
+    assert np.mean([beyond(share, int(count), n) for count in counts]) < 0.012
+    assert not beyond(share, 1, 1)  # a single sample says nothing
+    assert beyond(share, n // 2, n)
+    fewest = next(count for count in range(n + 1) if beyond(share, count, n))
+    assert binomtest(fewest, n, share, alternative="greater").pvalue <= LEVEL
+    if fewest > 2:
+        assert binomtest(fewest - 1, n, share, alternative="greater").pvalue > LEVEL
 
 
 def test_what_breaks_at_a_smaller_eps_is_broken_and_eps_must_agree():
@@ -161,7 +181,9 @@ def test_larger_eps_never_helps():
 
     assert of(0, 20)[:3] == ("pass", 20, [])
     assert of(1, 20)[:3] == ("warn", 20, [0])
-    assert of(2, 20)[:3] == ("fail", 20, [0, 1])
+    assert of(5, 20)[:3] == ("fail", 20, [0, 1, 2, 3, 4])
+    assert of(5, 20).attacks == (ITERATIVE,)
+    assert of(5, 20).detail.startswith(f"{ITERATIVE}: ")
     nothing = found("larger eps never helps", [asked(ITERATIVE)], rows(ITERATIVE, {1}))
     assert nothing.status == "not run"
     assert "several eps" in nothing.detail
@@ -169,7 +191,7 @@ def test_larger_eps_never_helps():
 
 def test_huge_eps_breaks_all():
     check, huge_one = "huge eps breaks all", asked(ITERATIVE, eps=(EPS, 0.5))
-    for survivors, verdict in ((0, "pass"), (2, "warn"), (3, "fail")):
+    for survivors, verdict in ((0, "pass"), (6, "warn"), (7, "fail")):
         given = rows(ITERATIVE, set(range(survivors, 40)), n=40, eps=0.5)
         result = found(check, [huge_one], given)
         assert result[:3] == (verdict, 40, list(range(survivors)))
@@ -200,7 +222,7 @@ def test_gradients_are_of_use():
 
     assert of(0)[:3] == ("pass", 20, [])
     assert of(1)[:3] == ("warn", 20, [0])
-    assert of(2)[:3] == ("fail", 20, [0, 1])
+    assert of(5)[:3] == ("fail", 20, [0, 1, 2, 3, 4])
     assert of(2, broken={0, 1}).status == "pass"
     assert of(20, inferred_from_eps=0.05).status == "not run"
     assert of(20, n_backward=0, bad_gradients=0).status == "not run"
@@ -215,13 +237,13 @@ def test_loss_increases():
 
     assert of(0)[:3] == ("pass", 20, [])
     assert of(1)[:3] == ("warn", 20, [0])
-    assert of(2)[:3] == ("fail", 20, [0, 1])
-    assert of(2, after=2.0 - 1e-6).status == "fail"  # rounding is no progress
-    assert of(2, after=3.0).status == "fail"
+    assert of(5)[:3] == ("fail", 20, [0, 1, 2, 3, 4])
+    assert of(5, after=2.0 - 1e-6).status == "fail"  # rounding is no progress
+    assert of(5, after=3.0).status == "fail"
     assert of(0, n=0).status == "not run"
     # where it finds nothing, a min-norm attack gives back the image: that is its answer
     assert of(2, eps=None)[:3] == ("pass", 18, [])
-    assert of(2, eps=None, after=3.0).status == "fail"
+    assert of(5, eps=None, after=3.0).status == "fail"
 
 
 def test_square_finds_nothing_new(monkeypatch):
@@ -235,7 +257,8 @@ def test_square_finds_nothing_new(monkeypatch):
 
     assert of({50})[:3] == ("pass", 100, [])
     assert of({1})[:3] == ("warn", 100, [1])
-    assert of({1, 2})[:3] == ("fail", 100, [1, 2])
+    assert of({1, 2, 3, 4, 5})[:3] == ("fail", 100, [1, 2, 3, 4, 5])
+    assert of({1, 2, 3, 4, 5}).attacks == (ITERATIVE,)
     assert status("Square finds nothing new", attacks[1:]) == "not run"
 
 
@@ -252,8 +275,15 @@ def test_doubling_the_steps_changes_nothing(budget):
 
     assert of({1, 2}, {1}, pair(20))[:3] == ("pass", 100, [])
     assert of({1}, {1, 2}, pair(20))[:3] == ("warn", 100, [2])
-    assert of({1}, {1, 2, 3}, pair(40))[:3] == ("fail", 100, [2, 3])
+    assert of({1}, set(range(1, 7)), pair(40))[:3] == ("fail", 100, [2, 3, 4, 5, 6])
+    assert of({1}, set(range(1, 7)), pair(40)).attacks == ("short",)
     assert of({1}, {1, 2}, pair(19)).status == "not run"  # not twice as many
+    # what the shortest misses is found by the next, which is as good as the longest
+    longest = asked(ITERATIVE, "longest", **{budget: 40, "size": 1})
+    given = [rows("short", {1}, n=100), rows("long", set(range(9)), n=100)]
+    given.append(rows("longest", set(range(9)), n=100))
+    attacks = [*pair(20), longest]
+    assert status(check, attacks, [row for part in given for row in part]) == "pass"
     assert of({1}, {1, 2}, pair(20, size=2)).status == "not run"  # another attack
 
 
@@ -378,3 +408,51 @@ attacks:
     code, out, _ = robsweep("show", "weak", "--table", "honesty", "--format", "csv")
     assert code == 0
     assert pl.read_csv(out.encode())["violations"].to_list() == table["violations"].to_list()
+
+
+# Seconds: it trains a model against PGD, and attacks it five times.
+def test_a_model_trained_against_pgd_passes_all_that_it_can(robsweep, tmp_path):
+    """Its gradients hide nothing; the steps of its attacks can cross the ball."""
+    text = """\
+name: control
+dataset: digits
+samples: 200
+models:
+  control: {arch: mlp, hidden: [32]}
+trainings:
+  pgd: {training: pgd, eps: 0.1, steps: 5, epochs: 10}
+attacks:
+  fgsm: {attack: LinfFastGradient, eps: &eps [0.05, 0.1, 0.2, 0.5]}
+  noise: {attack: LinfAdditiveUniformNoise, eps: *eps}
+  pgd: {attack: LinfPGD, eps: *eps, steps: 20, rel_step_size: 0.15}
+  longer: {attack: LinfPGD, eps: *eps, steps: 40, rel_step_size: 0.15}
+  salt: {attack: SaltAndPepperNoise, steps: 20}
+  l2: {attack: L2PGD, eps: [0.5, 1.0], steps: 20, rel_step_size: 0.15}
+"""
+    code, _, err = robsweep("run", sweep(text))
+    assert code == 0, err
+    table = Results.open(tmp_path / "results").table("control", "honesty")
+    shown = table.select("norm", "check", "status", "violations", "detail").rows()
+    assert not [row for row in shown if row[2] == "fail"]
+    assert {row[1] for row in shown if row[2] != "not run"} == {
+        "iterative beats single step",
+        "larger eps never helps",
+        "huge eps breaks all",
+        "white box beats noise",
+        "white box beats black box",
+        "gradients are of use",
+        "loss increases",
+        "doubling the steps changes nothing",
+    }
+    board = Results.open(tmp_path / "results").leaderboard("control")
+    assert set(board["honesty"]) <= {"pass", "warn"}
+
+
+def test_steps_that_cannot_cross_the_ball_are_told():
+    short = asked(ITERATIVE, steps=40, rel_step_size=1 / 30, random_start=True, abs_step_size=0.0)
+    given = rows(SINGLE, {1, 2, 3}) + rows(ITERATIVE, set())
+    found_ = found("iterative beats single step", [asked(SINGLE), short], given)
+    assert found_.status == "fail"
+    assert f"the steps of {ITERATIVE} together are shorter than the ball" in found_.detail
+    enough = asked(ITERATIVE, steps=40, rel_step_size=0.05, random_start=True, abs_step_size=0.0)
+    assert "wide" not in found("iterative beats single step", [asked(SINGLE), enough], given).detail

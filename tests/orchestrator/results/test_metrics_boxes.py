@@ -4,8 +4,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from robsweep.orchestrator.results.intervals import spearman
-from robsweep.orchestrator.results.metrics.boxes import distinct_minima
 from robsweep.orchestrator.results.results import Results
+from robsweep.orchestrator.results.tables.boxes import distinct_minima
 from tests.demo_store import DemoSweep
 
 

@@ -97,3 +97,20 @@ def test_a_models_own_confidences_count():
     assert calibration(logits, labels, own=softmax.max(axis=1)).ece.value == pytest.approx(
         plain.ece.value
     )
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1.0, 1e6])
+def test_the_predicted_class_is_that_of_the_logits_at_every_scale(scale):
+    """Probabilities of tiny logits all tie: the first class is no prediction."""
+    rng = np.random.default_rng(5)
+    labels = rng.integers(10, size=400)
+    logits = rng.normal(size=(400, 10))
+    logits[np.arange(400), labels] += 4
+    right = (logits.argmax(axis=1) == labels).mean()
+    found = calibration((logits * scale).astype(np.float32).astype(np.float64), labels)
+    if scale == 1e-20:  # confidence is 1/10 everywhere
+        assert found.ece.value == pytest.approx(right - 0.1)
+    if scale == 1e6:  # and here it is 1
+        assert found.ece.value == pytest.approx(1 - right)
+    scaled = calibration(logits * scale, labels, temperature=scale)
+    assert scaled.ece.value == pytest.approx(calibration(logits, labels).ece.value)

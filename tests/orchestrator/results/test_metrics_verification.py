@@ -11,6 +11,7 @@ from robsweep.orchestrator.results.metrics.verification import (
 )
 
 SCHEMA = {
+    "measurement_id": pl.String,
     "model_id": pl.String,
     "dataset": pl.String,
     "split": pl.String,
@@ -36,7 +37,8 @@ BROKEN = {
 
 def frame(*rows):
     """Rows are (sample, eps, verdict)."""
-    full = [("m", "d", "test", "untargeted", "linf", s, e, v, "it", None, None) for s, e, v in rows]
+    place = ("screen-1", "m", "d", "test", "untargeted", "linf")
+    full = [(*place, s, e, v, "it", None, None) for s, e, v in rows]
     return pl.DataFrame(full, schema=SCHEMA, orient="row")
 
 
@@ -67,10 +69,23 @@ def test_bracket_counts_only_samples_with_both_sides():
     survivors = pl.DataFrame(
         {"sample": [0, 1, 2, 3, 9], "broken": [False, False, True, False, False]}
     )
+    # sample 2 is misclassified, as are 0 and 9 to an attack that speaks of larger balls alone
+    columns = {"sample": [0, 2, 3, 9], "success": [True] * 4, "distance": [0.0, 0.0, 0.1, 0.0]}
+    attacked = pl.DataFrame(columns)
     # sample 3 survives the attacks, but the verifier has a counterexample
-    assert bracket(final, survivors) == (4, 1, 2)
-    assert bracket(final, None) == (5, 2, 4)
-    assert bracket(final, survivors.clear()) == (0, 0, 0)
+    assert bracket(final, survivors, attacked) == (4, 1, 2, 3)
+    assert bracket(final, None, attacked.clear()) == (5, 2, 4, 5)
+    assert bracket(final, survivors.clear(), attacked) == (0, 0, 0, 0)
+    wrong = pl.concat([final, frame((5, 0.1, "misclassified"))])
+    assert bracket(wrong, None, attacked.clear()) == (6, 2, 4, 5)
+
+
+def test_a_row_of_a_solver_tells_that_a_sample_was_solved():
+    rows = frame((0, 0.1, "unknown"), (0, 0.1, "timeout"), (1, 0.1, "unknown"), (0, 0.2, "unknown"))
+    ids = ["screen-1", "solve-2", "screen-1", "screen-1"]
+    final = final_verdicts(rows.with_columns(measurement_id=pl.Series(ids)))
+    found = {(row["sample"], row["eps"]): row["solved"] for row in final.to_dicts()}
+    assert found == {(0, 0.1): True, (1, 0.1): False, (0, 0.2): False}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import polars as pl
 import pytest
 
 from robsweep.orchestrator.errors import InputError, StoreError
+from robsweep.orchestrator.results.report import cell
 from robsweep.orchestrator.results.results import TABLES, Results, polars_schema
 from robsweep.orchestrator.store.store import Store
 from robsweep.tasks.rows import TABLES as ROW_TABLES
@@ -244,6 +245,26 @@ def test_temperature_scaling_shows_beside_the_plain_error(tmp_path):
     assert row["ece_scaled"] == pytest.approx(0, abs=1e-5)
     table = Results.open(tmp_path / "s").table("demo", "calibration")
     assert table["scaling"].to_list() == ["none", "temperature"]
+    assert table["at_bound"].to_list() == [None, None]  # a store of before does not say
+
+
+def test_a_fit_at_its_bound_says_so_and_one_that_has_not_run_too(tmp_path):
+    demo = DemoSweep(tmp_path / "s")
+    clean(demo, [CORRECT, WRONG], wanted=[(0, 2)])
+    first = demo.ask("calibrate", "calibration", "first", wanted=[(0, 1)], split="validation")
+    second = demo.ask("calibrate", "calibration", "second", wanted=[(0, 1)], split="validation")
+    columns = {"method": "temperature", "temperature": 3.0, "at_bound": True}
+    demo.add(second, "calibration", None, columns)
+    row = Results.open(tmp_path / "s").leaderboard("demo").row(0, named=True)
+    # the second fit is no stand-in for the first
+    assert (row["ece_scaled"], row["ece_scaled_status"]) == (None, "not run")
+    table = Results.open(tmp_path / "s").table("demo", "calibration")
+    assert table["ece_status"].to_list() == ["done", "not run", "done"]
+    assert table["at_bound"].to_list() == [None, None, True]
+    demo.add(first, "calibration", None, columns)
+    row = Results.open(tmp_path / "s").leaderboard("demo").row(0, named=True)
+    assert row["ece_scaled_at_bound"]
+    assert cell("ece_scaled", row).endswith("n=2 (fit at its bound)")
 
 
 def test_progress_counts_wanted_done_and_failed(tmp_path):

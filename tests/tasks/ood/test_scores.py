@@ -5,7 +5,6 @@ from scipy.special import logsumexp, softmax
 from scipy.stats import entropy
 from torch import nn
 
-from robsweep.tasks.calibration.temperature import nll, temperature
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.ood import logit_scores
 from robsweep.tasks.shift import corruptions
@@ -29,44 +28,6 @@ def test_scores_follow_their_formulas() -> None:
         assert scores[1] == scores.max()  # the undecided one is the most OOD
     warm = logit_scores.energy(same, LOGITS, temperature=2.0).numpy()
     np.testing.assert_allclose(warm, -2 * logsumexp(numbers / 2, axis=1))
-
-
-@pytest.mark.parametrize("true", [0.3, 1.0, 4.0])
-def test_temperature_is_recovered(true: float) -> None:
-    random = np.random.default_rng(0)
-    logits = random.normal(size=(40_000, 5)) * 2
-    p = softmax(logits, axis=1)
-    labels = (p.cumsum(axis=1) > random.random((len(p), 1))).argmax(axis=1)
-    fit = temperature(logits * true, labels)
-    assert fit.temperature == pytest.approx(true, rel=0.03)
-    assert fit.nll_after <= fit.nll_before
-    assert fit.nll_after == pytest.approx(nll(logits * true / fit.temperature, labels))
-
-
-def test_temperature_is_at_the_minimum() -> None:
-    random = np.random.default_rng(1)
-    logits, labels = random.normal(size=(200, 4)), random.integers(4, size=200)
-    logits[np.arange(200), labels] += 1
-    fit = temperature(logits, labels)
-    for factor in (0.99, 1.01):
-        assert nll(logits / (fit.temperature * factor), labels) > fit.nll_after
-
-
-def test_temperature_of_perfect_and_of_hopeless_predictions_is_bounded() -> None:
-    logits = np.eye(4) * 10
-    assert 0 < temperature(logits, np.arange(4)).temperature < 0.1
-    assert 100 < temperature(logits, (np.arange(4) + 1) % 4).temperature < 200
-    assert temperature(np.zeros((3, 2)), np.zeros(3)).temperature == 1
-
-
-def test_temperature_refuses_what_it_cannot_fit() -> None:
-    logits = np.zeros((3, 2))
-    with pytest.raises(InputError, match="1 of 3 samples are not finite"):
-        temperature(np.array([[0, np.inf], [0, 1], [1, 0]]), np.zeros(3))
-    with pytest.raises(InputError, match="at least one sample"):
-        temperature(logits[:0], np.zeros(0))
-    with pytest.raises(InputError, match=r"labels 0\.\.2 for 2 classes"):
-        temperature(logits, np.arange(3))
 
 
 def test_corruptions_grow_with_severity_and_stay_in_range() -> None:

@@ -1,26 +1,73 @@
 """The table of honesty checks: which results look as if the attacks were too weak."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 
 from robsweep.orchestrator.results.metrics.attacks import SOUND, breaks_from
-from robsweep.orchestrator.results.metrics.honesty_checks import CHECKS, RANK, Evidence
+from robsweep.orchestrator.results.metrics.honesty_checks import (
+    CHECKS,
+    RANK,
+    SOUNDNESS,
+    Evidence,
+    Finding,
+)
 from robsweep.orchestrator.results.metrics.honesty_compared import access_of, harder
 from robsweep.orchestrator.results.metrics.planned import Asked, Model
-from robsweep.orchestrator.results.metrics.tables import Read, Row, attack_rows, frame
 from robsweep.orchestrator.results.metrics.verification import OF_THE_LABEL, contradictions
+from robsweep.orchestrator.results.tables.columns import Read, Row, frame
 from robsweep.tasks.catalogue import DATASETS
 from robsweep.tasks.catalogue.values import NORMS
 
 SHOWN = 10
+_NEEDED = (
+    "measurement_id", "sample", "eps", "success", "distance", "check", "model_id", "dataset",
+    "split", "attack", "norm", "inferred_from_eps", "broken_again", "n_backward", "bad_gradients",
+)  # fmt: skip
 
 # Shares of the largest distance between two images. At linf 0.5 every image can become plain grey;
 # in l2 and l1 that takes half of it too, but 5 and 100 on MNIST are far beyond what is claimed.
 HUGE = {"linf": 0.5, "l2": 5 / 28, "l1": 100 / 784, "l0": 0.5}
 _MNIST = (1, 28, 28)  # in place of the shape of a data set that the catalogue has not
+
+
+@dataclass(frozen=True)
+class Honesty:
+    """What the checks say of one model under the attacks of one norm."""
+
+    findings: Mapping[str, Finding] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str | None:
+        """`fail: <check> (12 of 250)`, `warn`, `pass`, or None where no check could run."""
+        ran = [found.status for found in self.findings.values() if found.status != "not run"]
+        if not ran:
+            return None
+        return self._failing(None) or max(ran, key=RANK.__getitem__)
+
+    def at(self, *, attacked: bool) -> str | None:
+        """The same for one ball: where no attack was asked about it, only proofs are in doubt."""
+        return self.text if attacked else self._failing(None, only=SOUNDNESS)
+
+    def of(self, entry: str) -> str | None:
+        """The checks that fail for this attack's sake; None where none does."""
+        return self._failing(entry)
+
+    def _failing(self, entry: str | None, only: str | None = None) -> str | None:
+        named = [
+            f"{name} ({len(found.violations)} of {found.n})"
+            for name, found in self.findings.items()
+            if found.status == "fail"
+            and (entry is None or entry in found.attacks)
+            and only in (None, name)
+        ]
+        return "fail: " + "; ".join(named) if named else None
+
+
+UNCHECKED = Honesty()
 
 
 def honesty_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
@@ -29,22 +76,47 @@ def honesty_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
     return frame("honesty", sorted(rows, key=lambda row: -RANK[row["status"]]))
 
 
+def honesty_of(model: Model, read: Read) -> dict[str, Honesty]:
+    """Norm -> what the checks say."""
+    return {
+        evidence.norm: Honesty({name: check(evidence) for name, check in CHECKS.items()})
+        for evidence in _evidence(model, read)
+    }
+
+
 def _rows(model: Model, read: Read) -> Iterator[Row]:
+    for norm, honesty in honesty_of(model, read).items():
+        for name, found in honesty.findings.items():
+            yield {
+                **model.names,
+                "norm": norm,
+                "check": name,
+                "status": found.status,
+                "n": found.n,
+                "violations": len(found.violations),
+                "samples": ", ".join(map(str, found.violations[:SHOWN])) or None,
+                "attacks": ", ".join(found.attacks) or None,
+                "detail": found.detail,
+            }
+
+
+def _evidence(model: Model, read: Read) -> Iterator[Evidence]:
     screens = model.of("screen")
     asked = [*model.of("attack"), *screens]
     norms = [norm for norm in NORMS if norm in {a.norm for a in asked}]
     if not norms:
         return
-    rows = attack_rows(
-        model, read, "model_id", "dataset", "split", "attack", "norm",
-        "inferred_from_eps", "broken_again", "n_backward", "bad_gradients",
-    )  # fmt: skip
+    rows = read("attacks", model.of("attack")).select(_NEEDED).collect()
     verdicts = read("verification", screens).collect()
     alarms = contradictions(verdicts, breaks_from(rows.lazy()))
     sound = pl.col("success") | pl.col("check").is_in([*SOUND])
     rows = _right(rows.filter(sound))
     for norm in norms:
-        attacks = [a for a in model.of("attack") if a.norm == norm and not harder(a)]
+        attacks = [
+            a
+            for a in model.of("attack")
+            if a.norm == norm and not harder(a) and (a.covered or not a.failed)
+        ]
         own, proved = rows.filter(pl.col("norm") == norm), verdicts.filter(pl.col("norm") == norm)
         contradicted = alarms.filter(pl.col("norm") == norm)["sample"]
         attacked = proved.filter(
@@ -52,7 +124,7 @@ def _rows(model: Model, read: Read) -> Iterator[Row]:
             pl.col("property").str.contains(OF_THE_LABEL),
             pl.col("sample").is_in(own["sample"].implode()),
         )["sample"]
-        evidence = Evidence(
+        yield Evidence(
             norm=norm,
             huge=huge(norm, asked[0].dataset),
             attacks=attacks,
@@ -61,19 +133,6 @@ def _rows(model: Model, read: Read) -> Iterator[Row]:
             proved=pl.concat([attacked, contradicted]).unique().sort().to_list(),
             contradicted=contradicted.unique().sort().to_list(),
         )
-        for name, check in CHECKS.items():
-            found = check(evidence)
-            listed = ", ".join(map(str, found.violations[:SHOWN]))
-            yield {
-                **model.names,
-                "norm": norm,
-                "check": name,
-                "status": found.status,
-                "n": found.n,
-                "violations": len(found.violations),
-                "samples": listed or None,
-                "detail": found.detail,
-            }
 
 
 def huge(norm: str, dataset: str) -> float:

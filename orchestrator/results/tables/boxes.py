@@ -3,7 +3,7 @@
 Spearman correlations take minima as independent draws, which those of one chain are not quite.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,10 @@ import polars as pl
 
 from robsweep.orchestrator.ranges import total
 from robsweep.orchestrator.results.intervals import order_statistic_median, spearman
-from robsweep.orchestrator.results.metrics.columns import SCHEMAS
+from robsweep.orchestrator.results.metrics.extent import extent
 from robsweep.orchestrator.results.metrics.planned import Asked, Model
 from robsweep.orchestrator.results.metrics.rates import estimate
-
-Read = Callable[[str, Iterable[Asked]], pl.LazyFrame]
+from robsweep.orchestrator.results.tables.columns import Read, frame
 
 # Relative: what two approximations of one minimum may differ by. Where the gradient is not quite 0,
 # the loss is off in second order only, all else in first.
@@ -39,7 +38,7 @@ def sensitivity_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
             for eps in one.eps:
                 here = by_radius.get((one.measurement_id, eps), pl.DataFrame())
                 rows.append({**model.names, "method": one.name, "eps": eps, **_sizes(here, one)})
-    return pl.DataFrame(rows, schema=SCHEMAS["sensitivity"])
+    return frame("sensitivity", rows)
 
 
 def landscape_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
@@ -62,11 +61,11 @@ def landscape_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
                     "minima": len(minima),
                     "lowest_loss": minima["loss"].min(),
                     "highest_loss": minima["loss"].max(),
-                    **_correlation("sensitivity_correlation", minima, "sensitivity"),
-                    **_correlation("robust_accuracy_correlation", minima, "robust_accuracy"),
+                    **_correlation("sensitivity_correlation", minima, "sensitivity", one),
+                    **_correlation("robust_accuracy_correlation", minima, "robust_accuracy", one),
                 }
             )
-    return pl.DataFrame(rows, schema=SCHEMAS["landscape"])
+    return frame("landscape", rows)
 
 
 def distinct_minima(rows: pl.DataFrame) -> pl.DataFrame:
@@ -86,19 +85,24 @@ def distinct_minima(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _sizes(rows: pl.DataFrame, asked: Asked) -> dict[str, Any]:
     if rows.is_empty():
-        return {"median_width_n": 0, "median_width_wanted": total(asked.wanted)}
+        return {"median_width_n": 0, **extent("median_width", [asked])}
     volumes = rows["log_volume"]
     return {
         **estimate("median_width", order_statistic_median(rows["mean_width"].to_numpy())),
         "median_width_n": len(rows),
-        "median_width_wanted": total(asked.wanted),
+        **extent("median_width", [asked]),
         "mean_width": rows["mean_width"].mean(),
         "mean_log_volume": volumes.filter(volumes.is_finite()).mean(),
         "infinite_log_volume": len(rows) - int(volumes.is_finite().sum()),
     }
 
 
-def _correlation(name: str, minima: pl.DataFrame, column: str) -> dict[str, Any]:
+def _correlation(name: str, minima: pl.DataFrame, column: str, asked: Asked) -> dict[str, Any]:
     usable = minima.filter(pl.col("loss").is_finite(), pl.col(column).is_finite())
     found = spearman(usable["loss"].to_numpy(), usable[column].to_numpy())
-    return {**estimate(name, found), f"{name}_n": len(usable), f"{name}_wanted": len(minima)}
+    return {
+        **estimate(name, found),
+        f"{name}_n": len(usable),
+        f"{name}_wanted": len(minima),
+        f"{name}_status": extent("", [asked])["_status"],
+    }

@@ -1,0 +1,1 @@
+"""The tables of `robsweep show`: one row per thing compared, metrics with intervals and counts."""

@@ -1,0 +1,101 @@
+"""Columns of the tables of `robsweep show`: a metric brings its interval and its counts.
+
+`<metric>_status` is `not asked`, `not run`, `running`, `failed` or `done`.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import polars as pl
+
+from robsweep.orchestrator.results.metrics.planned import Asked
+
+Read = Callable[[str, Iterable[Asked]], pl.LazyFrame]  # the rows of a table that were asked for
+Row = dict[str, Any]
+
+_TEXT, _INT, _FLOAT = pl.String, pl.Int64, pl.Float64
+_MODEL = {"model": _TEXT, "training": _TEXT, "seed": _INT, "model_id": _TEXT}
+
+
+def _metric(name: str) -> dict[str, Any]:
+    return {
+        name: _FLOAT,
+        f"{name}_low": _FLOAT,
+        f"{name}_high": _FLOAT,
+        f"{name}_n": _INT,
+        f"{name}_wanted": _INT,
+        f"{name}_status": _TEXT,
+    }
+
+
+_AUROC = {  # `auroc_n` is that of the OOD set
+    **_metric("auroc"), "auroc_n_id": _INT, "auroc_wanted_id": _INT, "auroc_n_ood": _INT,
+}  # fmt: skip
+# `_clean`: the accuracy without any attack on the very samples of the number
+_ROBUST = {**_metric("robust_accuracy"), "robust_accuracy_clean": _FLOAT}
+_BRACKET = {
+    "bracket_low": _FLOAT, "bracket_high": _FLOAT, "bracket_n": _INT, "bracket_wanted": _INT,
+    "bracket_status": _TEXT, "bracket_clean": _FLOAT,
+}  # fmt: skip
+# what a number stands under: attacks that it is without, and checks that contradict it
+_TRUST = {"missing_attacks": _TEXT, "honesty": _TEXT}
+
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "leaderboard": {
+        **_MODEL, "dataset": _TEXT, "norm": _TEXT, "eps": _FLOAT,
+        **_metric("clean_accuracy"), **_ROBUST, **_metric("verified_accuracy"),
+        "unsolved": _INT, **_BRACKET, **_TRUST,
+        **_metric("ece"), **_metric("ece_scaled"), "ece_scaled_at_bound": pl.Boolean,
+        **_AUROC, "auroc_of": _TEXT,
+        "warnings": _TEXT,
+    },
+    "attacks": {
+        **_MODEL, "attack": _TEXT, "norm": _TEXT, "eps": _FLOAT,
+        **_ROBUST, **_metric("attack_success_rate"),
+        **_metric("median_distance"), "mean_min_distance": _FLOAT, "mean_min_distance_n": _INT,
+        "forward_per_sample": _FLOAT, "seconds": _FLOAT, "failed_checks": _INT, **_TRUST,
+    },
+    "calibration": {
+        **_MODEL, "scaling": _TEXT, "temperature": _FLOAT, "at_bound": pl.Boolean,
+        **_metric("ece"), "rms_ce": _FLOAT,
+        "mce": _FLOAT, "ece_equal_mass": _FLOAT, "ece_equal_mass_low": _FLOAT,
+        "ece_equal_mass_high": _FLOAT, "brier": _FLOAT, "nll": _FLOAT,
+    },
+    "ood": {
+        **_MODEL, "scorer": _TEXT, "ood_set": _TEXT, "seen": pl.Boolean, **_AUROC,
+        "aupr_out": _FLOAT,
+        "aupr_in": _FLOAT, "fpr95_ood_pos": _FLOAT, "fpr95_id_pos": _FLOAT, "id_n": _INT,
+    },
+    "shift": {
+        **_MODEL, "entry": _TEXT, "corruption": _TEXT, "parameters": _TEXT, "severity": _INT,
+        **_metric("accuracy"), **_metric("ece"),
+        "corruption_error": _FLOAT, "corruption_error_n": _INT, "corruption_error_wanted": _INT,
+        "corruption_error_status": _TEXT,
+        "mean_corruption_error": _FLOAT, "mean_corruption_error_n": _INT,
+        "mean_corruption_error_wanted": _INT, "mean_corruption_error_status": _TEXT,
+    },
+    "verification": {
+        **_MODEL, "property": _TEXT, "norm": _TEXT, "eps": _FLOAT, **_metric("verified_accuracy"),
+        "verified": _INT, "falsified": _INT, "misclassified": _INT, "timeout": _INT,
+        "unknown": _INT, "error": _INT, "unsolved": _INT, **_BRACKET, **_TRUST, "seconds": _FLOAT,
+        **_metric("estimate_median"), "estimate_violations": _INT, "estimate_violations_n": _INT,
+    },
+    "sensitivity": {
+        **_MODEL, "method": _TEXT, "eps": _FLOAT, **_metric("median_width"),
+        "mean_width": _FLOAT, "mean_log_volume": _FLOAT, "infinite_log_volume": _INT,
+    },
+    "landscape": {
+        **_MODEL, "landscape": _TEXT, "eps": _FLOAT, "measure": _TEXT,
+        "chains": _INT, "chains_planned": _INT, "minima": _INT,
+        "lowest_loss": _FLOAT, "highest_loss": _FLOAT,
+        **_metric("sensitivity_correlation"), **_metric("robust_accuracy_correlation"),
+    },
+    "honesty": {
+        **_MODEL, "norm": _TEXT, "check": _TEXT, "status": _TEXT, "n": _INT, "violations": _INT,
+        "samples": _TEXT, "attacks": _TEXT, "detail": _TEXT,
+    },
+}  # fmt: skip
+
+
+def frame(name: str, rows: Iterable[Row]) -> pl.DataFrame:
+    return pl.DataFrame(list(rows), schema=SCHEMAS[name])
