@@ -3,6 +3,7 @@
 They are written tap by tap in numpy and share nothing with the reading, which is held against them.
 """
 
+from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
@@ -20,6 +21,7 @@ def corrections() -> list[Any]:
     return [
         type(name, (OpRun,), {"_run": run, "op_domain": ""})
         for name, run in {
+            "AveragePool": _average_pool,
             "BatchNormalization": _batch_normalization,
             "ConvTranspose": _conv_transpose,
             "Gelu": _gelu,
@@ -109,9 +111,20 @@ def _global_max_pool(_: Any, x: Numbers) -> tuple[Numbers]:
     return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
 
-def _max_pool(
-    _: Any,
+def _max_pool(_: Any, x: Numbers, **window: Any) -> tuple[Numbers]:
+    return (np.max([part for part, _, _ in _taps(x, -np.inf, **window)], axis=0),)
+
+
+def _average_pool(_: Any, x: Numbers, count_include_pad: Any = 0, **window: Any) -> tuple[Numbers]:
+    """Padding counts if it is to; what a last window sees beyond it never does."""
+    taps = list(_taps(x, 0.0, **window))
+    counts = np.sum([outer if count_include_pad else real for _, real, outer in taps], axis=0)
+    return ((np.sum([part for part, _, _ in taps], axis=0) / counts).astype(x.dtype),)
+
+
+def _taps(
     x: Numbers,
+    fill: float,
     auto_pad: Any = None,
     ceil_mode: Any = None,
     dilations: Any = None,
@@ -119,7 +132,12 @@ def _max_pool(
     pads: Any = None,
     storage_order: Any = None,
     strides: Any = None,
-) -> tuple[Numbers]:
+) -> Iterator[tuple[Numbers, Numbers, Numbers]]:
+    """What all windows see at one place of the kernel, and where it is the input, or padding too.
+
+    Args:
+        storage_order: Of the indices, which are not computed.
+    """
     count = x.ndim - 2
     strides, dilations = (list(one or [1] * count) for one in (strides, dilations))
     ends = list(pads or [0] * (2 * count))
@@ -136,19 +154,19 @@ def _max_pool(
         if (many - 1) * strides[i] >= size + ends[i]:  # the last window must begin inside
             many -= 1
         outputs.append(many)
-    best = np.full((*x.shape[:2], *outputs), -np.inf, dtype=x.dtype)
-    room = [max(p, 0) + 1 for p in ends]
     # wide enough for whatever any window sees
     far = [dilations[i] * kernel_shape[i] + strides[i] for i in range(count)]
-    sides = [(0, 0), (0, 0), *((room[i], room[count + i] + far[i]) for i in range(count))]
-    wide = np.pad(x, sides, constant_values=-np.inf)
+    inner = [(0, 0), (0, 0), *((ends[i], ends[count + i]) for i in range(count))]
+    outer = [(0, 0), (0, 0), *((0, far[i]) for i in range(count))]
+    real = np.pad(np.pad(np.ones_like(x), inner), outer)
+    padding = np.pad(np.pad(np.ones_like(x), inner, constant_values=1), outer)
+    wide = np.pad(np.pad(x, inner, constant_values=fill), outer, constant_values=fill)
     for tap in product(*map(range, kernel_shape)):
         part = [slice(None), slice(None)]
         for i, j in enumerate(tap):
-            first = room[i] - ends[i] + j * dilations[i]
+            first = j * dilations[i]
             part.append(slice(first, first + (outputs[i] - 1) * strides[i] + 1, strides[i]))
-        best = np.maximum(best, wide[tuple(part)])
-    return (best,)
+        yield wide[tuple(part)], real[tuple(part)], padding[tuple(part)]
 
 
 def _conv_transpose(
@@ -178,7 +196,9 @@ def _conv_transpose(
     full = np.zeros((len(x), each * group, *sizes), dtype=x.dtype)
     given = x.shape[1] // group
     for g, tap in product(range(group), product(*map(range, w.shape[2:]))):
-        kernel = w[(slice(g * given, (g + 1) * given), slice(None), *tap)]
+        kernel = w[g * given : (g + 1) * given].reshape(given, each, -1)[
+            :, :, np.ravel_multi_index(tap, w.shape[2:])
+        ]
         part = [slice(None), slice(g * each, (g + 1) * each)]
         for i, j in enumerate(tap):
             first = j * dilations[i]

@@ -80,8 +80,8 @@ def _axes(node: Node, dims: tuple[int, ...], kernel: tuple[int, ...]) -> list[_A
     if auto not in ("NOTSET", "") and any(pads):
         raise UnsupportedError(f"it has both pads and auto_pad {auto}")
     ceil = bool(node.attributes.get("ceil_mode", 0))
-    if ceil and auto.startswith("SAME"):
-        raise UnsupportedError(f"it has both ceil_mode and auto_pad {auto}")
+    if auto.startswith("SAME") and (ceil or any(one != 1 for one in dilations)):
+        raise UnsupportedError(f"it has ceil_mode or dilations beside auto_pad {auto}")
     found = []
     for i in range(count):
         ends = (pads[i], pads[count + i])
@@ -106,6 +106,8 @@ def _kernel(node: Node) -> tuple[int, ...]:
     found = _numbers(node, "kernel_shape", [], least=1)
     if not found:
         raise UnsupportedError("it has no kernel_shape")
+    if any(p >= k for p, k in zip(node.attributes.get("pads", []), found * 2, strict=False)):
+        raise UnsupportedError("its pads are not smaller than its windows")
     return tuple(found)
 
 
