@@ -88,7 +88,7 @@ def read(file: Path) -> list[Instance]:
         raise InputError(f"{file}: cannot be read: {error}") from None
     lines = [(number, line) for number, line in _lines(text) if any(part.strip() for part in line)]
     order = [0, 1, 2]
-    if lines and lines[0][1][0].strip() == "onnx":
+    if lines and "onnx" in (name.strip() for name in lines[0][1]):
         header = [name.strip() for name in lines.pop(0)[1]]
         if missing := [name for name in COLUMNS if name not in header]:
             raise InputError(f"{file}: has no column {missing[0]!r}; needs {', '.join(COLUMNS)}")

@@ -227,7 +227,7 @@ def where(node: Node) -> Value:
             halves.append(scaled(graph, expanded(graph, one, dims), kept))
         else:
             halves.append(np.where(kept, np.broadcast_to(one, dims), np.zeros((), one.dtype)))
-    return plus(graph, *halves)
+    return plus(graph, halves[0], halves[1])
 
 
 def normalised(node: Node) -> Value:

@@ -79,7 +79,8 @@ def where(file: str, node: Any) -> str:
     """How messages call a node."""
     name = node.name or next(iter(node.output), "")
     domain = "" if node.domain in ("", "ai.onnx") else f" of {node.domain}"
-    return f"{file}: operator {node.op_type}{domain} ({name})"
+    called = " ".join(f"operator {node.op_type}{domain} ({name})".split())
+    return f"{file}: {called}"
 
 
 def _library() -> Any:
@@ -233,7 +234,8 @@ def _precision(value: Any, file: str) -> np.dtype[Any]:
             f"{file}: input {value.name!r} is of type {name}; only networks of "
             f"{' or '.join(_PRECISIONS)} can be verified"
         )
-    return np.dtype(helper.tensor_dtype_to_np_dtype(kind))
+    precision: np.dtype[Any] = np.dtype(helper.tensor_dtype_to_np_dtype(kind))
+    return precision
 
 
 def _dims(value: Any, file: str) -> tuple[int, ...]:

@@ -130,7 +130,7 @@ def _read(node: Node) -> Sequence[Value | Numbers]:
         raise UnsupportedError("it is not supported")
     function, attributes = _OPERATORS[node.kind]
     if unknown := sorted(node.attributes.keys() - set(attributes.split())):
-        raise UnsupportedError(f"its attribute {unknown[0]} is not supported")
+        raise UnsupportedError(f"its attribute {unknown[0]!r} is not supported")
     results = function(node)
     return results if isinstance(results, list) else [results]  # type: ignore[list-item]
 

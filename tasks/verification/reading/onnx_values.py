@@ -13,7 +13,7 @@ from robsweep.tasks.verification.reading.layers import Linear, Relu, Sum
 from robsweep.tasks.verification.reading.onnx_reference import Numbers, computed
 
 LARGEST = 2**24  # entries of a matrix that one operator is written out as
-_MOST = 2**26  # entries of a tensor
+_MOST = 2**23  # entries of a tensor
 
 
 class Value(NamedTuple):

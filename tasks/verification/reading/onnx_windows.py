@@ -92,7 +92,15 @@ def _axes(node: Node, dims: tuple[int, ...], kernel: tuple[int, ...]) -> list[_A
             ends = (small, large) if auto == "SAME_UPPER" else (large, small)
             axis = axis._replace(before=ends[0], after=ends[1])
         found.append(axis)
+    _check_size(dims[1], found)
     return found
+
+
+def _check_size(channels: int, axes: list[_Axis]) -> None:
+    """Raises: UnsupportedError: Windows that do not fit, or too much to look at."""
+    padded = prod(axis.size + axis.before + axis.after for axis in axes)
+    if channels * max(padded, prod(axis.outputs for axis in axes)) > LARGEST:
+        raise UnsupportedError(f"{padded} places with their padding are too many")
 
 
 def _numbers(node: Node, name: str, default: list[int], least: int = 0) -> list[int]:
@@ -128,8 +136,6 @@ def conv(node: Node) -> Value:
         return _conv3d(node, x, (tensor(weight), shift), axes, groups)
     if len(axes) == 1:
         weight, axes = weight[:, :, None], [_Axis(1, 1, 1, 0, 0, 1, False), *axes]
-    for axis in axes:
-        _ = axis.outputs  # raises where a window is larger than what it slides over
     image, padding = _padded(node, _as_image(node, x), axes)
     stride, dilation = (axes[0].stride, axes[1].stride), (axes[0].dilation, axes[1].dilation)
     layer = Conv(tensor(weight), tensor(shift), stride, padding, dilation, groups)
@@ -176,11 +182,15 @@ def conv_transposed(node: Node) -> Value:
         raise UnsupportedError("strides, dilations or pads do not fit its input")
     if any(m >= max(s, d) for m, s, d in zip(more, stride, dilation, strict=True)):
         raise UnsupportedError("its output_padding is not smaller than its strides")
+    reach = [(n - 1) * s + (k - 1) * d + 1 + m for n, s, k, d, m in zip(
+        x.dims[2:], stride, weight.shape[2:], dilation, more, strict=True)]  # fmt: skip
+    if channels * prod(reach) > LARGEST:
+        raise UnsupportedError(f"its output has {channels * prod(reach)} entries")
     does_it = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[count - 1]
     kernel = tensor(weight)
 
     def does(value: Tensor) -> Tensor:
-        wide = does_it(value, kernel, None, stride, 0, 0, groups, dilation)  # type: ignore[operator]
+        wide = does_it(value, kernel, None, stride, 0, 0, groups, dilation)
         sides = [end for i in reversed(range(count))
                  for end in (-pads[i], more[i] - pads[count + i])]  # fmt: skip
         result: Tensor = F.pad(wide, sides)
@@ -264,7 +274,8 @@ def _windows(x: Value, axes: list[_Axis]) -> tuple[NDArray[np.int64], NDArray[np
         within = (here >= 0) & (here < axis.size)
         taps = taps[:, None, :, None] * axis.size + here[None, :, None, :]
         inside = inside[:, None, :, None] & within[None, :, None, :]
-        taps, inside = (t.reshape(t.shape[0] * t.shape[1], -1) for t in (taps, inside))
+        windows = taps.shape[0] * taps.shape[1]
+        taps, inside = taps.reshape(windows, -1), inside.reshape(windows, -1)
     return taps, inside
 
 

@@ -223,11 +223,11 @@ class _Box(NamedTuple):
 
     @staticmethod
     def around(inputs: int) -> "_Box":
-        ends = (np.full(inputs, sign * np.inf) for sign in (-1, 1))
-        return _Box(*ends, np.zeros(inputs, dtype=bool), np.zeros(inputs, dtype=bool))
+        low, high = np.full(inputs, -np.inf), np.full(inputs, np.inf)
+        return _Box(low, high, np.zeros(inputs, dtype=bool), np.zeros(inputs, dtype=bool))
 
     def within(self, rows: Iterable[Row], file: str) -> "_Box":
-        box = _Box(*(part.copy() for part in self))
+        box = _Box(self.lower.copy(), self.upper.copy(), self.above.copy(), self.below.copy())
         for row in rows:
             if len(row.weight) != 1:
                 names = ", ".join(f"X_{i}" for i in row.weight)

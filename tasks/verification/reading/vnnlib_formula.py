@@ -131,9 +131,9 @@ class Formula(NamedTuple):
             if form.text[0].isdigit() or form.text[0] in "+-.":
                 return _Sum({}, self._number(form))
             return _Sum({self.lookup(form): Fraction(1)}, Fraction(0))
-        parts = [self._sum(one) for one in form.items[1:]]
-        if not parts or form.head not in ("+", "-", "*", "/"):
+        if len(form.items) < 2 or form.head not in ("+", "-", "*", "/"):
             raise self.wrong(form, f"({form.head} ...) is no linear expression")
+        parts = [self._sum(one) for one in form.items[1:]]
         total = parts[0]
         if form.head == "-" and len(parts) == 1:
             return total.times(Fraction(-1))

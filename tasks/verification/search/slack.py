@@ -64,8 +64,8 @@ def _step(network: Network, box: Ends, one: Property, x: Tensor, reach: float) -
     from scipy.optimize import linprog
 
     weight, bias = one.weight[0, 0], one.bias[0, 0]
-    both = torch.cat([weight, bias[:, None]], 1).unique(dim=0)  # short disjuncts repeat a row
-    weight, bias = both[:, :-1], both[:, -1]
+    both = np.unique(torch.cat([weight, bias[:, None]], 1).numpy(), axis=0)  # short ones repeat
+    weight, bias = torch.from_numpy(both[:, :-1]), torch.from_numpy(both[:, -1])
     point = x.detach().requires_grad_()
     with torch.enable_grad():
         values = weight @ evaluate(network, point[None])[-1][0] + bias

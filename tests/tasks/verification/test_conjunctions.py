@@ -10,17 +10,14 @@ from tests.tasks.verification.reading.onnx_files import declared, write
 
 for library in ("onnx", "ortools"):
     pytest.importorskip(library)
-from onnx import helper
 
-_NODES = [
-    helper.make_node("Gemm", ["x", "w", "b"], ["h"]),
-    helper.make_node("Relu", ["h"], ["r"]),
-    helper.make_node("Gemm", ["r", "v", "c"], ["y"]),
-]
+_NODES = [("Gemm", "xwb", "h"), ("Relu", "h", "r"), ("Gemm", "rvc", "y")]
 
 
 def narrow(path: Path, room: float, inputs: int, outputs: int, seed: int) -> tuple[str, str]:
     """A network and a property that holds within `room` of some point of the unit box alone."""
+    from onnx import helper
+
     random = np.random.default_rng(seed)
     u = random.normal(size=(inputs, outputs))
     shift = -random.uniform(0.1, 0.9, inputs) @ u
@@ -34,7 +31,8 @@ def narrow(path: Path, room: float, inputs: int, outputs: int, seed: int) -> tup
     text += "".join(f"(assert (>= X_{i} 0))(assert (<= X_{i} 1))\n" for i in range(inputs))
     parts = " ".join(f"(>= Y_{j} 0)" for j in range(outputs))
     (path / "p.vnnlib").write_text(text + f"(assert (and {parts}))\n")
-    return write(path / "net.onnx", _NODES, constants, [1, inputs]), str(path / "p.vnnlib")
+    nodes = [helper.make_node(kind, [*names], [output]) for kind, names, output in _NODES]
+    return write(path / "net.onnx", nodes, constants, [1, inputs]), str(path / "p.vnnlib")
 
 
 @pytest.mark.parametrize("room", [5e-4, 1e-5])

@@ -51,7 +51,7 @@ REFUSED: list[tuple[list[Any], dict[str, Any], str]] = [
     ([_node("Gelu", domain="com.microsoft")], {}, "Gelu of com.microsoft.*none of ONNX's own"),
     ([_node("Scaler", domain="ai.onnx.ml")], {}, "Scaler of ai.onnx.ml"),
     ([_node("Sign")], {}, r"Sign \(y\).*not supported"),
-    ([_node("QuantizeLinear", "x", "c")], {"constants": {"c": np.ones((), np.float32)}}, "Quantize"),
+    ([_node("QuantizeLinear", "x", "c")], {"constants": {"c": ONE[0, 0]}}, "QuantizeLinear"),
     ([_node("Add", "x", "c")], {"constants": {"c": np.ones(2, np.float64)}}, "mixes float32 and"),
     ([_node("Add", "x", "c")], {"constants": {"c": np.ones(2, np.float16)}}, "mixes float16 and"),
     ([_node("Add", "x", "z")], {}, "needs 'z', which nothing computes"),
@@ -175,10 +175,16 @@ def test_damaged_files_end_in_one_line(part: int, tmp_path: Path) -> None:
                 changed[place] = random.integers(256)
             cut = int(random.integers(len(changed) // 2, len(changed) + 1))
             file.write_bytes(bytes(changed[:cut] if random.random() < 0.3 else changed))
-            try:
-                model = load(str(file))
-                network = read_onnx(model)
-                inputs = int(np.prod(model.dims))
-                check_reading(model, network, np.zeros(inputs), np.ones(inputs))
-            except InputError as error:
-                assert "\n" not in str(error)
+            assert "\n" not in _said(str(file))
+
+
+def _said(file: str) -> str:
+    """What is said of a file that is refused."""
+    try:
+        model = load(file)
+        network = read_onnx(model)
+        inputs = int(np.prod(model.dims))
+        check_reading(model, network, np.zeros(inputs), np.ones(inputs))
+    except InputError as error:
+        return str(error)
+    return ""
