@@ -16,6 +16,8 @@ from robsweep.tasks.verification.reading.onnx_values import (
     shape_of,
 )
 
+_FAR = 1e4  # an end beside which numbers are lost to rounding
+
 
 def same(node: Node) -> Value:
     """Identity; and Dropout, of which only the evaluation mode gets here."""
@@ -136,15 +138,19 @@ def clipped(node: Node, x: Value, low: float | None, high: float | None) -> Valu
     if any(end is not None and np.isnan(end) for end in (low, high)):
         raise UnsupportedError("an end is not a number")
     if low is not None and low > -most:
-        x = relu(graph, x) if low == 0 else _raised(node, x, low)
+        x = relu(graph, x) if low == 0 else _no_less(node, x, 1.0, low)
     if high is not None and high < most:
-        rest = relu(graph, scaled(graph, x, -1.0, high))
-        x = scaled(graph, rest, -1.0, high)
+        x = _no_less(node, x, -1.0, high)
     return x
 
 
-def _raised(node: Node, x: Value, low: float) -> Value:
-    return scaled(node.graph, relu(node.graph, scaled(node.graph, x, 1.0, -low)), 1.0, low)
+def _no_less(node: Node, x: Value, sign: float, end: float) -> Value:
+    """At least `end`; at most, where the sign is -1."""
+    graph = node.graph
+    if abs(end) < _FAR:
+        return scaled(graph, relu(graph, scaled(graph, x, sign, -sign * end)), sign, end)
+    # x is kept as it is, as little would be left of it beside the end
+    return plus(graph, x, relu(graph, scaled(graph, x, -sign, sign * end)), sign)
 
 
 def hard_sigmoid(node: Node) -> Value:
