@@ -110,7 +110,7 @@ def _question(model: OnnxModel, network: Network, case: Case) -> _Question:
 def _decided(question: _Question, method: Method, deadline: Deadline) -> Outcome:
     stages = method.stages
     problem = Problem(question.network, question.box, question.case.unsafe)
-    if "attack" in stages and (found := _attacked(question, _QUICK)) is not None:
+    if "attack" in stages and (found := _attacked(question, _QUICK, deadline)) is not None:
         return Outcome("sat", "attack", counterexample=found)
     if deadline.passed():
         return Outcome("timeout", "attack")
@@ -119,7 +119,7 @@ def _decided(question: _Question, method: Method, deadline: Deadline) -> Outcome
     cascade = Cascade(problem, method, deadline, partial(_confirmed, question))
     cascade.bound()
     attacks = "attack" in stages and cascade.row.verdict == "unknown" and not deadline.passed()
-    if attacks and (found := _attacked(question, _LONG)) is not None:
+    if attacks and (found := _attacked(question, _LONG, deadline)) is not None:
         return Outcome("sat", "attack", counterexample=found)
     cascade.complete()
     row = cascade.row
@@ -145,10 +145,11 @@ class _Layers(nn.Module):
         return evaluate(self.network, x)[-1]
 
 
-def _attacked(question: _Question, effort: _Effort) -> Counterexample | None:
+def _attacked(question: _Question, effort: _Effort, deadline: Deadline) -> Counterexample | None:
     """Descends from the middle of the box and from random points, all at once.
 
-    Where no point gets there, the best are moved on to where all constraints have most room.
+    Where none gets there and a disjunct has several constraints, the best are moved on to where
+    all of them have most room.
     """
     starts, steps = effort.starts, effort.steps
     region = question.region.rows(torch.zeros(starts, dtype=torch.int64))
@@ -164,8 +165,9 @@ def _attacked(question: _Question, effort: _Effort) -> Counterexample | None:
             break
         if _checked(question, point := _rounded(question, found.adversarials[i])).check == "ok":
             return _counterexample(question, point)
-    joint = is_joint(question.case.unsafe)
-    for i in order[: effort.deepened if joint or effort is _LONG else 0]:
+    for i in order[: effort.deepened if is_joint(question.case.unsafe) else 0]:
+        if deadline.passed():
+            break
         point = _rounded(question, _deepened(question, found.adversarials[i]))
         if _checked(question, point).check == "ok":
             return _counterexample(question, point)
@@ -220,7 +222,8 @@ def _confirmed(question: _Question, point: Tensor) -> tuple[Tensor, Checked]:
         near = region._replace(start=point, reach=region.reach / part)
         moved = descend(_Layers(question.network), near, question.case.unsafe, _POLISH_STEPS)
         points.append(_rounded(question, moved.adversarials[0]))
-    points.append(_rounded(question, _deepened(question, point[0], _NEAR)))
+    if is_joint(question.case.unsafe):
+        points.append(_rounded(question, _deepened(question, point[0], _NEAR)))
     results = [_checked(question, one) for one in points]
     best = min(range(len(points)), key=lambda i: (results[i].check != "ok", results[i].margin))
     return points[best], results[best]
