@@ -3,6 +3,7 @@
 import operator
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch.nn.functional as F
 from torch import Size, Tensor, fx, nn
 
@@ -29,9 +30,12 @@ def module_of_file(content: bytes, file: str, shape: tuple[int, ...]) -> nn.Modu
         InputError: The file cannot be read, or takes inputs of another shape.
     """
     from robsweep.tasks.verification.reading.onnx_model import parsed
-    from robsweep.tasks.verification.reading.onnx_network import read_onnx
+    from robsweep.tasks.verification.reading.onnx_network import check_reading, read_onnx
 
-    network = read_onnx(parsed(content, file))
+    model = parsed(content, file)
+    network = read_onnx(model)
+    inputs = Size(network.shapes[0]).numel()
+    check_reading(model, network, np.zeros(inputs), np.ones(inputs))
     takes = network.shapes[0]
     flat = len(takes) == 1 and Size(takes).numel() == Size(shape).numel()
     if not flat and _long_axes(takes) != _long_axes(shape):

@@ -16,21 +16,27 @@ from robsweep.tasks.verification.cascade import Cascade, Method, Problem
 from robsweep.tasks.verification.optimise.solver import Deadline, solver_named
 from robsweep.tasks.verification.reading.layers import Network, evaluate
 from robsweep.tasks.verification.reading.onnx_model import OnnxModel, load
-from robsweep.tasks.verification.reading.onnx_network import read_onnx
+from robsweep.tasks.verification.reading.onnx_network import check_reading, read_onnx
 from robsweep.tasks.verification.reading.properties import BOUNDARY, margin
 from robsweep.tasks.verification.reading.vnnlib_file import Case, read_vnnlib
 from robsweep.tasks.verification.search.counterexamples import Checked, Region, at_boundary, descend
+from robsweep.tasks.verification.search.slack import Ends, is_joint, roomiest
 
 Answer = Literal["sat", "unsat", "unknown", "timeout"]
 _POLISH_STEPS = 10
+_HELD = 20  # cases in whose boxes the reading is held against the file
 
 
 class _Effort(NamedTuple):
     starts: int
     steps: int
+    deepened: int  # how many of the points found are moved on by linear programs
 
 
-_QUICK, _LONG = _Effort(3, 12), _Effort(20, 50)  # before the bounds, and for what they leave
+# before the bounds, and for what they leave
+_QUICK, _LONG = _Effort(3, 12, 1), _Effort(20, 50, 5)
+_ROUNDS = 12  # of linear programs
+_NEAR = 1e-3  # of the box: how far the first of them may move a solver's point
 
 
 class Counterexample(NamedTuple):
@@ -55,7 +61,8 @@ class _Question(NamedTuple):
     model: OnnxModel
     network: Network
     case: Case
-    region: Region  # the case's box, as one sample of the network's input shape
+    box: Bounds  # the case's, as one sample of the network's input shape
+    region: Region  # of it, what satisfies strict inequalities too
 
 
 def verify(onnx: str, vnnlib: str, limit: float | None = None, solver: str = "scip") -> Outcome:
@@ -76,9 +83,12 @@ def verify(onnx: str, vnnlib: str, limit: float | None = None, solver: str = "sc
     model = load(onnx)
     network = read_onnx(model)
     inputs, outputs = torch.Size(network.shapes[0]).numel(), network.shapes[-1][0]
+    cases = read_vnnlib(vnnlib, inputs, outputs)
+    for case in cases[:: 1 + len(cases) // _HELD]:
+        check_reading(model, network, *case.inner())
     outcome = Outcome("unsat", "")
-    for case in read_vnnlib(vnnlib, inputs, outputs):
-        question = _Question(model, network, case, _region(case, network.shapes[0]))
+    for case in cases:
+        question = _question(model, network, case)
         found = _decided(question, method, deadline)
         if found.answer == "sat" or outcome.answer == "unsat":
             outcome = found
@@ -89,15 +99,18 @@ def verify(onnx: str, vnnlib: str, limit: float | None = None, solver: str = "sc
     return outcome._replace(seconds=time.monotonic() - started)
 
 
-def _region(case: Case, shape: tuple[int, ...]) -> Region:
-    low, high = (torch.from_numpy(end).reshape(1, *shape) for end in case[:2])
-    return Region((low + high) / 2, low, high, (high - low) / 2)
+def _question(model: OnnxModel, network: Network, case: Case) -> _Question:
+    shape = (1, *network.shapes[0])
+    box = Bounds(*(torch.from_numpy(end).reshape(shape) for end in (case.lower, case.upper)))
+    low, high = (torch.from_numpy(end).reshape(shape) for end in case.inner())
+    region = Region(low + (high - low) / 2, low, high, (high - low) / 2)
+    return _Question(model, network, case, box, region)
 
 
 def _decided(question: _Question, method: Method, deadline: Deadline) -> Outcome:
-    region, stages = question.region, method.stages
-    problem = Problem(question.network, Bounds(region.low, region.high), question.case.unsafe)
-    if "attack" in stages and (found := _attacked(question, _QUICK)) is not None:
+    stages = method.stages
+    problem = Problem(question.network, question.box, question.case.unsafe)
+    if "attack" in stages and (found := _attacked(question, _QUICK, deadline)) is not None:
         return Outcome("sat", "attack", counterexample=found)
     if deadline.passed():
         return Outcome("timeout", "attack")
@@ -106,7 +119,7 @@ def _decided(question: _Question, method: Method, deadline: Deadline) -> Outcome
     cascade = Cascade(problem, method, deadline, partial(_confirmed, question))
     cascade.bound()
     attacks = "attack" in stages and cascade.row.verdict == "unknown" and not deadline.passed()
-    if attacks and (found := _attacked(question, _LONG)) is not None:
+    if attacks and (found := _attacked(question, _LONG, deadline)) is not None:
         return Outcome("sat", "attack", counterexample=found)
     cascade.complete()
     row = cascade.row
@@ -132,9 +145,13 @@ class _Layers(nn.Module):
         return evaluate(self.network, x)[-1]
 
 
-def _attacked(question: _Question, effort: _Effort) -> Counterexample | None:
-    """Descends from the middle of the box and from random points, all at once."""
-    starts, steps = effort
+def _attacked(question: _Question, effort: _Effort, deadline: Deadline) -> Counterexample | None:
+    """Descends from the middle of the box and from random points, all at once.
+
+    Where none gets there and a disjunct has several constraints, the best are moved on to where
+    all of them have most room.
+    """
+    starts, steps = effort.starts, effort.steps
     region = question.region.rows(torch.zeros(starts, dtype=torch.int64))
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(region.start.shape, generator=generator, dtype=torch.float64) * 2 - 1
@@ -142,20 +159,39 @@ def _attacked(question: _Question, effort: _Effort) -> Counterexample | None:
     region = region._replace(start=region.start + region.reach * noise)
     unsafe = question.case.unsafe.rows([0] * starts)
     found = descend(_Layers(question.network), region, unsafe, steps)
-    for i in found.margins.argsort().tolist():
+    order = found.margins.argsort().tolist()
+    for i in order:
         if found.margins[i] > 0:
             break
         if _checked(question, point := _rounded(question, found.adversarials[i])).check == "ok":
             return _counterexample(question, point)
+    for i in order[: effort.deepened if is_joint(question.case.unsafe) else 0]:
+        if deadline.passed():
+            break
+        point = _rounded(question, _deepened(question, found.adversarials[i]))
+        if _checked(question, point).check == "ok":
+            return _counterexample(question, point)
     return None
 
 
+def _deepened(question: _Question, point: Tensor, reach: float = 0.25) -> Tensor:
+    box = Ends(question.region.low[0], question.region.high[0])
+    return roomiest(question.network, box, question.case.unsafe, point, _ROUNDS, reach)
+
+
 def _rounded(question: _Question, point: Tensor) -> Tensor:
-    """To float32 numbers inside the box, where there are any; (*shape), still in float64."""
+    """To numbers inside the box that the network can be given, where there are any.
+
+    Args:
+        point: (*shape), float64 as what is returned.
+    """
     low, high = question.region.low[0], question.region.high[0]
+    if question.model.precision == np.float64:
+        return point.clamp(low, high)
     single = point.float()
-    single = torch.where(single.double() < low, torch.nextafter(single, single + 1), single)
-    single = torch.where(single.double() > high, torch.nextafter(single, single - 1), single)
+    ends = torch.full_like(single, torch.inf)
+    single = torch.where(single.double() < low, torch.nextafter(single, ends), single)
+    single = torch.where(single.double() > high, torch.nextafter(single, -ends), single)
     inside = (single.double() >= low) & (single.double() <= high)
     return torch.where(inside, single.double(), point.clamp(low, high))
 
@@ -163,28 +199,33 @@ def _rounded(question: _Question, point: Tensor) -> Tensor:
 def _checked(question: _Question, point: Tensor) -> Checked:
     """Runs a candidate through ONNX's own implementation, in float64 and as deployed."""
     x, region = point.numpy().ravel(), question.region
+    outputs = [run(x).astype(np.float64) for run in (question.model.exact, question.model.deployed)]
     exact, deployed = (
-        margin(question.case.unsafe, torch.from_numpy(run(x)).double()[None]).item()
-        for run in (question.model.exact, question.model.deployed)
+        margin(question.case.unsafe, torch.from_numpy(one)[None]).item() for one in outputs
     )
     near = at_boundary(exact, deployed)
+    if not all(np.isfinite(one).all() for one in outputs):
+        return Checked("outputs not finite", exact, near)
     if not ((point >= region.low[0]) & (point <= region.high[0])).all():
         return Checked("outside the box", exact, near)
     if exact > 0:
         return Checked("float64 margin > 0", exact, near)
-    return Checked("ok" if deployed <= 0 else "float32 margin > 0", exact, near)
+    reached = question.case.reached(outputs[1].tolist())
+    return Checked("ok" if reached else "float32 margin > 0", exact, near)
 
 
 def _confirmed(question: _Question, point: Tensor) -> tuple[Tensor, Checked]:
-    """A point (1, *shape), or one a few gradient steps away, run through the network again."""
+    """A point (1, *shape), or one a few steps away, run through the network again."""
     region = question.region
     points = [_rounded(question, point[0])]
     for part in (10, 1):
         near = region._replace(start=point, reach=region.reach / part)
         moved = descend(_Layers(question.network), near, question.case.unsafe, _POLISH_STEPS)
         points.append(_rounded(question, moved.adversarials[0]))
+    if is_joint(question.case.unsafe):
+        points.append(_rounded(question, _deepened(question, point[0], _NEAR)))
     results = [_checked(question, one) for one in points]
-    best = min(range(3), key=lambda i: (results[i].check != "ok", results[i].margin))
+    best = min(range(len(points)), key=lambda i: (results[i].check != "ok", results[i].margin))
     return points[best], results[best]
 
 

@@ -1,7 +1,8 @@
-"""ONNX files: loading one in float64, and evaluating it by ONNX's own reference implementation."""
+"""ONNX files: loading one, and what its network needs; nothing of its operators' meaning."""
 
 import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,32 +10,52 @@ from numpy.typing import NDArray
 
 from robsweep.tasks.catalogue.install import how_to_install
 from robsweep.tasks.errors import InputError
+from robsweep.tasks.verification.reading.files import content_of, one_line
+from robsweep.tasks.verification.reading.onnx_reference import computed, evaluator
 
 Numbers = NDArray[Any]
 Evaluated = Callable[[Numbers], Numbers]  # a flat input -> flat outputs
+_LARGEST = 2**28  # entries of an input
+_PRECISIONS = ("float32", "float64")
+# onnxruntime runs none of an older set
+_OLDEST = 7
+_RANDOM = {
+    "Bernoulli",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+}
 
 
 class OnnxModel(NamedTuple):
     file: str
-    graph: Any  # GraphProto, in float64
+    nodes: list[Any]  # those that depend on the input and the output needs, in order
     opsets: dict[str, int]
-    constants: dict[str, Numbers]
+    constants: dict[str, Numbers]  # in the file's own precision, computed ones too
     input: str
     dims: tuple[int, ...]  # of the input, with its batch axis where it has one
+    precision: np.dtype[Any]  # of the input
     output: str
-    exact: Evaluated
+    exact: Evaluated  # in float64
     deployed: Evaluated  # in the file's own precision
 
 
 def load(file: str) -> OnnxModel:
-    """Raises: InputError: No ONNX file, several inputs or outputs, or weights not finite."""
+    """A file, gzipped or not, with its weights in it or beside it.
+
+    Raises:
+        InputError: No ONNX file, several inputs or outputs, weights that are not finite, a
+            precision other than float32 and float64, a constant that cannot be computed.
+    """
     onnx = _library()
+    content = content_of(file)
     try:
-        model = onnx.load(file)
-    except FileNotFoundError:
-        raise InputError(f"{file}: no such file") from None
+        model = onnx.load_model_from_string(content)
+        onnx.external_data_helper.load_external_data_for_model(model, str(Path(file).parent))
     except Exception as error:  # whatever protobuf says about a file that is none
-        raise InputError(f"{file}: not an ONNX file: {error}") from error
+        raise InputError(f"{file}: not an ONNX file: {one_line(error)}") from error
     return _checked(model, file)
 
 
@@ -50,8 +71,17 @@ def parsed(content: bytes, file: str) -> OnnxModel:
         for one in model.graph.initializer:
             onnx.numpy_helper.to_array(one)
     except Exception as error:
-        raise InputError(f"{file}: not an ONNX file with its weights in it: {error}") from error
+        what = f"not an ONNX file with its weights in it: {one_line(error)}"
+        raise InputError(f"{file}: {what}") from error
     return _checked(model, file)
+
+
+def where(file: str, node: Any) -> str:
+    """How messages call a node."""
+    name = node.name or next(iter(node.output), "")
+    domain = "" if node.domain in ("", "ai.onnx") else f" of {node.domain}"
+    called = " ".join(f"operator {node.op_type}{domain} ({name})".split())
+    return f"{file}: {called}"
 
 
 def _library() -> Any:
@@ -63,125 +93,162 @@ def _library() -> Any:
 
 
 def _checked(model: Any, file: str) -> OnnxModel:
-    import onnx
-
-    single = onnx.ModelProto()
-    single.CopyFrom(model)
-    _to_double(model.graph)
-    constants = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
-    for name, value in constants.items():
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise InputError(f"{file}: weights {name!r} are not finite")
-    inputs = [one for one in model.graph.input if one.name not in constants]
-    if len(inputs) != 1 or len(model.graph.output) != 1:
-        raise InputError(f"{file}: has {len(inputs)} inputs and {len(model.graph.output)} outputs")
-    dims = _dims(inputs[0], file)
-    opsets = {one.domain: one.version for one in model.opset_import}
-    name, output = inputs[0].name, model.graph.output[0].name
-    precision = onnx.helper.tensor_dtype_to_np_dtype(
-        next(one for one in single.graph.input if one.name == name).type.tensor_type.elem_type
-    )
+    graph, opsets = model.graph, _opsets(model, file)
+    constants = _initial(graph, file)
+    inputs = [one for one in graph.input if one.name not in constants]
+    if len(inputs) != 1 or len(graph.output) != 1:
+        counts = f"{len(inputs)} inputs and {len(graph.output)} outputs"
+        names = ", ".join(one.name for one in (*inputs, *graph.output))
+        raise InputError(f"{file}: has {counts} ({names[:200]}); give it with one of each")
+    dims, precision = _dims(inputs[0], file), _precision(inputs[0], file)
+    name, output = inputs[0].name, graph.output[0].name
+    nodes = _folded(_in_order(graph, name, output, constants, file), constants, opsets, file)
+    if output in constants or output == name:
+        what = "is its input" if output == name else "does not depend on its input"
+        raise InputError(f"{file}: its output {what}")
+    held = {one: constants[one] for node in nodes for one in node.input if one in constants}
     return OnnxModel(
         file,
-        model.graph,
+        nodes,
         opsets,
-        constants,
+        held,
         name,
         dims,
+        precision,
         output,
-        _evaluator(model, name, dims, np.dtype(np.float64)),
-        _evaluator(single, name, dims, precision),
+        evaluator(nodes, held, opsets, (name, dims, np.dtype(np.float64)), output),
+        evaluator(nodes, held, opsets, (name, dims, precision), output),
     )
 
 
-def computed(node: Any, inputs: list[Numbers], opsets: dict[str, int]) -> Numbers:
-    """What one operator makes of constants."""
-    from onnx import TypeProto, helper
-    from onnx.reference import ReferenceEvaluator
+def _opsets(model: Any, file: str) -> dict[str, int]:
+    from onnx import defs
 
-    names = [name for name in node.input if name]
-    # a node alone would be taken for one of the newest operator set
-    graph = helper.make_graph(
-        [node],
-        "one",
-        [helper.make_value_info(name, TypeProto()) for name in names],
-        [helper.make_value_info(node.output[0], TypeProto())],
-    )
-    opset_imports = [helper.make_opsetid(*one) for one in opsets.items()]
-    model = helper.make_model(graph, opset_imports=opset_imports)
-    result: Numbers = ReferenceEvaluator(model).run(None, dict(zip(names, inputs, strict=True)))[0]
-    return result
+    opsets = {one.domain.replace("ai.onnx", "", 1) if one.domain == "ai.onnx" else one.domain:
+              one.version for one in model.opset_import}  # fmt: skip
+    if "" not in opsets:
+        raise InputError(f"{file}: does not say which operator set it is written in")
+    if not _OLDEST <= opsets[""] <= defs.onnx_opset_version():
+        known = f"{_OLDEST} to {defs.onnx_opset_version()}"
+        raise InputError(f"{file}: is written in operator set {opsets['']}; {known} are known")
+    return opsets
 
 
-def _evaluator(model: Any, name: str, dims: tuple[int, ...], dtype: Any) -> Evaluated:
-    def run(x: Numbers) -> Numbers:
-        from onnx.reference import ReferenceEvaluator
+def _initial(graph: Any, file: str) -> dict[str, Numbers]:
+    from onnx import numpy_helper
 
-        evaluator = ReferenceEvaluator(model, new_ops=[_batch_normalization()])
-        (output,) = evaluator.run(None, {name: x.reshape(dims).astype(dtype)})
-        result: Numbers = np.asarray(output).ravel()
-        return result
+    if graph.sparse_initializer:
+        name = graph.sparse_initializer[0].values.name
+        raise InputError(f"{file}: weights {name!r} are sparse, which cannot be verified")
+    constants = {}
+    for one in graph.initializer:
+        try:
+            value = numpy_helper.to_array(one)
+        except Exception as error:  # whatever numpy says about numbers that do not fit their shape
+            what = f"weights {one.name!r} cannot be read: {one_line(error)}"
+            raise InputError(f"{file}: {what}") from error
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise InputError(f"{file}: weights {one.name!r} are not finite")
+        constants[one.name] = value
+    return constants
 
-    return run
+
+def _in_order(
+    graph: Any, given: str, output: str, constants: dict[str, Numbers], file: str
+) -> list[Any]:
+    """The nodes that the output needs, each after what it reads, however they lie in the file."""
+    by_output: dict[str, int] = {}
+    for k, node in enumerate(graph.node):
+        for name in filter(None, node.output):
+            if name in by_output or name in constants or name == given:
+                raise InputError(f"{where(file, node)} computes {name!r} a second time")
+            by_output[name] = k
+    ordered: list[Any] = []
+    state: dict[int, str] = {}
+    todo = [(output, "the output")]
+    while todo:
+        name, reader = todo[-1]
+        if name == given or name in constants or not name:
+            todo.pop()
+            continue
+        if name not in by_output:
+            raise InputError(f"{file}: {reader} needs {name!r}, which nothing computes")
+        k = by_output[name]
+        node = graph.node[k]
+        if state.get(k) == "done":
+            todo.pop()
+        elif state.get(k) == "open":
+            state[k] = "done"
+            ordered.append(node)
+            todo.pop()
+        else:
+            state[k] = "open"
+            for one in node.input:
+                if state.get(by_output.get(one, -1)) == "open":
+                    raise InputError(f"{where(file, node)} needs its own output {one!r}")
+                todo.append((one, f"operator {node.op_type}"))
+    return ordered
 
 
-def _batch_normalization() -> Any:
-    """In evaluation mode: ONNX's own one mixes in batch statistics below operator set 14."""
-    from onnx.reference.op_run import OpRun
+def _folded(
+    nodes: list[Any], constants: dict[str, Numbers], opsets: dict[str, int], file: str
+) -> list[Any]:
+    """The nodes that depend on the input; what the others compute joins the constants.
 
-    class BatchNormalization(OpRun):  # type: ignore[misc]
-        def _run(
-            self,
-            x: Numbers,
-            scale: Numbers,
-            bias: Numbers,
-            mean: Numbers,
-            var: Numbers,
-            epsilon: float | None = None,
-            **_: Any,
-        ) -> tuple[Numbers]:
-            shape = (-1, *[1] * (x.ndim - 2))
-            scale, bias, mean, var = (one.reshape(shape) for one in (scale, bias, mean, var))
-            epsilon = 1e-5 if epsilon is None else epsilon
-            return (scale * (x - mean) / np.sqrt(var + epsilon).astype(x.dtype) + bias,)
+    Constants are computed in the file's own precision, as they are when it runs.
+    """
+    left, depends = [], set[str]()
+    for node in nodes:
+        at = where(file, node)
+        if node.domain not in ("", "ai.onnx"):
+            raise InputError(f"{at} cannot be verified: it is none of ONNX's own")
+        if any(one.HasField("g") or one.graphs for one in node.attribute):
+            raise InputError(f"{at} cannot be verified: it holds a network of its own")
+        if node.op_type in _RANDOM or (node.op_type == "Dropout" and len(node.input) > 2):
+            _refuse_chance(node, constants, at)
+        if any(name and name not in constants for name in node.input):
+            depends.update(node.output)
+            left.append(node)
+            continue
+        try:
+            results = computed(node, [constants.get(name) for name in node.input], opsets)
+        except Exception as error:  # whatever the reference says: the node is not what it should be
+            raise InputError(f"{at} cannot be computed: {one_line(error)}") from error
+        constants.update(zip(node.output, results, strict=False))
+    return left
 
-    return BatchNormalization
+
+def _refuse_chance(node: Any, constants: dict[str, Numbers], at: str) -> None:
+    training = constants.get(node.input[2]) if node.op_type == "Dropout" else None
+    if node.op_type in _RANDOM or (node.input[2] and (training is None or bool(training))):
+        raise InputError(f"{at} cannot be verified: what it computes depends on chance")
+
+
+def _precision(value: Any, file: str) -> np.dtype[Any]:
+    from onnx import TensorProto, helper
+
+    kind = value.type.tensor_type.elem_type
+    known = kind in (TensorProto.FLOAT, TensorProto.DOUBLE)
+    if not known:
+        name = TensorProto.DataType.Name(kind) if kind in TensorProto.DataType.values() else kind
+        raise InputError(
+            f"{file}: input {value.name!r} is of type {name}; only networks of "
+            f"{' or '.join(_PRECISIONS)} can be verified"
+        )
+    precision: np.dtype[Any] = np.dtype(helper.tensor_dtype_to_np_dtype(kind))
+    return precision
 
 
 def _dims(value: Any, file: str) -> tuple[int, ...]:
+    if not value.type.HasField("tensor_type"):
+        raise InputError(f"{file}: input {value.name!r} is no tensor")
     dims = [axis.dim_value for axis in value.type.tensor_type.shape.dim]
-    if dims and dims[0] == 0:
+    if dims and dims[0] <= 0:
         dims[0] = 1  # a batch of any size
-    if not dims or 0 in dims:
+    if not dims or min(dims) <= 0:
         raise InputError(f"{file}: the shape of input {value.name!r} is not fixed")
     if len(dims) > 1 and dims[0] != 1:
         raise InputError(f"{file}: input {value.name!r} is a batch of {dims[0]}; export with 1")
+    if float(np.prod(np.array(dims, dtype=np.float64))) > _LARGEST:
+        raise InputError(f"{file}: input {value.name!r} of shape {tuple(dims)} is too large")
     return tuple(dims)
-
-
-def _to_double(graph: Any) -> None:
-    """Makes all floats of a graph float64, in place."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
-
-    def convert(tensor: Any) -> None:
-        if tensor.data_type in floats:
-            array = numpy_helper.to_array(tensor).astype(np.float64)
-            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-
-    for tensor in graph.initializer:
-        convert(tensor)
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                convert(attribute.t)
-            elif node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
-                value = attribute.f if attribute.name == "value_float" else list(attribute.floats)
-                tensor = numpy_helper.from_array(np.array(value, dtype=np.float64))
-                attribute.CopyFrom(helper.make_attribute("value", tensor))
-            elif node.op_type == "Cast" and attribute.name == "to" and attribute.i in floats:
-                attribute.i = TensorProto.DOUBLE
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        if value.type.tensor_type.elem_type in floats:
-            value.type.tensor_type.elem_type = TensorProto.DOUBLE

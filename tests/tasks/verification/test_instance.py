@@ -77,6 +77,46 @@ def test_a_tie_is_unsafe(tmp_path: Path) -> None:
     assert _spike(tmp_path, box + "(assert (<= Y_0 0.499))").answer == "unsat"
 
 
+def test_strict_inequalities_are_satisfied_as_they_are_written(tmp_path: Path) -> None:
+    from onnx import helper
+
+    onnx = write(tmp_path / "net.onnx", [helper.make_node("Relu", ["x"], ["y"])], {}, [1, 1])
+    box = declared(1, 1) + "(assert (>= X_0 -1))(assert ({} X_0 0.5))(assert ({} Y_0 {}))"
+    answers = {}
+    for words in (
+        ("<=", ">=", 0.5),
+        ("<", ">=", 0.5),
+        ("<", ">", 0.499),
+        ("<=", "<", 0),
+        ("<=", "<=", 0),
+    ):
+        (tmp_path / "p.vnnlib").write_text(box.format(*words))
+        outcome = verify(onnx, str(tmp_path / "p.vnnlib"), 30.0)
+        answers[words] = outcome.answer
+        if outcome.counterexample is not None and words[0] == "<":
+            assert outcome.counterexample.inputs[0] < 0.5
+    # what only the closed region holds is neither reached nor excluded
+    assert list(answers.values()) == ["sat", "unknown", "sat", "unknown", "sat"]
+
+
+def test_what_runs_in_float64_is_answered_in_float64(tmp_path: Path) -> None:
+    import onnx as library
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, [1, 1]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "net", ends[:1], ends[1:])
+    library.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]),
+                 str(tmp_path / "net.onnx"))  # fmt: skip
+    # between two float32 numbers
+    box = "(assert (>= X_0 1.00000003))(assert (<= X_0 1.00000004))(assert (>= Y_0 1.00000002))"
+    (tmp_path / "p.vnnlib").write_text(declared(1, 1) + box)
+    outcome = verify(str(tmp_path / "net.onnx"), str(tmp_path / "p.vnnlib"), 30.0)
+    assert outcome.answer == "sat"
+    assert outcome.counterexample is not None
+    assert 1.00000003 <= outcome.counterexample.inputs[0] <= 1.00000004
+    assert outcome.counterexample.outputs[0] == outcome.counterexample.inputs[0]
+
+
 def test_curves_are_unsat_or_unknown(tmp_path: Path) -> None:
     from onnx import helper
 

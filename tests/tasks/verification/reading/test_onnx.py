@@ -183,7 +183,9 @@ def test_batch_normalisation_is_folded(tmp_path: Path) -> None:
         (("Mul", ["x", "x"], {}), {}, "Mul.*not linear"),
         (("Div", ["c", "x"], {}), {"c": np.ones(6)}, "Div.*divides by"),
         (("MatMul", ["x", "c"], {}), {"c": np.full((6, 2), np.nan)}, "'c' are not finite"),
-        (("Add", ["x", "c"], {}), {"c": np.ones((3, 1))}, "Add.*repeats values"),
+        (("Div", ["x", "c"], {}), {"c": np.zeros(6)}, "Div.*divides by 0"),
+        (("Add", ["x", "c"], {}), {"c": np.ones((3, 5))}, "Add.*do not fit"),
+        (("Add", ["x", "c"], {"axis": 1}), {"c": np.ones(6)}, "Add.*attribute 'axis'"),
         (("Gelu", ["x"], {"approximate": "tanh"}), {}, "Gelu.*exact form"),
     ],
 )
@@ -196,9 +198,14 @@ def test_what_cannot_be_verified_is_named(
         _network(tmp_path, nodes, constants, [1, 6])
 
 
-def test_pools_that_are_not_covered_are_named(tmp_path: Path) -> None:
-    for attributes in ({"ceil_mode": 1}, {"dilations": [2, 2]}, {"pads": [0, 0, 1, 1]}):
-        node = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], **attributes)
+def test_pools_that_onnxruntime_does_not_run_are_named(tmp_path: Path) -> None:
+    for attributes in (
+        {"auto_pad": "SAME_UPPER", "dilations": [2, 2]},
+        {"pads": [0, 0, 2, 1]},
+        {"kernel_shape": [9, 9]},
+    ):
+        both = {"kernel_shape": [2, 2]} | attributes
+        node = helper.make_node("MaxPool", ["x"], ["y"], **both)
         with pytest.raises(InputError, match=r"MaxPool \(y\)"):
             _network(tmp_path, [node], {}, IMAGE)
 
