@@ -42,6 +42,7 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "training": _TEXT,
         "parameters": _INT,
         "spec_json": _TEXT,
+        "warnings": _TEXT,  # short ones, joined by "; "
     },
     "training": {
         "epoch": _INT,  # 1-based

@@ -244,7 +244,7 @@ def test_eval_of_a_net_by_name(robsweep, tiny, tmp_path):
 
 OWN = """
 from torch import nn
-from tasks.models.mlp import mlp
+from robsweep.tasks.models.architectures.mlp import mlp
 
 def net(shape, classes, *, width, curve="relu"):
     return mlp(shape, classes, hidden=[width], activation=curve)

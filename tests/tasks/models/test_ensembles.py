@@ -30,7 +30,7 @@ ENSEMBLE = ModelRef("e", "ensemble", {"vote": "mean_logits", "members": MEMBERS}
 
 
 def test_a_members_own_code_keeps_the_layout_it_was_written_for() -> None:
-    own = {"arch": "tests.tasks.test_models:viewing_cnn", "params": {}}
+    own = {"arch": "tests.tasks.models.test_models:viewing_cnn", "params": {}}
     for other in (own, {"arch": "cnn", "params": {}}):
         params = {"vote": "mean_logits", "members": [other, own]}
         ref = ModelRef("e", "ensemble", params, (1, 28, 28), 10)
