@@ -36,6 +36,7 @@ from robsweep.orchestrator.run.open_rows import OpenRows
 from robsweep.orchestrator.run.progress import Progress
 from robsweep.orchestrator.run.work import library_versions
 from robsweep.orchestrator.settings import Settings
+from robsweep.orchestrator.spec.data_warnings import data_warnings
 from robsweep.orchestrator.spec.spec import SweepSpec
 from robsweep.orchestrator.spec.sweep_file import from_document
 from robsweep.orchestrator.spec.yaml_file import parse
@@ -69,6 +70,7 @@ def run(
         FencedError: Another driver took the sweep over.
     """
     whole = plan(spec, Places(settings.data_dir, settings.nets_dir))
+    say_data_warnings(spec)
     todo = _only(whole, only)
     if options.rerun is not None:
         todo = with_rerun(todo, options.rerun)
@@ -112,6 +114,12 @@ def run(
     return summary
 
 
+def say_data_warnings(spec: SweepSpec) -> None:
+    """On stderr, what looks wrong in data sets that are the user's files."""
+    for text in data_warnings(spec):
+        print(f"{spec.name}: {text}", file=sys.stderr)
+
+
 def _without_known_rows(job: Finished, snapshot: Snapshot) -> Finished:
     """A preflight whose imported model has its row already does not write it again."""
     known = any(job.measurement_id in part.covers for part in snapshot.parts("models"))
@@ -121,6 +129,7 @@ def _without_known_rows(job: Finished, snapshot: Snapshot) -> Finished:
 def outlook(spec: SweepSpec, settings: Settings) -> list[KindOutlook]:
     """What would run, what is done, and what it is expected to cost; runs nothing."""
     planned = plan(spec, Places(settings.data_dir, settings.nets_dir))
+    say_data_warnings(spec)
     store = _existing(settings.store)
     snapshot = store.snapshot() if store else Snapshot()
     costs = Costs.of(past_jobs(store, snapshot) if store else [])

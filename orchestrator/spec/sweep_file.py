@@ -96,6 +96,7 @@ def from_document(document: Document, folder: Path) -> SweepSpec:
     _check_sizes(document, spec)
     _check_selections(document, spec)
     check_versions(document, spec)
+    _check_applies(document, spec)
     check_attacks(document, spec)
     _check_landscapes(document, spec)
     return spec
@@ -196,11 +197,12 @@ def _resources(document: Document, raw: Any) -> dict[str, ResourceSpec]:
 
 
 def _dataset(document: Document, key: Key, name: Any, folder: Path) -> DatasetSpec:
-    if isinstance(name, str) and name.startswith("npz:"):
+    if isinstance(name, Mapping) or (isinstance(name, str) and name.startswith("npz:")):
         from robsweep.orchestrator.spec.npz import describe
 
+        file, classes = _own_data(document, key, name)
         try:
-            return describe(folder / Path(name[4:]).expanduser())
+            return describe(folder / Path(file).expanduser(), classes)
         except InputError as error:
             raise document.error(key, str(error)) from error
     if not isinstance(name, str) or name not in DATASETS:
@@ -211,6 +213,24 @@ def _dataset(document: Document, key: Key, name: Any, folder: Path) -> DatasetSp
     return DatasetSpec(
         name=name, splits=dict(entry.splits), shape=entry.shape, classes=entry.classes
     )
+
+
+def _own_data(document: Document, key: Key, body: Any) -> tuple[str, int | None]:
+    """File and number of classes of `npz:FILE`, or `{npz: FILE, classes: N}`."""
+    if isinstance(body, str):
+        return body[4:], None
+    for name in body:
+        if name not in {"npz", "classes"}:
+            near = did_you_mean(str(name), ("npz", "classes"))
+            raise document.error((*key, name), f"unknown key {name!r}{near}")
+    file, classes = body.get("npz"), body.get("classes")
+    if not isinstance(file, str):
+        raise document.error(key, "needs `npz: FILE`, e.g. `{npz: mine.npz, classes: 10}`")
+    if classes is not None and (
+        isinstance(classes, bool) or not isinstance(classes, int) or classes < 1
+    ):
+        raise document.error((*key, "classes"), f"expected how many, e.g. 10, got {classes!r}")
+    return file, classes
 
 
 def _regions(
@@ -294,6 +314,11 @@ def _check_selections(document: Document, spec: SweepSpec) -> None:
     known = {name for full in (*spec.models, *spec.trainings) for name in both(full)}
     for section in SECTIONS:
         for name, entry in getattr(spec, section).items():
+            if "only" in entry.model_fields_set and not entry.only:
+                raise document.error(
+                    (section, without_axes(name), "only"),
+                    "an empty list: name models or trainings, or leave it out to mean all",
+                )
             for key in ("only", "exclude"):
                 for word in getattr(entry, key):
                     if not set(word.split("/")) <= known:
@@ -301,6 +326,29 @@ def _check_selections(document: Document, spec: SweepSpec) -> None:
                             (section, without_axes(name), key),
                             f"no model or training is named {word!r}{did_you_mean(word, known)}",
                         )
+
+
+def _check_applies(document: Document, spec: SweepSpec) -> None:
+    """Whether each evaluation is of some model at all."""
+    versions = [(model, version.training) for model, version in all_versions(spec)]
+    trained = {training for _, training in versions}
+    trained |= {m.training for _, version in all_versions(spec) for m in version.members}
+    for name, entry in spec.trainings.items():
+        if (entry.only or entry.exclude) and name not in trained:
+            raise document.error(
+                ("trainings", without_axes(name)),
+                "`only:` and `exclude:` leave no model that this training applies to",
+            )
+    for section in SECTIONS:
+        if section in {"models", "trainings", "landscape"}:  # checked elsewhere
+            continue
+        for name, entry in getattr(spec, section).items():
+            if not any(selected(entry, *version) for version in versions):
+                key = "exclude" if entry.exclude else "only"
+                raise document.error(
+                    (section, without_axes(name), key),
+                    "`only:` and `exclude:` leave no model that this entry applies to",
+                )
 
 
 def _check_landscapes(document: Document, spec: SweepSpec) -> None:
