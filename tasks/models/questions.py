@@ -13,7 +13,9 @@ from robsweep.tasks.groups import seeded
 
 ASKED = 8  # images that are enough to ask with
 
-_ROUNDING = 1e-3  # of the largest logit: below, answers are the same
+# Below, answers are the same: shares of how far a sample's logits lie apart, for the same batch and
+# for another one, and of the largest logit, whose last bits are rounding.
+_SAME_BATCH, _OTHER_BATCH, _LAST_BITS = 1e-3, 1e-2, 1e-5
 _SUM = 1e-3  # how far probabilities of float32 may be from a sum of 1
 
 RANDOM = (
@@ -81,13 +83,14 @@ def ask(model: nn.Module, images: Tensor) -> Findings:
         changed = _changed(state, model)
         moved = bool(changed) and _moved(model, state, batch, first)
         _restore(model, state)
-        random = _differ(first, _answer(model, batch, 1), share=0)
+        random = _differ(first, _answer(model, batch, 1))
         _restore(model, state)
         depends = False
         if not random:
             half = len(some)
             turned = _answer(model, batch[:half].flip(0), 0).flip(0)
-            depends = _differ(first[:half], turned, whole=first)
+            # in single samples rounding may tip a step of the model, where a batch is another one
+            depends = _differ(first[:half], turned, apart=_OTHER_BATCH, share=0.25)
         _restore(model, state)
     refusals, warnings = [], []
     if not torch.isfinite(first[len(some) :]).all():
@@ -149,22 +152,17 @@ def _moved(model: nn.Module, state: dict[str, Tensor], batch: Tensor, first: Ten
     second = _answer(model, batch, 0)
     _restore(model, state)
     again = _answer(model, batch, 0)  # it may draw from a generator of its own
-    return _differ(first, second, share=0) and not _differ(first, again, share=0)
+    return _differ(first, second) and not _differ(first, again)
 
 
-def _differ(
-    one: Tensor, other: Tensor, *, whole: Tensor | None = None, share: float = 0.25
-) -> bool:
-    """Whether answers (N, K) differ by more than rounding, in more than a share of the samples.
-
-    In single samples rounding may tip a step of a model, where a batch is another one.
-    """
+def _differ(one: Tensor, other: Tensor, *, apart: float = _SAME_BATCH, share: float = 0) -> bool:
+    """Whether answers (N, K) differ by more than rounding, in more than a share of the samples."""
     if one.shape != other.shape:
         return True
     one, other = one.nan_to_num(), other.nan_to_num()
-    size = (one if whole is None else whole.nan_to_num()).abs().max()
-    apart = (one - other).abs().amax(dim=1) > _ROUNDING * size
-    return bool(apart.float().mean() > share)
+    spread = (one.amax(dim=1) - one.amin(dim=1)).max()
+    least = apart * spread + _LAST_BITS * one.abs().max()
+    return bool(((one - other).abs().amax(dim=1) > least).float().mean() > share)
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:

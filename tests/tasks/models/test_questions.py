@@ -134,6 +134,14 @@ def test_nothing_is_told_of_logits_of_any_size(factor: float, shift: float) -> N
     assert ask(Scaled(factor, shift), IMAGES) == Findings()
 
 
+def test_noise_is_seen_beside_a_large_constant() -> None:
+    class Both(Scaled, Dropping):
+        def logits(self, x: Tensor) -> Tensor:
+            return super().logits(F.dropout(x, 0.1, training=True))
+
+    assert ask(Both(1, 100), IMAGES).warnings == (questions.RANDOM,)
+
+
 def test_what_a_model_changes_of_itself() -> None:
     model = Counting()
     (warning,) = ask(model, IMAGES).warnings
