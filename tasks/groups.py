@@ -2,6 +2,8 @@
 
 import hashlib
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -30,3 +32,17 @@ def seed_everything(seed: int, kind: str, group: int) -> None:
     torch.manual_seed(value)
     np.random.seed(value % 2**32)  # foolbox draws from numpy's too
     random.seed(value)
+
+
+@contextmanager
+def seeded(seed: int, kind: str, group: int) -> Iterator[None]:
+    """Inside, all global generators are as `seed_everything` leaves them; then as they were."""
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
+    of_numpy, of_python = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng(devices=list(gpus)):
+        seed_everything(seed, kind, group)
+        try:
+            yield
+        finally:
+            np.random.set_state(of_numpy)
+            random.setstate(of_python)

@@ -110,3 +110,4 @@ class Output:
 
     tables: Mapping[str, pa.Table]
     artifacts: Mapping[str, bytes] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()  # for the user, of the job's model

@@ -24,6 +24,9 @@ def evaluate(
     net: Annotated[
         str | None, typer.Option(help="A published network, for another architecture than its own.")
     ] = None,
+    classes: Annotated[
+        int | None, typer.Option(help="Of an npz:FILE whose last classes have no sample.")
+    ] = None,
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
     eps: Annotated[
         list[str] | None,
@@ -39,8 +42,8 @@ def evaluate(
 ) -> None:
     """Attack, calibrate and verify one existing model at once.
 
-    Attacks: LinfPGD and LinfFastGradient, or for --norm l2 L2PGD and L2DeepFool, on the whole test
-    split without --samples. A sweep file chooses freely.
+    Attacks: LinfPGD, LinfFastGradient and apgd_targeted, or for --norm l2 L2PGD, L2DeepFool and
+    apgd_targeted, on the whole test split without --samples. A sweep file chooses freely.
     """
     from robsweep.orchestrator.cli.outcome import run_and_tell
     from robsweep.orchestrator.spec.one_model import spec_for
@@ -56,6 +59,7 @@ def evaluate(
         time_limit,
         net=net,
         sha256=sha256,
+        classes=classes,
     )
     if spec.models["model"].weights is None:
         print("no --weights: the model is measured as its function returns it", file=sys.stderr)

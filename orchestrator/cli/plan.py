@@ -1,5 +1,6 @@
 """The command `plan`: what would run, in three degrees of detail."""
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,12 +40,19 @@ def plan(
     from robsweep.orchestrator.spec import sweep_file
 
     found = outlook(sweep_file.load(file, sets or ()), settings_of(store, data_dir, nets_dir))
+    warn(found)
     if detail:
         print(_details(found.measurements))
     if why:
         print(_reasons(found))
     if not detail and not why:
         print(summary(found))
+
+
+def warn(found: "Outlook") -> None:
+    """Says on stderr what looks wrong in the user's data."""
+    for text in found.warnings:
+        print(text, file=sys.stderr)
 
 
 def summary(found: "Outlook") -> str:

@@ -13,7 +13,7 @@ from robsweep.orchestrator.cli.options import (
     StoreOption,
     settings_of,
 )
-from robsweep.orchestrator.cli.plan import plan, summary
+from robsweep.orchestrator.cli.plan import plan, summary, warn
 
 sweep = typer.Typer()
 
@@ -55,7 +55,9 @@ def run(
     settings = settings_of(store, data_dir, nets_dir, address)
     kinds, policy = checked(only or [], rerun)
     if dry_run:
-        print(summary(outlook(spec, settings, kinds, policy)))
+        found = outlook(spec, settings, kinds, policy)
+        warn(found)
+        print(summary(found))
         return
     run_and_tell(spec, settings, only=kinds, limit=limit, fail_fast=fail_fast, rerun=policy)
 

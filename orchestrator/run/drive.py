@@ -1,6 +1,7 @@
 """The driver loop: keeps a window of jobs running, commits what comes back, retries, stops."""
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -61,22 +62,42 @@ class Summary:
 def preflight(plan: Plan, executor: Executor, reader: InputReader) -> list[Finished]:
     """Loads and calls each model on each data set once, before anything is written.
 
+    Says what it warns of.
+
     Raises:
-        InputError: A model or data set is not what the sweep takes it for.
+        InputError: Models or data sets are not what the sweep takes them for: all of these.
     """
     jobs = [Job(p.measurement, 0, 1, p.setting) for p in plan.preflights]
     for job in jobs:
         file = job.measurement.model.weights
         executor.submit(job, reader.of(job) if file else Inputs(), Workplace())
     attempts: list[Finished] = []
-    while len(attempts) < len(jobs):
+    refused, told = dict[str, None](), dict[str, None]()  # each once, in their order
+    left = len(jobs)
+    while left:
         for job, outcome in executor.wait(1.0):
+            left -= 1
             if outcome.status != "done":
                 where = f"model {job.measurement.name!r} on {job.measurement.dataset}"
                 reason = (outcome.error or "").strip()
-                raise InputError(outcome.bad_input or f"{where}: {reason}")
+                refused[outcome.bad_input or f"{where}: {reason}"] = None
+                continue
+            told.update(dict.fromkeys(warnings_of(job, outcome)))
             attempts.append(finished(job, outcome, plan.name, 0))
+    for text in told:
+        print(f"{plan.name}: {text}", file=sys.stderr)
+    if refused:
+        several = f"{len(refused)} things are wrong:\n- " if len(refused) > 1 else ""
+        raise InputError(several + "\n- ".join(refused))
     return attempts
+
+
+def warnings_of(job: Job, outcome: Outcome) -> list[str]:
+    """What a job has to say of its model, by name."""
+    m = job.measurement
+    name = m.model.name or m.model.arch
+    trained = f" ({m.name}, seed {m.seed})" if m.kind == "train" else ""
+    return [f"model {name!r}{trained}: {text}" for text in outcome.warnings]
 
 
 def drive(
@@ -235,6 +256,9 @@ class _Driver:
         if again:
             self._submit(replace(job, attempt=job.attempt + 1))
         elif status == "done":
+            if self.progress is not None:
+                for text in warnings_of(job, outcome):
+                    self.progress.say(text)
             self.mean_seconds += 0.05 * (outcome.seconds - self.mean_seconds)
             samples = job.stop - job.start
             self.costs.add(m.measurement_id, m.kind, m.name, outcome.seconds, samples)

@@ -16,6 +16,7 @@ from robsweep.orchestrator.run.counting import given_up
 from robsweep.orchestrator.run.inputs import past_rows
 from robsweep.orchestrator.run.open_rows import OpenRows
 from robsweep.orchestrator.settings import Settings
+from robsweep.orchestrator.spec.data_warnings import data_warnings
 from robsweep.orchestrator.spec.fields import Rerun
 from robsweep.orchestrator.spec.spec import SweepSpec
 from robsweep.orchestrator.store.log import Snapshot
@@ -58,6 +59,7 @@ class Outlook:
     measurements: Sequence[MeasurementOutlook]
     reasons: Mapping[str, Sequence[str]]  # measurement id -> why it would run
     notes: Sequence[str]  # what whole groups compute beyond what is wanted
+    warnings: Sequence[str]  # what looks wrong in data sets that are the user's files
 
     @property
     def kinds(self) -> Sequence[KindOutlook]:
@@ -101,7 +103,7 @@ def outlook(
         failed=given_up(planned, jobs, frozenset()),
     )
     why = reasons(rows, recorded_plan(store, spec.name), standing)
-    return Outlook(measurements, why, group_notes(planned))
+    return Outlook(measurements, why, group_notes(planned), data_warnings(spec))
 
 
 def _of(

@@ -22,6 +22,7 @@ from robsweep.orchestrator.run.inputs import InputReader, past_rows
 from robsweep.orchestrator.run.progress import Progress
 from robsweep.orchestrator.run.work import library_versions
 from robsweep.orchestrator.settings import Settings
+from robsweep.orchestrator.spec.data_warnings import data_warnings
 from robsweep.orchestrator.spec.spec import SweepSpec
 from robsweep.orchestrator.store.log import Snapshot
 from robsweep.orchestrator.store.store import Store
@@ -47,6 +48,7 @@ def run(
     store = Store.existing(settings.store)
     snapshot = store.snapshot() if store else Snapshot()
     whole = plan(spec, Places(settings.data_dir, settings.nets_dir), snapshot.coverage)
+    say_data_warnings(spec)
     todo = asked_for(whole, only, options.rerun)
     jobs = past_jobs(store, snapshot) if store else []
     summary, finished = Summary(), []
@@ -85,6 +87,12 @@ def run(
         finally:
             progress.close()
     return summary
+
+
+def say_data_warnings(spec: SweepSpec) -> None:
+    """On stderr, what looks wrong in data sets that are the user's files."""
+    for text in data_warnings(spec):
+        print(f"{spec.name}: {text}", file=sys.stderr)
 
 
 def _without_known_rows(job: Finished, snapshot: Snapshot) -> Finished:

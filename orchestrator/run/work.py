@@ -55,6 +55,7 @@ class Outcome:
     tables: Mapping[str, pa.Table] = field(default_factory=dict)
     artifacts: Mapping[str, bytes] = field(default_factory=dict)
     staged: tuple[Part, ...] = ()
+    warnings: tuple[str, ...] = ()  # of the job's model
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ def work(job: Job, inputs: Inputs, place: Workplace) -> Outcome:
         tables=output.tables if output is not None and status == "done" and not staged else {},
         artifacts=artifacts if status == "done" else {},
         staged=staged,
+        warnings=output.warnings if output is not None and status == "done" else (),
     )
 
 

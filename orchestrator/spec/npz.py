@@ -13,13 +13,16 @@ from robsweep.orchestrator.spec.spec import DatasetSpec
 SPLITS = ("train", "validation", "test")
 
 
-def describe(path: Path) -> DatasetSpec:
+def describe(path: Path, classes: int | None = None) -> DatasetSpec:
     """Sizes of an .npz with arrays `<split>_images` and `<split>_labels`.
 
     Its name in rows is `npz:<start of the file's SHA-256>`: other content, other name.
 
+    Args:
+        classes: How many there are, if the last ones have no sample; None: up to the largest label.
+
     Raises:
-        InputError: No such file, no .npz, or arrays missing.
+        InputError: No such file, no .npz, or arrays missing; less classes than labels.
     """
     try:
         content = path.read_bytes()
@@ -33,7 +36,7 @@ def describe(path: Path) -> DatasetSpec:
             if "test" not in splits:
                 raise InputError(f"data set {path}: needs arrays test_images and test_labels")
             shape = arrays["test_images"].shape[1:]
-            classes = int(max(arrays[f"{split}_labels"].max() for split in splits)) + 1
+            found = int(max(arrays[f"{split}_labels"].max() for split in splits)) + 1
     except InputError:
         raise
     except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
@@ -41,5 +44,10 @@ def describe(path: Path) -> DatasetSpec:
     if len(shape) == 2:
         shape = (1, *shape)
     name = f"npz:{hashlib.sha256(content).hexdigest()[:16]}"
+    if classes is not None and classes < found:
+        raise InputError(f"data set {path}: {classes} classes, but a label {found - 1}")
+    if classes is not None and classes > found:
+        name += f"-{classes}"  # models of so many outputs are other models
+        found = classes
     file = str(path.resolve())
-    return DatasetSpec(name=name, splits=splits, shape=shape, classes=classes, file=file)
+    return DatasetSpec(name=name, splits=splits, shape=shape, classes=found, file=file)

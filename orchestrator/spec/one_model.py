@@ -16,10 +16,19 @@ from robsweep.orchestrator.spec.sweep_file import from_document
 from robsweep.orchestrator.spec.yaml_file import did_you_mean, parse
 from robsweep.tasks.catalogue import DATASETS, MODELS, NETS
 
-# A strong cheap attack and an independent one, per norm.
+# A cheap attack, an independent one, and one whose loss has no scale, per norm: the cross entropy
+# of large logits has no gradient in float32, and what follows it breaks nothing.
 ATTACKS: dict[str, dict[str, dict[str, Any]]] = {
-    "linf": {"pgd": {"attack": "LinfPGD"}, "fast_gradient": {"attack": "LinfFastGradient"}},
-    "l2": {"pgd": {"attack": "L2PGD"}, "deepfool": {"attack": "L2DeepFool"}},
+    "linf": {
+        "pgd": {"attack": "LinfPGD"},
+        "fast_gradient": {"attack": "LinfFastGradient"},
+        "apgd_targeted": {"attack": "apgd_targeted", "norm": "linf"},
+    },
+    "l2": {
+        "pgd": {"attack": "L2PGD"},
+        "deepfool": {"attack": "L2DeepFool"},
+        "apgd_targeted": {"attack": "apgd_targeted", "norm": "l2"},
+    },
 }
 
 
@@ -35,6 +44,7 @@ def spec_for(
     *,
     net: str | None = None,
     sha256: str | None = None,
+    classes: int | None = None,
 ) -> SweepSpec:
     """Writes the sweep file of an evaluation and reads it as if the user had written it.
 
@@ -62,10 +72,12 @@ def spec_for(
     if weights and not is_url(weights):
         place = str(Path(weights).expanduser().resolve())
     distinct = hashlib.sha256(f"{model}|{place}|{dataset}".encode()).hexdigest()[:6]
+    if classes is not None and not dataset.startswith("npz:"):
+        raise InputError(f"--classes is for --dataset npz:FILE; {dataset} has its own")
     radii = [_number(value) for value in eps]
     body: dict[str, Any] = {
         "name": f"eval-{stem}-{distinct}",
-        "dataset": dataset,
+        "dataset": dataset if classes is None else {"npz": dataset[4:], "classes": classes},
         "models": {"model": {"arch": model, "train": False}},
         "attacks": {
             entry: dict(attack, eps=radii) if attack["attack"] != "L2DeepFool" else attack

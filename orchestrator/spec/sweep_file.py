@@ -115,6 +115,7 @@ def from_document(
     _check_sizes(document, spec)
     _check_selections(document, spec)
     check_versions(document, spec)
+    _check_applies(document, spec)
     check_attacks(document, spec)
     _check_landscapes(document, spec)
     return spec
@@ -222,15 +223,16 @@ def _dataset(document: Document, key: Key, name: Any, folder: Path) -> DatasetSp
 
 
 def dataset_named(name: Any, folder: Path) -> DatasetSpec:
-    """A data set of the catalogue, or `npz:FILE`.
+    """A data set of the catalogue, or `npz:FILE`, or `{npz: FILE, classes: N}`.
 
     Raises:
         InputError: There is none of that name.
     """
-    if isinstance(name, str) and name.startswith("npz:"):
+    if isinstance(name, Mapping) or (isinstance(name, str) and name.startswith("npz:")):
         from robsweep.orchestrator.spec.npz import describe
 
-        return describe(folder / Path(name[4:]).expanduser())
+        file, classes = _own_data(name)
+        return describe(folder / Path(file).expanduser(), classes)
     if not isinstance(name, str) or name not in DATASETS:
         raise InputError(
             f"unknown data set {name!r}{did_you_mean(str(name), [*DATASETS, 'npz:FILE'])}"
@@ -239,6 +241,23 @@ def dataset_named(name: Any, folder: Path) -> DatasetSpec:
     return DatasetSpec(
         name=name, splits=dict(entry.splits), shape=entry.shape, classes=entry.classes
     )
+
+
+def _own_data(body: Any) -> tuple[str, int | None]:
+    """File and number of classes of `npz:FILE`, or `{npz: FILE, classes: N}`."""
+    if isinstance(body, str):
+        return body[4:], None
+    for name in body:
+        if name not in {"npz", "classes"}:
+            raise InputError(f"unknown key {name!r}{did_you_mean(str(name), ('npz', 'classes'))}")
+    file, classes = body.get("npz"), body.get("classes")
+    if not isinstance(file, str):
+        raise InputError("needs `npz: FILE`, e.g. `{npz: mine.npz, classes: 10}`")
+    if classes is not None and (
+        isinstance(classes, bool) or not isinstance(classes, int) or classes < 1
+    ):
+        raise InputError(f"classes: expected how many, e.g. 10, got {classes!r}")
+    return file, classes
 
 
 def _regions(
@@ -322,6 +341,11 @@ def _check_selections(document: Document, spec: SweepSpec) -> None:
     known = {name for full in (*spec.models, *spec.trainings) for name in both(full)}
     for section in SECTIONS:
         for name, entry in getattr(spec, section).items():
+            if "only" in entry.model_fields_set and not entry.only:
+                raise document.error(
+                    (section, without_axes(name), "only"),
+                    "an empty list: name models or trainings, or leave it out to mean all",
+                )
             for key in ("only", "exclude"):
                 for word in getattr(entry, key):
                     if not set(word.split("/")) <= known:
@@ -329,6 +353,29 @@ def _check_selections(document: Document, spec: SweepSpec) -> None:
                             (section, without_axes(name), key),
                             f"no model or training is named {word!r}{did_you_mean(word, known)}",
                         )
+
+
+def _check_applies(document: Document, spec: SweepSpec) -> None:
+    """Whether each evaluation is of some model at all."""
+    versions = [(model, version.training) for model, version in all_versions(spec)]
+    trained = {training for _, training in versions}
+    trained |= {m.training for _, version in all_versions(spec) for m in version.members}
+    for name, entry in spec.trainings.items():
+        if (entry.only or entry.exclude) and name not in trained:
+            raise document.error(
+                ("trainings", without_axes(name)),
+                "`only:` and `exclude:` leave no model that this training applies to",
+            )
+    for section in SECTIONS:
+        if section in {"models", "trainings", "landscape"}:  # checked elsewhere
+            continue
+        for name, entry in getattr(spec, section).items():
+            if not any(selected(entry, *version) for version in versions):
+                key = "exclude" if entry.exclude else "only"
+                raise document.error(
+                    (section, without_axes(name), key),
+                    "`only:` and `exclude:` leave no model that this entry applies to",
+                )
 
 
 def _check_landscapes(document: Document, spec: SweepSpec) -> None:

@@ -36,7 +36,8 @@ def attack(job: Job, inputs: Inputs) -> Output:
     """
     m = job.measurement
     size = m.params["group_size"]
-    loaded, device = model_of(job, inputs, many_passes=True), device_of(job.setting)
+    loaded, device = model_of(job, inputs), device_of(job.setting)
+    attacked_model = model_of(job, inputs, many_passes=True).model
     data = labelled_data_for(m.model, m.dataset, m.split, job.setting)
     seed_everything(m.params["seed"], m.kind, -1)  # a detector's threshold may be drawn too
     how = _how(job, inputs, loaded.model)
@@ -52,12 +53,14 @@ def attack(job: Job, inputs: Inputs) -> Output:
         together = -(-len(samples) // size)  # groups, which have a limit each
         return attack_group(
             attack_function,
-            loaded.model,
+            attacked_model,
             images,
             labels,
             eps=m.params["eps"],
             how=how if limit is None else replace(how, time_limit_seconds=limit * together),
             first=samples.start,
+            group_size=size,
+            deployed=loaded.model,
         )
 
     pieces = groups(job.start, job.stop, size, len(data.labels))

@@ -19,6 +19,7 @@ from robsweep.tasks.errors import InputError
 from robsweep.tasks.own_functions import function_of
 
 _PATIENCE = 3  # times the limit of a batch, for all attempts on parts of it
+_ENOUGH = 3  # samples that failed alone, before any worked, and as many elsewhere: it always fails
 GIVEN = frozenset({"starting_points", "targets", "detector"})  # by us, to functions that take them
 
 
@@ -34,6 +35,7 @@ class Attempt(NamedTuple):
     adversarials: Tensor
     failures: dict[int, str]
     error: Exception | None = None  # what it raised first
+    hopeless: bool = False  # it would raise on any sample
 
 
 def load(params: Mapping[str, Any]) -> LoadedAttack:
@@ -79,6 +81,9 @@ def attempt(
 ) -> Attempt:
     """Runs an attack on a batch; if it raises or takes too long, on halves of it, and so on.
 
+    An attack that raises on the first samples, and on some elsewhere, is not asked about the rest:
+    they fail for the same reason.
+
     Args:
         given: What the attack wants beside these, (N, ...) each.
         tally: Of the passes of `model`.
@@ -89,9 +94,14 @@ def attempt(
         torch.OutOfMemoryError: As the attack did.
     """
     end = None if limit is None else time.monotonic() + (1 + _PATIENCE) * limit
+    alone, worked = dict[int, str](), False  # samples that failed alone; whether any part worked
+    hopeless: str | None = None
 
     def on_part(part: slice, seconds: float | None) -> Attempt:
+        nonlocal worked, hopeless
         x, y = images[part], labels[part]
+        if hopeless is not None:
+            return Attempt(x, dict.fromkeys(range(part.start, part.stop), hopeless))
         which = torch.arange(len(labels), device=labels.device)[part]
         try:
             if end is not None and seconds is not None:
@@ -99,16 +109,25 @@ def attempt(
                 if seconds <= 0:
                     raise TimeoutError("no time is left for what the attack did not get done")
             with limited(tally, seconds):
-                alone = {name: tensor[part] for name, tensor in given.items()}
+                theirs = {name: tensor[part] for name, tensor in given.items()}
                 part_model = model if len(y) == len(labels) else on(model, which)
-                return Attempt(_call(attack, part_model, x, y, eps=eps, given=alone), {})
+                done = Attempt(_call(attack, part_model, x, y, eps=eps, given=theirs), {})
+            worked = True
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # noqa: BLE001  any kind: a user's attack, or compiled code
             if len(y) == 1:
                 reason = str(error).partition("\n")[0]
-                return Attempt(x, {part.start: f"error: {type(error).__name__}: {reason}"}, error)
+                alone[part.start] = f"error: {type(error).__name__}: {reason}"
+                if not worked and len(alone) == _ENOUGH and not isinstance(error, TimeoutError):
+                    for i in _elsewhere(part.stop, len(labels)):
+                        on_part(slice(i, i + 1), seconds)
+                    if not worked and len(alone) > _ENOUGH:
+                        hopeless = alone[part.start]
+                return Attempt(x, {part.start: alone[part.start]}, error)
             first = error
+        else:
+            return done
         less = None if seconds is None or limit is None else max(seconds / 2, limit / 16)
         middle = (part.start + part.stop) // 2
         left = on_part(slice(part.start, middle), less)
@@ -116,7 +135,14 @@ def attempt(
         both = torch.cat([left.adversarials, right.adversarials])
         return Attempt(both, left.failures | right.failures, first)
 
-    return on_part(slice(0, len(labels)), limit)
+    result = on_part(slice(0, len(labels)), limit)
+    return result._replace(hopeless=hopeless is not None)
+
+
+def _elsewhere(start: int, stop: int) -> list[int]:
+    """Some positions from `start` on, the last one among them."""
+    step = max(1, (stop - start) // _ENOUGH)
+    return list(range(stop - 1, start - 1, -step))[:_ENOUGH]
 
 
 def _call(

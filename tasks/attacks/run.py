@@ -13,10 +13,12 @@ from robsweep.tasks import ball
 from robsweep.tasks.attacks.averaged import Averaged
 from robsweep.tasks.attacks.count import Tally
 from robsweep.tasks.attacks.how import How
+from robsweep.tasks.attacks.judge import Answers, Judge
 from robsweep.tasks.attacks.load import LoadedAttack, attempt
 from robsweep.tasks.attacks.refine import across_one_half, closest_on_the_way
 from robsweep.tasks.attacks.starts import starting_points
-from robsweep.tasks.logits import logits_of, margin, raw_logits
+from robsweep.tasks.groups import seeded
+from robsweep.tasks.logits import margin, raw_logits
 
 NO_START = "no starting point"
 WRONG_SOURCE = "wrong at the source"
@@ -65,6 +67,8 @@ def attack_group(
     eps: Sequence[float] | None,
     how: How = _AS_IT_IS,
     first: int = 0,
+    group_size: int | None = None,
+    deployed: nn.Module | None = None,
 ) -> list[Result]:
     """One result per eps, ascending; one result with eps None for a min-norm attack.
 
@@ -74,19 +78,30 @@ def attack_group(
 
     Args:
         first: Index of the first sample in its split.
+        group_size: Of the groups that these samples are; None: all are one.
+        deployed: The model that decides; None: the attacked one.
     """
-    state = _State(attack, model, images, labels, how)
+    size = group_size or len(labels)
+    judged = model if deployed is None else deployed
+    judge = Judge(
+        # of a model that answers at random, the mean of `eot` passes
+        judged if how.eot == 1 else Averaged(judged, how.eot),
+        images, labels, first // size, size, how.seed, how.detector,
+    )  # fmt: skip
+    state = _State(attack, model, judge, how)
     if eps is None:
         state.start_round()
         todo = ~state.broken
         for _ in range(how.restarts):
             state.attack(todo, None)
+        state.settle(None)
         return [state.result(None)]
     results = []
     for radius in sorted(set(map(float, eps))):
         state.start_round()
         for _ in range(how.restarts):
             state.attack(~state.broken, radius)
+        state.settle(radius)
         results.append(state.result(radius))
     for result in results[1:]:  # behind all else, so that it changes no other number
         state.attack_again(result, first)
@@ -96,20 +111,18 @@ def attack_group(
 class _State:
     """The best adversarial of each sample so far, and what the present eps has cost."""
 
-    def __init__(
-        self, attack: LoadedAttack, model: nn.Module, images: Tensor, labels: Tensor, how: How
-    ) -> None:
-        self.how, self.loaded = how, attack
-        # what decides: of a model that answers at random, the mean of `eot` passes
-        self.model = model if how.eot == 1 else Averaged(model, how.eot)
-        self.images, self.labels = images, labels
+    def __init__(self, attack: LoadedAttack, model: nn.Module, judge: Judge, how: How) -> None:
+        self.how, self.loaded, self.judge = how, attack, judge
+        self.images, self.labels = images, labels = judge.images, judge.labels
         self.attacked = model
         self.shape = (-1, *[1] * (images.ndim - 1))
         self.adversarials = images.clone()
-        self.logits = logits_of(self.model, images)
+        self.logits = judge.clean()
+        # the last batch that was asked about in passes that decide, and the answers
+        self.decided = images, Answers(self.logits, torch.zeros_like(labels, dtype=torch.bool))
         self.targets = how.targets(self.logits, labels)
         # what is wrong without an attack is broken, also where a detector would say so
-        self.broken = margin(self.logits, labels) <= 0
+        self.wrong = self.broken = margin(self.logits, labels) <= 0
         self.distance = torch.where(self.broken, 0.0, torch.nan).double()
         self.broken_at = np.full(len(labels), np.nan)
         self.misled = torch.zeros_like(self.broken)  # samples that a transfer's source has wrong
@@ -117,10 +130,12 @@ class _State:
             self.misled = margin(raw_logits(how.source, images), labels) <= 0
         self.error: Exception | None = None  # what the attack has raised first
         self.works = False  # whether it has ever given anything
+        self.hopeless = False  # whether it will not in this round
 
     def start_round(self) -> None:
         n = len(self.labels)
         self.inferred_from_eps = self.broken_at.copy()
+        self.hopeless = False
         self.tally = Tally(n)
         self.seconds = np.zeros(n)
         misled = self.misled & ~self.broken
@@ -130,7 +145,7 @@ class _State:
     def attack(self, todo: Tensor, eps: float | None) -> None:
         """Attacks the samples of the mask `todo` once, and keeps what is better than before."""
         where = (todo & ~self.misled).nonzero().flatten()
-        if not len(where):
+        if not len(where) or self.hopeless:
             return
         started = time.perf_counter()
         tried = self._tried(where, eps, self.tally)
@@ -185,21 +200,24 @@ class _State:
             candidates[here] = tried.adversarials
             self.works = self.works or len(tried.failures) < len(here)
             self.error = self.error or tried.error
+            self.hopeless = tried.hopeless
             failures |= {int(here[i]): why for i, why in tried.failures.items()}
         for module in (self.attacked, self.how.source):
             if module is not None:
                 module.eval()  # whatever the attack has done to it
+        given_back = candidates.clone()
         if eps is None:
-            judge = self.how.shown(self.attacked, tally, where)
-            candidates[where] = self._refined(judge, where, candidates[where])
-        return self._seen(candidates, where, eps, failures)
+            shown = self.how.shown(self.attacked, tally, where)
+            candidates[where] = self._refined(shown, where, candidates[where])
+        return self._seen(candidates, given_back, where, eps, failures)
 
     def _refined(self, model: nn.Module, where: Tensor, candidates: Tensor) -> Tensor:
         images, labels, norm = self.images[where], self.labels[where], self.loaded.norm
         targets = None if self.targets is None else self.targets[where]
 
         def fooled(x: Tensor) -> Tensor:
-            logits = raw_logits(model, x)
+            with seeded(self.how.seed, "refine", self.judge.group):  # each time the same draws
+                logits = raw_logits(model, x)
             return margin(logits, labels) <= 0 if targets is None else logits.argmax(1) == targets
 
         if norm != "l0":
@@ -208,7 +226,12 @@ class _State:
         return across_one_half(fooled, images, candidates, norm)
 
     def _seen(
-        self, candidates: Tensor, where: Tensor, eps: float | None, failures: dict[int, str]
+        self,
+        candidates: Tensor,
+        found: Tensor,
+        where: Tensor,
+        eps: float | None,
+        failures: dict[int, str],
     ) -> _Tried:
         norm = self.loaded.norm
         finite = torch.isfinite(candidates).flatten(1).all(dim=1)
@@ -221,13 +244,45 @@ class _State:
         attacked[where] = True
         # the whole group in one batch, as it is stored: a model's logits depend on the neighbours
         stored = torch.where(attacked.reshape(self.shape), candidates, self.adversarials)
-        logits = raw_logits(self.model, stored)
-        found = self._checks(stored, logits, finite, eps)
-        checks = [failures.get(i, found[i]) for i in range(len(found))]
-        passed = torch.tensor([check == "ok" for check in checks], device=logits.device)
-        success = attacked & passed & self._fooled(stored, logits)
+        movable = attacked & finite if eps is None else torch.zeros_like(finite)
+        stored, answers = self._judged(stored, movable, found)
+        checks = self._checks(stored, answers.logits, finite, eps)
+        checks = [failures.get(i, check) for i, check in enumerate(checks)]
+        passed = torch.tensor([check == "ok" for check in checks], device=finite.device)
+        success = attacked & passed & answers.fooled
         distance = ball.distance(self.images, stored, norm)
-        return _Tried(stored, logits, distance, checks, success)
+        return _Tried(stored, answers.logits, distance, checks, success)
+
+    def _judged(self, stored: Tensor, movable: Tensor, found: Tensor) -> tuple[Tensor, Answers]:
+        last = self.how.restarts == 1  # nothing will be chosen
+        beyond = torch.where(torch.isfinite(found), found, self.images).clamp(0, 1)
+        stored, answers = self.judge.held(stored, movable, beyond, last=last)
+        if last:
+            self.decided = stored, answers
+        return stored, answers
+
+    def settle(self, eps: float | None) -> None:
+        """Decides on what will be stored, in the batch in which it is stored."""
+        stored, answers = self.decided
+        if not torch.equal(stored, self.adversarials):
+            stored, answers = self.adversarials, self.judge.of(self.adversarials, last=True)
+        # a ball that is larger than the one it was found in has room
+        movable = self.broken & ~self.wrong
+        if eps is not None:
+            carried = torch.from_numpy(~np.isnan(self.inferred_from_eps)).to(movable.device)
+            movable = movable & carried
+        if (movable & ~answers.fooled).any():
+            stored, answers = self.judge.held(stored, movable, last=True)
+        checks = self._checks(stored, answers.logits, torch.ones_like(movable), eps)
+        passed = torch.tensor([check == "ok" for check in checks], device=movable.device)
+        broken = self.wrong | (passed & answers.fooled)
+        for i in (broken != self.broken).nonzero().flatten().tolist():
+            self.broken_at[i] = np.nan if eps is None or not broken[i] else eps
+            self.inferred_from_eps[i] = np.nan
+        distance = ball.distance(self.images, stored, self.loaded.norm)
+        self.distance = torch.where(self.wrong, 0.0, torch.where(broken, distance, torch.nan))
+        self.adversarials, self.logits, self.broken = stored, answers.logits, broken
+        self.decided = stored, answers
 
     def _keep(self, tried: _Tried, where: Tensor, eps: float | None) -> None:
         attacked = torch.zeros_like(self.broken)
@@ -246,12 +301,6 @@ class _State:
             self.done[i] |= tried.checks[i] == "ok"
             if self.broken[i]:
                 self.broken_at[i] = np.nan if eps is None else eps
-
-    def _fooled(self, images: Tensor, logits: Tensor) -> Tensor:
-        fooled = margin(logits, self.labels) <= 0
-        if self.how.detector is not None:
-            fooled &= self.how.detector.accepts(self.model, images)
-        return fooled
 
     def _checks(
         self, stored: Tensor, logits: Tensor, finite: Tensor, eps: float | None

@@ -7,7 +7,7 @@ KINDS: dict[str, Kind] = {
     "train": Kind("models", version=2),
     "ensemble": Kind("models"),
     "predict": Kind("predictions", group_size=250, slice_groups=8),
-    "attack": Kind("attacks", version=4, group_size=250, slice_groups=2),
+    "attack": Kind("attacks", version=5, group_size=250, slice_groups=2),
     "score": Kind("ood_scores", group_size=250, slice_groups=8),
     "calibrate": Kind("calibration", version=2),
     "screen": Kind("verification", version=2, group_size=50, slice_groups=2),

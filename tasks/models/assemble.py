@@ -4,9 +4,11 @@ import json
 
 import torch
 
+from robsweep.tasks.data.load import load as load_data
 from robsweep.tasks.job import Inputs, Job, Output
 from robsweep.tasks.models import weights
 from robsweep.tasks.models.load import load
+from robsweep.tasks.models.questions import ASKED, ask_trained
 from robsweep.tasks.rows import table
 
 
@@ -31,6 +33,9 @@ def assemble(job: Job, inputs: Inputs) -> Output:
             for name, value in member.model.state_dict().items()
         }
     )
+    whole = load(m.model, content, torch.device("cpu"))
+    data = load_data(m.dataset, m.split, setting.data_dir, setting.data_files)
+    found = ask_trained(whole.model, data.images[:ASKED])
     spec = {"arch": m.model.arch, "params": dict(m.model.params), "members": m.params["members"]}
     described = {
         "model": m.model.name,
@@ -38,7 +43,10 @@ def assemble(job: Job, inputs: Inputs) -> Output:
         "training": None,
         "parameters": sum(member.parameters for member in members),
         "spec_json": json.dumps(spec, sort_keys=True, separators=(",", ":")),
+        "warnings": found.text,
     }
     keys = job.keys(weights.sha256(content))
     rows = table("models", keys, None, described, n=1)
-    return Output({"models": rows}, {f"models/{m.measurement_id}.safetensors": content})
+    said = (*found.refusals, *found.warnings)
+    file = f"models/{m.measurement_id}.safetensors"
+    return Output({"models": rows}, {file: content}, said)

@@ -1,8 +1,9 @@
 """From a ModelRef to a model that can be called."""
 
+import copy
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from robsweep.tasks.job import ModelRef
 from robsweep.tasks.models import weights as weights_of
 from robsweep.tasks.own_functions import function_of, guard
 
-_CACHE_SIZE = 4
+_CACHE_SIZE = 6
 _cache: OrderedDict[tuple[str, ...], "LoadedModel"] = OrderedDict()
 
 
@@ -26,6 +27,7 @@ class LoadedModel(NamedTuple):
     model: nn.Module
     weights_sha256: str
     parameters: int  # how many numbers its parameters hold
+    notes: tuple[str, ...] = ()  # on how its weights were read
 
 
 def build(ref: ModelRef) -> nn.Module:
@@ -76,31 +78,41 @@ def load(
     digest = None if weights is None else weights_of.sha256(weights)
     if ref.weights_sha256 is not None and digest is not None and digest != ref.weights_sha256:
         raise InputError(f"weights {where} have SHA-256 {digest}, expected {ref.weights_sha256}")
-    identity = (json.dumps([ref.arch, dict(ref.params), ref.shape, ref.classes], sort_keys=True),)
-    many_passes = many_passes and device.type == "cpu" and known(ref.arch, ref.params)
-    key = (*identity, str(digest), str(device), str(many_passes))
-    if key not in _cache:
-        # a model that draws its own weights draws the same ones everywhere
-        seed_everything(0, "model", 0)
-        if ref.arch == "onnx" and weights is not None:
-            from robsweep.tasks.models.onnx_file import module_of_file
+    identity = json.dumps([ref.arch, dict(ref.params), ref.shape, ref.classes], sort_keys=True)
+    key = (identity, str(digest), str(device))
+    model = _kept(key, lambda: _loaded(ref, weights, where, digest, device))
+    if many_passes and device.type == "cpu" and known(ref.arch, ref.params) and _gains(model):
+        return _kept((*key, "many passes"), lambda: _channels_last(model))
+    return model
 
-            model = module_of_file(weights, where, tuple(ref.shape))
-        else:
-            model = build(ref)
-            if weights is not None:
-                weights_of.put(model, weights, where)
-        if digest is None:
-            digest = weights_of.sha256(weights_of.to_bytes(model.state_dict()))
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        model = model.to(device).eval().requires_grad_(False)
-        if many_passes:
-            model = _channels_last(model)
-        _cache[key] = LoadedModel(model, digest, parameters)
+
+def _kept(key: tuple[str, ...], make: Callable[[], LoadedModel]) -> LoadedModel:
+    if key not in _cache:
+        _cache[key] = make()
         if len(_cache) > _CACHE_SIZE:
             _cache.popitem(last=False)
     _cache.move_to_end(key)
     return _cache[key]
+
+
+def _loaded(
+    ref: ModelRef, weights: bytes | None, where: str, digest: str | None, device: torch.device
+) -> LoadedModel:
+    # a model that draws its own weights draws the same ones everywhere
+    seed_everything(0, "model", 0)
+    notes: tuple[str, ...] = ()
+    if ref.arch == "onnx" and weights is not None:
+        from robsweep.tasks.models.onnx_file import module_of_file
+
+        model = module_of_file(weights, where, tuple(ref.shape))
+    else:
+        model = build(ref)
+        if weights is not None:
+            notes = weights_of.put(model, weights, where)
+    if digest is None:
+        digest = weights_of.sha256(weights_of.to_bytes(model.state_dict()))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return LoadedModel(model.to(device).eval().requires_grad_(False), digest, parameters, notes)
 
 
 def known(arch: str, params: Mapping[str, Any]) -> bool:
@@ -109,13 +121,20 @@ def known(arch: str, params: Mapping[str, Any]) -> bool:
     return arch in MODELS and all(known(m["arch"], m["params"]) for m in members)
 
 
-def _channels_last(model: nn.Module) -> nn.Module:
-    """In that layout max pooling and convolutions of stride 1 are up to twice as fast on a CPU."""
-    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-    if not any(module.stride == (1, 1) for module in convolutions):
-        return model
-    faster: nn.Module = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return faster
+def _gains(loaded: LoadedModel) -> bool:
+    """Whether it has what is up to twice as fast in channels-last layout on a CPU.
+
+    Max pooling, and convolutions of stride 1. Decoders choose a layout of their own.
+    """
+    modules = list(loaded.model.modules())
+    if any(isinstance(module, nn.ConvTranspose2d) for module in modules):
+        return False
+    return any(isinstance(module, nn.Conv2d) and module.stride == (1, 1) for module in modules)
+
+
+def _channels_last(loaded: LoadedModel) -> LoadedModel:
+    copied: Any = copy.deepcopy(loaded.model)  # torch's types do not know the layout
+    return loaded._replace(model=copied.to(memory_format=torch.channels_last))
 
 
 def forget_all() -> None:

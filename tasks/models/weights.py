@@ -26,8 +26,15 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def put(model: nn.Module, content: bytes, where: str) -> None:
-    """Loads weights into a model.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # around a state dict
+_PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+
+
+def put(model: nn.Module, content: bytes, where: str) -> tuple[str, ...]:
+    """Loads weights into a model; says what had to be taken off them, if anything.
+
+    That is what a checkpoint wraps around a state dict, and what DataParallel and torch.compile
+    put before each name.
 
     A file may lack what a model has a default for: batch normalisation's counts of batches, on
     which no output depends, and what the model names in a set `has_default`. Buffers that it names
@@ -40,8 +47,11 @@ def put(model: nn.Module, content: bytes, where: str) -> None:
         InputError: Damaged bytes, or tensors that are missing, too many, of another shape, or not
             finite.
     """
-    state = _read(content, where)
+    state, notes = _read(content, where)
     wanted = model.state_dict()
+    state, prefix = _without_prefix(state, wanted)
+    if prefix:
+        notes = (*notes, f"weights {where}: {prefix!r} is taken off each name")
     for prefix, module in model.named_modules():
         _adapt(module, prefix, state, wanted)
     problems = [
@@ -63,6 +73,21 @@ def put(model: nn.Module, content: bytes, where: str) -> None:
         more = f" and {len(problems) - 5} more problems" if len(problems) > 5 else ""
         raise InputError(f"weights {where} do not fit the model: {'; '.join(problems[:5])}{more}")
     model.load_state_dict(state)
+    return notes
+
+
+def _without_prefix(
+    state: dict[str, Tensor], wanted: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], str]:
+    """Tensors by the names that a model knows, and what stood before each of them."""
+    taken = ""
+    while state and not any(name in wanted for name in state):
+        prefix = next((p for p in _PREFIXES if all(n.startswith(p) for n in state)), None)
+        if prefix is None:
+            break
+        taken += prefix
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state, taken
 
 
 def _adapt(
@@ -82,13 +107,13 @@ def _adapt(
             setattr(module, own, wanted[name])
 
 
-def _read(content: bytes, where: str) -> dict[str, Tensor]:
+def _read(content: bytes, where: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     if content[8:9] == b"{":  # safetensors: 8 bytes of length, then a JSON header
         from safetensors import SafetensorError
         from safetensors.torch import load
 
         try:
-            return load(content)  # type: ignore[no-any-return]
+            return load(content), ()
         except SafetensorError as error:
             raise InputError(f"weights {where} are a damaged safetensors file: {error}") from error
     try:
@@ -100,10 +125,25 @@ def _read(content: bytes, where: str) -> dict[str, Tensor]:
             f"weights {where} are neither safetensors nor a plain torch state dict "
             f"({type(error).__name__}): save model.state_dict(), not the model"
         ) from error
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, Mapping) or not all(
-        isinstance(value, Tensor) for value in loaded.values()
-    ):
+    notes: tuple[str, ...] = ()
+    if isinstance(loaded, Mapping) and not _is_state(loaded):
+        inside = [name for name in _WRAPPERS if _is_state(loaded.get(name))]
+        if len(inside) > 1:
+            raise InputError(
+                f"weights {where} hold several state dicts ({', '.join(inside)}): save the one "
+                "that is meant"
+            )
+        if inside:
+            loaded = loaded[inside[0]]
+            notes = (f"weights {where}: the state dict under {inside[0]!r} is taken",)
+    if not _is_state(loaded) and loaded != {}:
         raise InputError(f"weights {where} hold no state dict: save model.state_dict()")
-    return dict(loaded)
+    return dict(loaded), notes
+
+
+def _is_state(loaded: Any) -> bool:
+    return (
+        isinstance(loaded, Mapping)
+        and len(loaded) > 0
+        and all(isinstance(value, Tensor) for value in loaded.values())
+    )

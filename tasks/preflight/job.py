@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from robsweep.tasks.errors import InputError
 from robsweep.tasks.groups import seed_everything
 from robsweep.tasks.job import Inputs, Job, ModelRef, Output
 from robsweep.tasks.load import data_for, device_of, model_of
+from robsweep.tasks.models.questions import ASKED, ask
 from robsweep.tasks.rows import table
 
 
@@ -36,7 +38,8 @@ def preflight(job: Job, inputs: Inputs) -> Output:
     for engine in engines:
         _check_engine(engine)
     loaded = model_of(job, inputs)
-    images = data_for(m.model, m.dataset, m.split, job.setting).images[:2]
+    some = data_for(m.model, m.dataset, m.split, job.setting).images
+    images = some[:2]
     called = f"model {m.model.arch!r}, called on {len(images)} images {tuple(images.shape)}"
     try:
         with torch.no_grad():
@@ -50,11 +53,21 @@ def preflight(job: Job, inputs: Inputs) -> Output:
         raise InputError(f"{called}, gave a {type(logits).__name__}, not a tensor of logits")
     wanted = (len(images), m.model.classes)
     if tuple(logits.shape) != wanted:
-        raise InputError(f"{called}, gave shape {tuple(logits.shape)}, not logits {wanted}")
+        shapes = f"gave shape {tuple(logits.shape)}, not logits {wanted}"
+        raise InputError(f"{called}, {shapes}{_classes(job, logits)}")
     if logits.dtype != torch.float32:
         raise InputError(f"{called}, gave {logits.dtype}, not torch.float32")
     if not torch.isfinite(logits).all():
         raise InputError(f"{called}, gave logits that are not finite")
+    try:
+        found = ask(loaded.model, some[:ASKED].to(device_of(job.setting)))
+    except Exception as error:
+        raise InputError(
+            f"model {m.model.arch!r}, asked about batches of up to {2 * ASKED} images, raised "
+            f"{type(error).__name__}: {error}; it must take batches of any size"
+        ) from error
+    if found.refusals:
+        raise InputError(f"{called}, {found.refusals[0]}")
     if m.params.get("gradients"):
         _check_gradients(loaded.model, images.to(device_of(job.setting)), called)
     if engines:
@@ -66,16 +79,30 @@ def preflight(job: Job, inputs: Inputs) -> Output:
 
         estimable(loaded.model, m.model)
     if not m.model.model_id.startswith("import-"):
-        return Output({})
+        return Output({}, warnings=found.warnings)
     described = {
         "model": m.model.name,
         "arch": m.model.arch,
         "training": None,
         "parameters": loaded.parameters,
         "spec_json": json.dumps({"arch": m.model.arch, "params": dict(m.model.params)}),
+        "warnings": found.text,
     }
     keys = job.keys(loaded.weights_sha256)
-    return Output({"models": table("models", keys, None, described, n=1)})
+    rows = table("models", keys, None, described, n=1)
+    return Output({"models": rows}, warnings=(*loaded.notes, *found.warnings))
+
+
+def _classes(job: Job, logits: torch.Tensor) -> str:
+    """What to do about a network of more classes than a user's data have."""
+    m = job.measurement
+    file = job.setting.data_files.get(m.dataset)
+    if file is None or logits.ndim != 2 or logits.shape[1] <= m.model.classes:
+        return ""
+    return (
+        f": the largest label in {Path(file).name} is {m.model.classes - 1}; if there are more "
+        f"classes, say so: `dataset: {{npz: {Path(file).name}, classes: {logits.shape[1]}}}`"
+    )
 
 
 def _check_gradients(model: nn.Module, images: torch.Tensor, called: str) -> None:

@@ -13,6 +13,7 @@ from robsweep.tasks.job import Inputs, Job, Output
 from robsweep.tasks.load import data_for, device_of, labelled_data_for
 from robsweep.tasks.models import weights
 from robsweep.tasks.models.load import build, known
+from robsweep.tasks.models.questions import ASKED, ask_trained
 from robsweep.tasks.own_functions import copied
 from robsweep.tasks.rows import table
 from robsweep.tasks.training.checkpoints import Checkpoints
@@ -84,6 +85,10 @@ def train(job: Job, inputs: Inputs) -> Output:
     if broken:
         raise FloatingPointError(f"trained weights are not finite: {', '.join(broken)}")
     content = weights.to_bytes(model.state_dict())
+    # asked again: before, its weights were fresh
+    asked = validation if len(validation.images) else data
+    model.eval().requires_grad_(False)
+    found = ask_trained(model, asked.images[:ASKED].to(device_of(job.setting)))
     keys = job.keys(weights.sha256(content))
     described = {
         "model": ref.name,
@@ -91,6 +96,7 @@ def train(job: Job, inputs: Inputs) -> Output:
         "training": name,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "spec_json": _spec_json(job),
+        "warnings": found.text,
     }
     columns = {
         "epoch": [epoch.epoch for epoch in history],
@@ -103,7 +109,8 @@ def train(job: Job, inputs: Inputs) -> Output:
     tables = {"models": table("models", keys, None, described, n=1)}
     if history:
         tables["training"] = table("training", keys, None, columns, n=len(history))
-    return Output(tables, {f"models/{m.measurement_id}.safetensors": content})
+    said = (*found.refusals, *found.warnings)
+    return Output(tables, {f"models/{m.measurement_id}.safetensors": content}, said)
 
 
 def _checkpoints(job: Job) -> Checkpoints:

@@ -27,6 +27,7 @@ def store_files(tmp_path):
         (["eval", "net.onnx", "--dataset", "digits", "--weights", "w"], "leave --weights out"),
         (["eval", "mlp", "--dataset", "digits", "--weights", "w", "--norm", "l3"], "l2"),
         (["eval", "mlp", "--dataset", "digits", "--weights", "absent.pt"], "absent.pt"),
+        (["eval", "m:f", "--dataset", "digits", "--classes", "9"], "--classes is for"),
         (["run", "sweep.yaml", "--only", "preflight"], "the sweep has"),
         (["run", "sweep.yaml", "--store", "/proc/no/store"], "/proc"),
     ],

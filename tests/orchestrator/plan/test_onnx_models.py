@@ -48,7 +48,7 @@ def test_eval_attacks_and_verifies_a_file(robsweep, tmp_path):
     assert "no --weights" not in err
     assert "verified_accuracy" in out
     attacks = all_rows("results", "attacks").to_pylist()
-    assert {row["attack"] for row in attacks} == {"LinfPGD", "LinfFastGradient"}
+    assert {row["attack"] for row in attacks} == {"LinfPGD", "LinfFastGradient", "apgd_targeted"}
     broken = [row for row in attacks if row["attack"] == "LinfPGD" and row["success"]]
     assert 5 < len(broken) < 50  # gradients flow, and it is no chance network
     verdicts = {row["verdict"] for row in all_rows("results", "verification").to_pylist()}

@@ -31,8 +31,8 @@ def test_ids_of_a_sweep_are_pinned():
 
 
 PINNED = {
-    "attack": "attack-e1866f4ee317413e",
-    "calibrate": "calibrate-111628013c184428",
+    "attack": "attack-3bb38a7124a1c50c",
+    "calibrate": "calibrate-d5ab70a334d71493",
     "predict": "predict-599fd17d124781c4",
     "score": "score-0815f586e7e4e326",
     "screen": "screen-1c25f54cd021692c",

@@ -33,6 +33,19 @@ MISTAKES = {
     "zero time": ("time_limit_seconds: 5", "time_limit_seconds: 0", 15, "greater than 0"),
     "section as a list": ("  mlp: {hidden: [16]}", "  - mlp", 4, "named entries"),
     "only nobody": ("steps: 2", "only: [cnn]", 9, "no model or training is named 'cnn'"),
+    "only an empty list": ("steps: 2", "steps: 2, only: []", 9, "an empty list: name models"),
+    "all excluded": ("steps: 2", "steps: 2, exclude: mlp", 9, "no model that this entry applies"),
+    "a pair that is not there": (
+        "  standard: {epochs: 1}", "  standard: {epochs: 1}\n  noise: {epochs: 1, exclude: mlp}", 8,
+        "no model that this training applies to",
+    ),
+    "classes of a known data set": (
+        "dataset: digits", "dataset: {npz: mine.npz, class: 10}", 2, "did you mean 'classes'",
+    ),
+    "classes without a file": ("dataset: digits", "dataset: {classes: 10}", 2, "needs `npz: FILE`"),
+    "classes as text": (
+        "dataset: digits", "dataset: {npz: a.npz, classes: ten}", 2, "expected how many",
+    ),
     "a bad name": ("name: small", "name: ../small", 1, "letters, digits"),
     "not YAML": ("name: small", "name: [small", 2, ""),
     "no epochs": ("epochs: 1", "epochs: 0", 7, "at least 1"),
@@ -218,13 +231,32 @@ def test_only_and_exclude_select_models_trainings_and_pairs():
             if p.measurement.kind == "attack"
         }
 
-    everything = attacked("only: []")
+    everything = attacked("exclude: []")
     assert len(everything) == 6
     mlps = {("mlp[hidden=16]"), ("mlp[hidden=8]")}
     assert {m for m, _ in attacked("only: [mlp]")} == mlps
     assert {t for _, t in attacked("exclude: noise")} == {"standard"}
     assert attacked("only: [cnn_small/noise]") == {("cnn_small", "noise")}
     assert attacked('only: ["mlp[hidden=8]"], exclude: [standard]') == {("mlp[hidden=8]", "noise")}
+
+
+def test_classes_without_samples_can_be_said(tmp_path):
+    images = np.zeros((9, 8, 8), np.uint8)
+    np.savez(tmp_path / "mine.npz", test_images=images, test_labels=np.arange(9))
+
+    def dataset(text):
+        return spec_of(
+            f"name: a\ndataset: {text}\nmodels: {{mine: {{arch: mlp, train: false}}}}\n", tmp_path
+        ).dataset
+
+    plain, nine, ten = map(
+        dataset, ("npz:mine.npz", "{npz: mine.npz, classes: 9}", "{npz: mine.npz, classes: 10}")
+    )
+    assert plain == nine
+    assert (plain.classes, ten.classes) == (9, 10)
+    assert plain.name != ten.name, "models of another number of outputs are others"
+    with pytest.raises(SpecError, match=r"sweep\.yaml:2: dataset: .*8 classes, but a label 8"):
+        dataset("{npz: mine.npz, classes: 8}")
 
 
 def test_an_npz_data_set_is_named_by_its_content(tmp_path):

@@ -146,3 +146,36 @@ def test_a_restart_that_fails_takes_nothing_away() -> None:
     (result,) = run(own(attack), model, (images, labels), How(restarts=2), [0.1])
     assert calls == [5, 5]
     assert set(result.check) == {"ok"}
+
+
+def test_what_always_raises_is_not_asked_about_every_sample() -> None:
+    model = linear()
+    data = samples(model, 250)
+    calls = []
+
+    def never(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        calls.append(len(x))
+        raise ArithmeticError("never")
+
+    (result,) = run(own(never), model, data, How(restarts=3), [1.0])
+    assert len(calls) < 30
+    assert calls.count(1) > 3
+    assert result.check == ["error: ArithmeticError: never"] * 250
+    assert torch.equal(result.adversarials, data[0])
+    with pytest.raises(ArithmeticError):
+        check_it_works([result])
+
+
+@pytest.mark.parametrize("bad", [range(10), range(240, 250), range(0, 250, 2)])
+def test_what_works_anywhere_is_asked_about_every_sample(bad: range) -> None:
+    model = linear()
+    images, labels = samples(model, 250)
+    ones = images[[*bad]]
+
+    def attack(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        if (x[:, None] == ones[None]).flatten(2).all(dim=2).any():
+            raise ArithmeticError("no")
+        return 1 - x
+
+    (result,) = run(own(attack), model, (images, labels), How(), [1.0])
+    assert [check != "ok" for check in result.check] == [i in bad for i in range(250)]

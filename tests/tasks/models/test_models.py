@@ -14,7 +14,7 @@ from robsweep.tasks.job import Inputs, ModelRef, Setting
 from robsweep.tasks.jobs import run
 from robsweep.tasks.logits import logits_of
 from robsweep.tasks.models.load import build, load
-from robsweep.tasks.models.weights import sha256, to_bytes
+from robsweep.tasks.models.weights import put, sha256, to_bytes
 from tests.tasks.digit_jobs import MLP, job_of
 
 CPU = torch.device("cpu")
@@ -116,6 +116,36 @@ def saved(value: object) -> bytes:
     buffer = io.BytesIO()
     torch.save(value, buffer)
     return buffer.getvalue()
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize("around", [None, "net", "model", "state_dict", "model_state_dict"])
+def test_what_checkpoints_add_to_weights_is_taken_off_and_said(
+    around: str | None, prefix: str
+) -> None:
+    torch.manual_seed(2)
+    state = build(MLP).state_dict()
+    named = {f"{prefix}{name}": tensor for name, tensor in state.items()}
+    content = saved(named if around is None else {around: named, "epoch": 3, "ema": {"a": 1}})
+    loaded = load(MLP, content, CPU)
+    assert all(torch.equal(loaded.model.state_dict()[name], state[name]) for name in state)
+    said = [repr(word) for word in (around, prefix) if word]
+    assert len(loaded.notes) == len(said)
+    assert all(word in note for word, note in zip(said, loaded.notes, strict=True))
+
+
+def test_a_models_own_prefix_stays_and_two_state_dicts_are_one_too_many() -> None:
+    wrapped = nn.DataParallel(nn.Linear(2, 2))
+    other = nn.DataParallel(nn.Linear(2, 2))
+    assert put(other, saved(wrapped.state_dict()), "here") == ()
+    assert torch.equal(other.module.weight, wrapped.module.weight)
+    assert len(put(other, saved(nn.DataParallel(wrapped).state_dict()), "here")) == 1
+    both = {"net": wrapped.state_dict(), "model": wrapped.state_dict()}
+    with pytest.raises(InputError, match=r"several state dicts \(model, net\)"):
+        put(other, saved(both), "here")
+    part = {"module.module.weight": torch.zeros(2, 2), "bias": torch.zeros(2)}
+    with pytest.raises(InputError, match="'bias' is unexpected"):
+        put(other, saved(part), "here")
 
 
 def test_damaged_or_foreign_weights_are_refused() -> None:
