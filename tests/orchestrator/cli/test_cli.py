@@ -83,7 +83,7 @@ def test_eval_of_one_model(robsweep, tmp_path):
     assert code == 2  # a 16-unit net does not fit the default architecture
     assert "do not fit the model" in err
     (tmp_path / "mine.py").write_text(
-        "from tasks.models.mlp import mlp\n"
+        "from robsweep.tasks.models.architectures.mlp import mlp\n"
         "def net(shape, classes): return mlp(shape, classes, hidden=(16,))\n"
     )
     command = ["eval", "mine:net", "--dataset", "digits", "--weights", "net.safetensors"]
@@ -204,7 +204,7 @@ def test_two_models_on_one_weights_file_are_two_models(robsweep, tmp_path):
     imported(**weights(np.random.default_rng(0)))
     (tmp_path / "mine.py").write_text(
         "from torch import nn\n"
-        "from tasks.models.mlp import mlp\n"
+        "from robsweep.tasks.models.architectures.mlp import mlp\n"
         "class Negative(nn.Module):\n"
         "    def __init__(self, shape, classes):\n"
         "        super().__init__()\n"
