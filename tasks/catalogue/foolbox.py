@@ -16,7 +16,8 @@ _RAUBER = "Rauber et al. 2020, foolbox"
 
 _ABS: Parameters = {"abs_step_size": 0.0}  # above 0 it takes precedence over rel_step_size
 _ADAM: Parameters = {"adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8}
-_PGD: Parameters = {"steps": 50, "rel_step_size": 0.025, "random_start": True, **_ABS}
+# foolbox steps by 0.025, in linf by 0.01 / 0.3: from a random start, that does not cross the ball
+_PGD: Parameters = {"steps": 50, "rel_step_size": 0.1, "random_start": True, **_ABS}
 _BIM: Parameters = {"steps": 10, "rel_step_size": 0.2, "random_start": False, **_ABS}
 _START: Parameters = {"random_start": False}
 _MIM: Parameters = {**_BIM, "momentum": 1.0}
@@ -41,7 +42,7 @@ _BRENDEL = "Brendel et al. 2019; compiles for about a minute in each process"
 _FIXED_EPS: dict[str, Attack] = {
     "LinfPGD": Attack(
         "foolbox.attacks:LinfProjectedGradientDescentAttack", ("linf",), "fixed_eps",
-        {**_PGD, "steps": 40, "rel_step_size": 0.01 / 0.3}, _MADRY, "white_box", "optional",
+        {**_PGD, "steps": 40}, _MADRY, "white_box", "optional",
         later=_LATER_STEP,
     ),
     "L2PGD": Attack(

@@ -31,8 +31,8 @@ def test_ids_of_a_sweep_are_pinned():
 
 
 PINNED = {
-    "attack": "attack-3bb38a7124a1c50c",
-    "calibrate": "calibrate-d5ab70a334d71493",
+    "attack": "attack-21b87272231371f5",
+    "calibrate": "calibrate-111628013c184428",
     "predict": "predict-599fd17d124781c4",
     "score": "score-0815f586e7e4e326",
     "screen": "screen-1c25f54cd021692c",
@@ -53,7 +53,7 @@ def test_ids_look_like_kind_and_hash():
         ("time_limit_seconds: 5", "time_limit_seconds: 50"),
         ("eps: [0.05, 0.1]", "eps: [1/10, 0.05]"),
         ("eps: 0.02,", "eps: 2/100,"),
-        ("steps: 2", "steps: 2, rel_step_size: 0.03333333333333333, random_start: true"),
+        ("steps: 2", "steps: 2, rel_step_size: 0.1, random_start: true"),
         ("steps: 2", "steps: 2.0, restarts: 1"),
         ("eps: 0.02,", "eps: 0.02, tightening: none, solver_parameters: {},"),
         ("  mlp: {hidden: [16]}", "  other_name: {arch: mlp, hidden: [16]}"),

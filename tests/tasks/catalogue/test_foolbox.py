@@ -47,7 +47,9 @@ def test_parameters_and_defaults_are_foolboxs(name: str) -> None:
     )
     assert attack.later <= attack.parameters.keys()
     for key, default in ours.items():
-        if key in OTHER_DEFAULTS.get(name, ()):
+        if key == "rel_stepsize" and name.endswith("PGD"):
+            assert default * ours["steps"] >= 2 > theirs[key] * theirs["steps"]  # across the ball
+        elif key in OTHER_DEFAULTS.get(name, ()):
             assert default < theirs[key]
         elif theirs[key] is None:
             assert default in (0.0, ()) or (key, default) == ("threshold", 0.5)
