@@ -8,16 +8,13 @@ import torch
 from numpy.typing import NDArray
 
 from robsweep.tasks.errors import InputError
-from robsweep.tasks.verification.reading import onnx_arithmetic as arithmetic
-from robsweep.tasks.verification.reading import onnx_moves as moves
-from robsweep.tasks.verification.reading import onnx_products as products
-from robsweep.tasks.verification.reading import onnx_windows as windows
 from robsweep.tasks.verification.reading.files import one_line
 from robsweep.tasks.verification.reading.graph import Graph
 from robsweep.tasks.verification.reading.layers import Network, evaluate
 from robsweep.tasks.verification.reading.onnx_model import OnnxModel, where
 from robsweep.tasks.verification.reading.onnx_reference import Numbers, computed
-from robsweep.tasks.verification.reading.onnx_values import (
+from robsweep.tasks.verification.reading.operators import arithmetic, moves, products, windows
+from robsweep.tasks.verification.reading.operators.values import (
     Node,
     UnsupportedError,
     Value,

@@ -12,8 +12,9 @@ from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.reading.layers import evaluate
 from robsweep.tasks.verification.reading.onnx_model import load
 from robsweep.tasks.verification.reading.onnx_network import check_reading, read_onnx
-from tests.tasks.verification.reading.onnx_configurations import KINDS, saved
+from tests.tasks.verification.reading.onnx_configurations import KINDS
 from tests.tasks.verification.reading.onnx_files import write
+from tests.tasks.verification.reading.onnx_setups import saved
 
 pytest.importorskip("onnx")
 import onnx

@@ -12,7 +12,8 @@ from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.reading.layers import evaluate
 from robsweep.tasks.verification.reading.onnx_model import load
 from robsweep.tasks.verification.reading.onnx_network import check_reading, read_onnx
-from tests.tasks.verification.reading.onnx_configurations import KINDS, Made, saved
+from tests.tasks.verification.reading.onnx_configurations import KINDS
+from tests.tasks.verification.reading.onnx_setups import Made, saved
 
 pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

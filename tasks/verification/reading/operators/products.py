@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from robsweep.tasks.verification.reading.layers import Linear
-from robsweep.tasks.verification.reading.onnx_values import (
+from robsweep.tasks.verification.reading.operators.values import (
     Node,
     UnsupportedError,
     Value,
