@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+import robsweep
 from robsweep.tasks.recheck.bounds import Box
 from robsweep.tasks.recheck.layers import Affine, Layer, Max, Relu
 
@@ -71,7 +72,7 @@ def smallest(
         tolerance=TOLERANCE,
         deadline=time.monotonic() + limit,
     )
-    root = str(Path(__file__).resolve().parents[2])
+    root = str(Path(robsweep.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(

@@ -17,6 +17,8 @@ from typing import IO, Any
 
 import numpy as np
 
+import robsweep
+
 
 class SolverDiedError(RuntimeError):
     """The child ended before it had given all its answers."""
@@ -100,7 +102,7 @@ def _exit_code(child: "subprocess.Popen[bytes]") -> int | str:
 
 
 def _python_path() -> str:
-    root = str(Path(__file__).resolve().parents[2])
+    root = str(Path(robsweep.__file__).parents[1])
     return os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
