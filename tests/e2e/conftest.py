@@ -1,4 +1,4 @@
-"""One Ray cluster for all tests that need one: it takes longer to start than most of them."""
+"""One Ray cluster for all tests of a process that need one: it takes longer to start than they."""
 
 import os
 from collections.abc import Iterator

@@ -33,7 +33,7 @@ HOSTILE = {
 }
 SHIFT = 'shift:\n  theirs: {corruption: "hostile:darken", severity: 2}\n'
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.ray
 
 
 def start(folder, store, text=SWEEP, address="inline", python=()):

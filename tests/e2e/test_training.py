@@ -30,7 +30,7 @@ trainings: {standard: {epochs: 4, batch_size: 50, optimizer: sgd, lr: 0.1}}
 resources: {train: {workers: WORKERS, num_cpus: 1}}
 """
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.ray
 
 
 def start(folder: Path, store: str, text: str, address: str) -> subprocess.Popen[bytes]:
