@@ -27,6 +27,8 @@ def one(
     outcome = verify(onnx, vnnlib, time_limit, solver)
     if counterexample is not None and outcome.counterexample is not None:
         counterexample.write_text(outcome.counterexample.text())
+    if outcome.why is not None:
+        print(f"robsweep: {onnx}, {vnnlib}: {outcome.why}", file=sys.stderr)
     return outcome.answer
 
 

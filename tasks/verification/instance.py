@@ -1,5 +1,6 @@
 """One ONNX network and one VNN-LIB property: is its unsafe region reached?"""
 
+import math
 import time
 from functools import partial
 from typing import Literal, NamedTuple
@@ -20,6 +21,7 @@ from robsweep.tasks.verification.reading.onnx_network import read_onnx
 from robsweep.tasks.verification.reading.properties import BOUNDARY, margin
 from robsweep.tasks.verification.reading.vnnlib_file import Case, read_vnnlib
 from robsweep.tasks.verification.search.counterexamples import Checked, Region, at_boundary, descend
+from robsweep.tasks.verification.verdicts import DISAGREE, Row
 
 Answer = Literal["sat", "unsat", "unknown", "timeout"]
 _POLISH_STEPS = 10
@@ -49,6 +51,7 @@ class Outcome(NamedTuple):
     decided_by: str
     seconds: float = 0.0
     counterexample: Counterexample | None = None
+    why: str | None = None  # an unknown is one, where it is known
 
 
 class _Question(NamedTuple):
@@ -97,19 +100,26 @@ def _region(case: Case, shape: tuple[int, ...]) -> Region:
 def _decided(question: _Question, method: Method, deadline: Deadline) -> Outcome:
     region, stages = question.region, method.stages
     problem = Problem(question.network, Bounds(region.low, region.high), question.case.unsafe)
-    if "attack" in stages and (found := _attacked(question, _QUICK)) is not None:
-        return Outcome("sat", "attack", counterexample=found)
+    disagree = False
+    if "attack" in stages:
+        found, disagree = _attacked(question, _QUICK)
+        if found is not None:
+            return Outcome("sat", "attack", counterexample=found)
     if deadline.passed():
         return Outcome("timeout", "attack")
-    if "interval" in stages and bool((by_intervals(*problem).margins > BOUNDARY).all()):
-        return Outcome("unsat", "interval")
     cascade = Cascade(problem, method, deadline, partial(_confirmed, question))
+    quick = "interval" in stages and cascade.deployed and not disagree
+    if quick and bool((by_intervals(*problem).margins.lower > BOUNDARY).all()):
+        return Outcome("unsat", "interval")
     cascade.bound()
-    attacks = "attack" in stages and cascade.row.verdict == "unknown" and not deadline.passed()
-    if attacks and (found := _attacked(question, _LONG)) is not None:
-        return Outcome("sat", "attack", counterexample=found)
+    if "attack" in stages and cascade.row.verdict == "unknown" and not deadline.passed():
+        found, again = _attacked(question, _LONG)
+        if found is not None:
+            return Outcome("sat", "attack", counterexample=found)
+        disagree = disagree or again
+    cascade.disagree = cascade.disagree or disagree
     cascade.complete()
-    row = cascade.row
+    row = cascade.finished()
     match row.verdict:
         case "verified":
             return Outcome("unsat", str(row.decided_by))
@@ -118,7 +128,18 @@ def _decided(question: _Question, method: Method, deadline: Deadline) -> Outcome
             return Outcome("sat", str(row.decided_by), counterexample=example)
         case "timeout":
             return Outcome("timeout", row.solver_status or "time limit")
-    return Outcome("unknown", row.solver_status or "bounds")
+    return Outcome("unknown", row.solver_status or "bounds", why=_why(row))
+
+
+def _why(row: Row) -> str | None:
+    if row.solver_status == DISAGREE:
+        return DISAGREE
+    if row.arithmetic == "reals":
+        error = (
+            "any size" if (e := row.rounding_error) is None or math.isinf(e) else f"up to {e:.1e}"
+        )
+        return f"proved over the reals, but rounding in float32 ({error}) could decide"
+    return None
 
 
 class _Layers(nn.Module):
@@ -132,8 +153,12 @@ class _Layers(nn.Module):
         return evaluate(self.network, x)[-1]
 
 
-def _attacked(question: _Question, effort: _Effort) -> Counterexample | None:
-    """Descends from the middle of the box and from random points, all at once."""
+def _attacked(question: _Question, effort: _Effort) -> tuple[Counterexample | None, bool]:
+    """Descends from the middle of the box and from random points, all at once.
+
+    Returns:
+        A counterexample, and whether float32 and float64 disagree at the best points.
+    """
     starts, steps = effort
     region = question.region.rows(torch.zeros(starts, dtype=torch.int64))
     generator = torch.Generator().manual_seed(0)
@@ -142,12 +167,15 @@ def _attacked(question: _Question, effort: _Effort) -> Counterexample | None:
     region = region._replace(start=region.start + region.reach * noise)
     unsafe = question.case.unsafe.rows([0] * starts)
     found = descend(_Layers(question.network), region, unsafe, steps)
-    for i in found.margins.argsort().tolist():
-        if found.margins[i] > 0:
+    disagree = False
+    for place, i in enumerate(found.margins.argsort().tolist()):
+        if found.margins[i] > 0 and place:  # the best one may be one in float32 all the same
             break
-        if _checked(question, point := _rounded(question, found.adversarials[i])).check == "ok":
-            return _counterexample(question, point)
-    return None
+        checked = _checked(question, point := _rounded(question, found.adversarials[i]))
+        if checked.check == "ok":
+            return _counterexample(question, point), disagree
+        disagree = disagree or checked.disagree
+    return None, disagree
 
 
 def _rounded(question: _Question, point: Tensor) -> Tensor:
@@ -167,12 +195,12 @@ def _checked(question: _Question, point: Tensor) -> Checked:
         margin(question.case.unsafe, torch.from_numpy(run(x)).double()[None]).item()
         for run in (question.model.exact, question.model.deployed)
     )
-    near = at_boundary(exact, deployed)
+    near, disagree = at_boundary(exact, deployed), (exact <= 0) != (deployed <= 0)
     if not ((point >= region.low[0]) & (point <= region.high[0])).all():
         return Checked("outside the box", exact, near)
     if exact > 0:
-        return Checked("float64 margin > 0", exact, near)
-    return Checked("ok" if deployed <= 0 else "float32 margin > 0", exact, near)
+        return Checked("float64 margin > 0", exact, near, disagree)
+    return Checked("ok" if deployed <= 0 else "float32 margin > 0", exact, near, disagree)
 
 
 def _confirmed(question: _Question, point: Tensor) -> tuple[Tensor, Checked]:

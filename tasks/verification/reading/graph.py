@@ -7,14 +7,17 @@ import torch
 from torch import Tensor
 
 from robsweep.tasks.verification.reading.layers import (
+    Affine,
     Conv,
     Gather,
     Layer,
     Linear,
+    MadeOf,
     Network,
     Pair,
     Reshape,
     Scale,
+    Step,
     apply,
 )
 
@@ -47,11 +50,16 @@ class Graph:
             (value,) = self.inputs[value - 1]
         return value if self.shapes[value] == shape else self.add(Reshape(shape), value)
 
-    def scaled(self, value: int, weight: Tensor, bias: Tensor) -> int:
-        """Value * weight + bias, both broadcast over the value's shape."""
-        shape = self.shapes[value]
-        full = (t.to(self.device, self.dtype).expand(shape).clone() for t in (weight, bias))
-        return self.add(Scale(*full), value)
+    def scaled(
+        self, value: int, weight: Tensor, bias: Tensor, made_of: MadeOf | None = None
+    ) -> int:
+        """Value * weight + bias, both broadcast over the value's shape, as are what they are of."""
+
+        def full(part: Tensor) -> Tensor:
+            return part.to(self.device, self.dtype).expand(self.shapes[value]).clone()
+
+        parts = None if made_of is None else MadeOf(*map(full, made_of))
+        return self.add(Scale(full(weight), full(bias), parts), value)
 
     def places(self, value: int) -> Tensor:
         """Numbers the entries of a value from 1: float64 (*shape)."""
@@ -96,6 +104,7 @@ class Graph:
                 needed.update(self.inputs[k])
         readers = Counter(v for k, read in enumerate(self.inputs) if k + 1 in needed for v in read)
         built, now = Graph(self.shapes[0], self.device, self.dtype), {0: 0}
+        steps: list[tuple[Step, ...]] = []
         for k, (layer, read) in enumerate(zip(self.layers, self.inputs, strict=True)):
             if k + 1 not in needed:
                 continue
@@ -104,10 +113,12 @@ class Graph:
             folded = _folded(last, layer) if isinstance(layer, Scale) and alone else None
             if folded is None:
                 now[k + 1] = built.add(layer, *(now[v] for v in read))
+                steps.append((Step(layer),))
             else:
                 built.layers[-1] = folded
                 now[k + 1] = len(built.layers)
-        return Network(tuple(built.layers), tuple(built.shapes), tuple(built.inputs))
+                steps[-1] += (Step(layer),)
+        return Network(tuple(built.layers), tuple(built.shapes), tuple(built.inputs), tuple(steps))
 
 
 def _folded(layer: Layer | None, scale: Scale) -> Layer | None:
@@ -131,3 +142,36 @@ def _folded(layer: Layer | None, scale: Scale) -> Layer | None:
 def _varies(value: Tensor) -> bool:
     flat = value.flatten(1)
     return not torch.equal(flat, flat[:, :1].expand_as(flat))
+
+
+def in_float32_as(network: Network, single: Network) -> Network:
+    """A network with how far its numbers may be off as it runs.
+
+    Twice the difference is allowed for: library functions of other machines may round otherwise.
+
+    Args:
+        single: The same, read with its constants computed in float32.
+    """
+    if network.steps is None or single.steps is None:
+        return network.over_reals()
+    pairs = list(zip(network.steps, single.steps, strict=True))
+    if network.shapes != single.shapes or any(len(one) != len(other) for one, other in pairs):
+        return network.over_reals()
+    steps = tuple(
+        tuple(
+            step._replace(off=_off(step.layer, other.layer))
+            for step, other in zip(one, two, strict=True)
+        )
+        for one, two in pairs
+    )
+    return network._replace(steps=steps)
+
+
+def _off(layer: Layer, single: Layer) -> Affine | None:
+    if not isinstance(layer, Affine) or not isinstance(single, Affine):
+        return None
+    weight, bias = (
+        2 * (one - other.to(one)).abs()
+        for one, other in ((layer.weight, single.weight), (layer.bias, single.bias))
+    )
+    return replace(layer, weight=weight, bias=bias) if weight.any() or bias.any() else None

@@ -23,6 +23,7 @@ class OnnxModel(NamedTuple):
     output: str
     exact: Evaluated
     deployed: Evaluated  # in the file's own precision
+    single: Any  # GraphProto, in the file's own precision
 
 
 def load(file: str) -> OnnxModel:
@@ -90,6 +91,7 @@ def _checked(model: Any, file: str) -> OnnxModel:
         output,
         _evaluator(model, name, dims, np.dtype(np.float64)),
         _evaluator(single, name, dims, precision),
+        single.graph,
     )
 
 

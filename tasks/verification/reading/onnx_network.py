@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.reading.curves import Curve
-from robsweep.tasks.verification.reading.graph import Graph
+from robsweep.tasks.verification.reading.graph import Graph, in_float32_as
 from robsweep.tasks.verification.reading.layers import (
     Conv,
     Linear,
@@ -20,6 +20,7 @@ from robsweep.tasks.verification.reading.layers import (
     Smooth,
     Sum,
     evaluate,
+    normalised,
 )
 from robsweep.tasks.verification.reading.onnx_model import Numbers, OnnxModel, computed
 
@@ -47,6 +48,22 @@ def read_onnx(model: OnnxModel) -> Network:
         InputError: An operator that is not supported, or a reading that does not compute what
             ONNX's reference implementation computes at random inputs.
     """
+    network = _network(model)
+    random = np.random.default_rng(0)
+    for _ in range(_PROBES):
+        x = random.uniform(-1, 1, _size(model.dims))
+        found = evaluate(network, torch.from_numpy(x).reshape(1, *network.shapes[0]))[-1][0]
+        try:
+            expected = model.exact(x)
+        except Exception as error:
+            raise InputError(f"{model.file}: cannot be evaluated: {error}") from error
+        if not np.allclose(found.numpy(), expected, rtol=1e-9, atol=1e-9):
+            raise InputError(f"{model.file}: its layers do not compute what it computes")
+    return in_float32_as(network, _network(_in_own_precision(model)))
+
+
+def _network(model: OnnxModel) -> Network:
+    """The network, without its steps where some of its numbers are in less than float32."""
     reader = _Reader(model)
     for node in model.graph.node:
         where = f"{model.file}: operator {node.op_type} ({node.name or node.output[0]})"
@@ -58,19 +75,29 @@ def read_onnx(model: OnnxModel) -> Network:
     if not isinstance(output, _Value):
         raise InputError(f"{model.file}: its output does not depend on its input")
     graph = reader.graph
-    logits = graph.reshaped(output.value, (_size(output.dims),))
-    network = graph.network(logits)
-    random = np.random.default_rng(0)
-    for _ in range(_PROBES):
-        x = random.uniform(-1, 1, _size(model.dims))
-        found = evaluate(network, torch.from_numpy(x).reshape(1, *network.shapes[0]))[-1][0]
-        try:
-            expected = model.exact(x)
-        except Exception as error:
-            raise InputError(f"{model.file}: cannot be evaluated: {error}") from error
-        if not np.allclose(found.numpy(), expected, rtol=1e-9, atol=1e-9):
-            raise InputError(f"{model.file}: its layers do not compute what it computes")
-    return network
+    network = graph.network(graph.reshaped(output.value, (_size(output.dims),)))
+    constants = [one.dtype for one in reader.known.values() if not isinstance(one, _Value)]
+    # bfloat16 is no dtype of numpy's own
+    short = any(one.itemsize < 4 and one.kind in "fV" for one in constants)
+    return network.over_reals() if short or _shortened(model.graph) else network
+
+
+def _shortened(graph: Any) -> bool:
+    """Whether an input, or what is cast, has less precision than float32."""
+    from onnx import TensorProto
+
+    long = (TensorProto.FLOAT, TensorProto.DOUBLE)
+    casts = [_attributes(node)["to"] for node in graph.node if node.op_type == "Cast"]
+    inputs = [value.type.tensor_type.elem_type for value in graph.input]
+    return any(kind not in long for kind in (*casts, *inputs))
+
+
+def _in_own_precision(model: OnnxModel) -> OnnxModel:
+    """The same model, whose constants are computed as they are where it runs."""
+    from onnx import numpy_helper
+
+    constants = {one.name: numpy_helper.to_array(one) for one in model.single.initializer}
+    return model._replace(graph=model.single, constants=constants)
 
 
 def _size(dims: tuple[int, ...]) -> int:
@@ -152,8 +179,8 @@ class _Reader:
                 weight, bias = -one, 0 * one
             case _:
                 raise _UnsupportedError("it divides by what depends on the input")
-        full = (_tensor(np.broadcast_to(t, dims)).reshape(shape) for t in (weight, bias))
-        return _Value(self.graph.scaled(x.value, *full), dims)
+        wide, shift = (_tensor(np.broadcast_to(t, dims)).reshape(shape) for t in (weight, bias))
+        return _Value(self.graph.scaled(x.value, wide, shift), dims)
 
     def _product(
         self, kind: str, given: list[_Value | Numbers], attributes: dict[str, Any]
@@ -256,10 +283,12 @@ class _Reader:
         scale, shift, mean, variance = (
             one.reshape(-1, *[1] * (len(x.dims) - 2)) for one in constants
         )
-        weight = scale / np.sqrt(variance + attributes.get("epsilon", 1e-5))
+        variance = variance + attributes.get("epsilon", 1e-5)
+        weight = scale / np.sqrt(variance)
         value = self.graph.reshaped(x.value, x.dims[1:])
         bias = shift - mean * weight
-        return _Value(self.graph.scaled(value, _tensor(weight), _tensor(bias)), x.dims)
+        parts = normalised(*map(_tensor, (scale, shift, mean, variance)))
+        return _Value(self.graph.scaled(value, _tensor(weight), _tensor(bias), parts), x.dims)
 
     def _batched(self, value: int) -> _Value:
         return _Value(value, (1, *self.graph.shapes[value]))
