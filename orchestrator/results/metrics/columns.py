@@ -48,7 +48,8 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "verification": {
         **_MODEL, "property": _TEXT, "norm": _TEXT, "eps": _FLOAT, **_metric("verified_accuracy"),
         "verified": _INT, "falsified": _INT, "misclassified": _INT, "timeout": _INT,
-        "unknown": _INT, "error": _INT, "bracket_low": _FLOAT, "bracket_high": _FLOAT,
+        "unknown": _INT, "error": _INT, "over_reals": _INT,
+        "bracket_low": _FLOAT, "bracket_high": _FLOAT,
         "bracket_n": _INT, "bracket_wanted": _INT, "seconds": _FLOAT,
         **_metric("estimate_median"), "estimate_violations": _INT, "estimate_violations_n": _INT,
     },

@@ -135,6 +135,7 @@ def _answered(
         **verified(final),
         "verified_accuracy_wanted": total(any_wanted(screens)),
         **{verdict: counts.get(verdict, 0) for verdict in verification.RANK},
+        "over_reals": verification.over_reals(final),
         "seconds": final["seconds"].sum(),
     }
 
