@@ -1,4 +1,7 @@
-"""Networks that are robust over the reals and not in float32: never verified."""
+"""Networks that are robust over the reals and not in float32: never verified.
+
+Those that a solver is asked about take a second or two, for its process to begin.
+"""
 
 from pathlib import Path
 
@@ -119,7 +122,9 @@ def test_searches_prove_margins_above_rounding_and_none_below(
         assert abs(real - gap) < 2e-5
         question = Question(subject_of(moved, (2,)), x, torch.tensor([label]), Robustness(eps))
         row, _ = solve_one(question, Method(frozenset(stages)), 30.0)
-        assert row.verdict == verdict, (real, row)
+        # branching alone may end with linear programs that it does not solve
+        allowed = {verdict} if "milp" in stages else {verdict, "unknown"}
+        assert row.verdict in allowed, (real, row)
         if verdict == "unknown" and "milp" in stages:
             assert row.arithmetic == "reals" or row.solver_status == DISAGREE
 

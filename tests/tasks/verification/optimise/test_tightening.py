@@ -146,7 +146,7 @@ def test_verdict_is_that_of_brute_force(seed: int, method: str) -> None:
 
 _GARBAGE = """
 import numpy as np
-from tasks.verification import lp_process
+from robsweep.tasks.verification.optimise import lp_process
 generator = np.random.default_rng(0)
 lp_process._Glop.duals = lambda self, cost: {duals}
 lp_process.main()
@@ -192,7 +192,8 @@ def test_bounds_found_before_the_child_died_are_kept(monkeypatch: pytest.MonkeyP
     network, _, before = _deep(5)
     whole = _tightened(network, before, "lp")
     program = (
-        "from tasks.verification import lp_process as p; real = p._Glop.duals; n = []\n"
+        "from robsweep.tasks.verification.optimise import lp_process as p\n"
+        "real = p._Glop.duals; n = []\n"
         "def some(self, cost):\n"
         "    n.append(1)\n"
         "    if len(n) > 2: raise SystemExit('no more')\n"
