@@ -83,13 +83,14 @@ def _network(model: OnnxModel) -> Network:
 
 
 def _shortened(graph: Any) -> bool:
-    """Whether an input, or what is cast, has less precision than float32."""
+    """Whether an input, or what is cast, is a float of less precision than float32."""
     from onnx import TensorProto
 
     long = (TensorProto.FLOAT, TensorProto.DOUBLE)
+    floats = {kind for name, kind in TensorProto.DataType.items() if "FLOAT" in name}
     casts = [_attributes(node)["to"] for node in graph.node if node.op_type == "Cast"]
     inputs = [value.type.tensor_type.elem_type for value in graph.input]
-    return any(kind not in long for kind in (*casts, *inputs))
+    return bool(floats.difference(long).intersection((*casts, *inputs)))
 
 
 def _in_own_precision(model: OnnxModel) -> OnnxModel:
