@@ -77,7 +77,7 @@ class Cascade:
         # whether what is proved holds as the network runs; if not, it is over the reals
         self.deployed = problem.network.steps is not None
         self.disagree = False  # whether the precisions do, at a point of the search
-        self.settled = False  # proved over the reals, and a solver sees no proof in float32
+        self.branches = 0  # of a search that was given up
         self.relaxed: Relaxed | None = None
         self.search: Search | None = None
 
@@ -102,8 +102,7 @@ class Cascade:
         if row.verdict == "verified":
             if self.deployed:
                 return row._replace(arithmetic="float32")
-            row = row._replace(verdict="unknown", decided_by=None, rounding_error=math.inf)
-            return row.proved_over_reals()
+            return row._replace(verdict="unknown", decided_by=None).proved_over_reals()
         if row.verdict in ("unknown", "error") and self.disagree:
             row = row._replace(verdict="unknown", boundary=True, solver_status=DISAGREE)
         elif row.verdict in ("unknown", "timeout") and self._proved_over_reals():
@@ -122,7 +121,7 @@ class Cascade:
             if name in stages or (name == "interval" and "crown" not in stages):
                 bounded = bounds_of(*self.problem)
                 if not all(bool(b.lower.isfinite().all()) for b in bounded.bounds):
-                    self.problem, self.deployed = self.problem.over_reals(), False
+                    self._give_up_float32()
                     bounded = bounds_of(*self.problem)
                 self.bounds = bounded.bounds
                 self.least, self.reals = (part[0].tolist() for part in bounded.margins)
@@ -154,7 +153,7 @@ class Cascade:
     def _goes_on(self, stage: str) -> bool:
         """Whether the sample is still open, there is time, and the stage is wanted."""
         wanted = stage in self.method.stages and self.row.verdict == "unknown"
-        return wanted and not self.settled and not self.deadline.passed()
+        return wanted and not self.deadline.passed()
 
     def _noted(self, stage: str) -> None:
         """Puts the bounds into the row, and the verdict if they decide and may."""
@@ -163,7 +162,9 @@ class Cascade:
         self.row = self.row._replace(lower_bound=lower, unstable_relus=unstable)
         if stage != "branching":  # which knows no bounds over the reals
             error = rounding_error(lower, min(self.reals)) if self.deployed else math.inf
-            self.row = self.row._replace(rounding_error=error)
+            before = self.row.rounding_error
+            known = before is not None and not self.deployed
+            self.row = self.row._replace(rounding_error=before if known else error)
         may = stage in self.method.stages or stage == self.method.tightening.tightening
         # near 0, the two precisions may disagree: neither proof nor counterexample
         if self.row.verdict == "unknown" and may and not self.row.boundary and not self._left():
@@ -223,7 +224,7 @@ class Cascade:
         self.search.run(limit, lambda point: self._judged("branching", point))
         for d, lower in self.search.lower().items():
             self.least[d] = max(self.least[d], lower)
-        self.row = self.row._replace(branches=self.search.branches)
+        self.row = self.row._replace(branches=self.branches + self.search.branches)
         self._noted("branching")
 
     def _tightening(self) -> None:
@@ -235,6 +236,14 @@ class Cascade:
         self.reals = list(map(max, self.reals, found.reals[0].tolist()))
         self.relaxed = None
         self._noted(effort.tightening)
+
+    def _give_up_float32(self) -> None:
+        """From here on, what is proved is over the reals only."""
+        self.problem, self.deployed = self.problem.over_reals(), False
+        self.least = list(map(max, self.least, self.reals))
+        if self.search is not None:
+            self.branches += self.search.branches
+        self.relaxed = self.search = None
 
     def _milp(self, deadline: Deadline, *, last: bool) -> None:
         method, unsafe = self.method, self.problem.unsafe
@@ -249,13 +258,18 @@ class Cascade:
 
         milp = encode(self.problem.network, self.bounds)
         end = raced(milp, race, confirm)
+        if self.deployed and end.verdict == "unknown" and end.checked is not None:
+            # the point may be one that only rounding reaches, so nothing is proved in float32
+            self._give_up_float32()
+            milp = encode(self.problem.network, self.bounds)
+            again = raced(milp, race._replace(disjuncts=_open(left, end)), confirm)
+            end = _after(end, again)
         if end.verdict == "unknown" and end.checked is not None:
-            open_ones = tuple(d for d in left if d not in end.proved)
-            again = self._over_reals(race._replace(disjuncts=open_ones), confirm)
-            nodes = end.nodes + again.nodes
+            # a point on the border of the region, which rounding took out of it: ask further in
+            further = unsafe._replace(bias=unsafe.bias + _FURTHER)
+            again = raced(milp, race._replace(unsafe=further, disjuncts=_open(left, end)), confirm)
             if again.verdict == "falsified":
-                end = again._replace(nodes=nodes, proved=end.proved)
-            end = end._replace(nodes=nodes)
+                end = _after(end, again)
         for disjunct in end.proved:
             self.least[disjunct] = PROVED
         if end.verdict == "verified" and self.row.boundary:
@@ -277,21 +291,11 @@ class Cascade:
             )
         self.found = end.adversarial if end.verdict == "falsified" else None
 
-    def _over_reals(
-        self, race: Race, confirm: Callable[[list[float]], tuple[Tensor, Checked]]
-    ) -> End:
-        """Asks over the reals what has ended with a point that the network does not confirm."""
-        milp = encode(self.problem.network.over_reals(), self.bounds)
-        nodes = 0
-        if self.deployed:  # the point may be one that only rounding reaches
-            end = raced(milp, race, confirm)
-            for disjunct in end.proved:
-                self.reals[disjunct] = max(self.reals[disjunct], PROVED)
-            nodes, self.settled = end.nodes, end.verdict == "verified"
-            if end.verdict in ("verified", "falsified"):
-                return end
-            race = race._replace(disjuncts=tuple(d for d in race.disjuncts if d not in end.proved))
-        # a point on the border of the region, which rounding took out of it: ask further in
-        further = race.unsafe._replace(bias=race.unsafe.bias + _FURTHER)
-        end = raced(milp, race._replace(unsafe=further), confirm)
-        return end._replace(nodes=nodes + end.nodes)
+
+def _open(asked: tuple[int, ...], end: End) -> tuple[int, ...]:
+    return tuple(d for d in asked if d not in end.proved)
+
+
+def _after(first: End, second: End) -> End:
+    nodes, proved = first.nodes + second.nodes, [*first.proved, *second.proved]
+    return second._replace(nodes=nodes, proved=proved)
