@@ -77,6 +77,7 @@ class Cascade:
         # whether what is proved holds as the network runs; if not, it is over the reals
         self.deployed = problem.network.steps is not None
         self.disagree = False  # whether the precisions do, at a point of the search
+        self.given_up: float | None = None  # the lower bound in float32 until then
         self.branches = 0  # of a search that was given up
         self.relaxed: Relaxed | None = None
         self.search: Search | None = None
@@ -99,6 +100,8 @@ class Cascade:
     def finished(self) -> Row:
         """The row, in which only what holds as the network runs is verified."""
         row = self.row
+        if not self.deployed:
+            row = row._replace(lower_bound=self.given_up)
         if row.verdict == "verified":
             if self.deployed:
                 return row._replace(arithmetic="float32")
@@ -240,6 +243,7 @@ class Cascade:
     def _give_up_float32(self) -> None:
         """From here on, what is proved is over the reals only."""
         self.problem, self.deployed = self.problem.over_reals(), False
+        self.given_up = min(self.least, default=None)
         self.least = list(map(max, self.least, self.reals))
         if self.search is not None:
             self.branches += self.search.branches
