@@ -35,7 +35,7 @@ _ROUNDS = ((0.1, 0.1), (0.9, 1.0))
 _BRANCHES = 20_000  # if a MILP can follow, and there is no time limit
 _STUCK = 64  # if a MILP can follow: what is left of such a subproblem is a linear program
 _SHORTEST = 2.0  # seconds: a solver's process needs one to begin
-_FURTHER = 1e-3  # on the margin's scale
+_FURTHER = (1e-3, 1e-2)  # on the margin's scale
 
 
 class Problem(NamedTuple):
@@ -268,10 +268,13 @@ class Cascade:
             milp = encode(self.problem.network, self.bounds)
             again = raced(milp, race._replace(disjuncts=_open(left, end)), confirm)
             end = _after(end, again)
-        if end.verdict == "unknown" and end.checked is not None:
+        for further in _FURTHER:
+            if end.verdict != "unknown" or end.checked is None:
+                break
             # a point on the border of the region, which rounding took out of it: ask further in
-            further = unsafe._replace(bias=unsafe.bias + _FURTHER)
-            again = raced(milp, race._replace(unsafe=further, disjuncts=_open(left, end)), confirm)
+            inner = unsafe._replace(bias=unsafe.bias + further)
+            asked = race._replace(unsafe=inner, disjuncts=_open(left, end))
+            again = raced(milp, asked, confirm)
             if again.verdict == "falsified":
                 end = _after(end, again)
         for disjunct in end.proved:
