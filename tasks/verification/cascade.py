@@ -35,7 +35,7 @@ _ROUNDS = ((0.1, 0.1), (0.9, 1.0))
 _BRANCHES = 20_000  # if a MILP can follow, and there is no time limit
 _STUCK = 64  # if a MILP can follow: what is left of such a subproblem is a linear program
 _SHORTEST = 2.0  # seconds: a solver's process needs one to begin
-_FURTHER = 1e-3  # on the margin's scale
+_FURTHER = (1e-3, 1e-2)  # on the margin's scale
 
 
 class Problem(NamedTuple):
@@ -77,6 +77,7 @@ class Cascade:
         # whether what is proved holds as the network runs; if not, it is over the reals
         self.deployed = problem.network.steps is not None
         self.disagree = False  # whether the precisions do, at a point of the search
+        self.given_up: float | None = None  # the lower bound in float32 until then
         self.branches = 0  # of a search that was given up
         self.relaxed: Relaxed | None = None
         self.search: Search | None = None
@@ -99,6 +100,8 @@ class Cascade:
     def finished(self) -> Row:
         """The row, in which only what holds as the network runs is verified."""
         row = self.row
+        if not self.deployed:
+            row = row._replace(lower_bound=self.given_up)
         if row.verdict == "verified":
             if self.deployed:
                 return row._replace(arithmetic="float32")
@@ -240,6 +243,7 @@ class Cascade:
     def _give_up_float32(self) -> None:
         """From here on, what is proved is over the reals only."""
         self.problem, self.deployed = self.problem.over_reals(), False
+        self.given_up = min(self.least, default=None)
         self.least = list(map(max, self.least, self.reals))
         if self.search is not None:
             self.branches += self.search.branches
@@ -264,10 +268,13 @@ class Cascade:
             milp = encode(self.problem.network, self.bounds)
             again = raced(milp, race._replace(disjuncts=_open(left, end)), confirm)
             end = _after(end, again)
-        if end.verdict == "unknown" and end.checked is not None:
+        for further in _FURTHER:
+            if end.verdict != "unknown" or end.checked is None:
+                break
             # a point on the border of the region, which rounding took out of it: ask further in
-            further = unsafe._replace(bias=unsafe.bias + _FURTHER)
-            again = raced(milp, race._replace(unsafe=further, disjuncts=_open(left, end)), confirm)
+            inner = unsafe._replace(bias=unsafe.bias + further)
+            asked = race._replace(unsafe=inner, disjuncts=_open(left, end))
+            again = raced(milp, asked, confirm)
             if again.verdict == "falsified":
                 end = _after(end, again)
         for disjunct in end.proved:

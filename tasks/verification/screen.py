@@ -184,7 +184,7 @@ class _Group:
         numbers = [part.amin(1).tolist() for part in margins]
         for i, lower, reals, count in zip(which, *numbers, unstable.tolist(), strict=True):
             row = self.rows[i]._replace(
-                lower_bound=lower,
+                lower_bound=lower if deployed else None,
                 rounding_error=rounding_error(lower, reals) if deployed else math.inf,
                 unstable_relus=count,
             )
