@@ -165,7 +165,8 @@ def test_nothing_imports_a_house_by_its_bare_name():
         for f in (ROOT / top).rglob("*.py")
     ]
     files += [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
-    found = [str(f) for f in files if f.parent.name != "frozen" and bare.search(f.read_text())]
+    own = {"mine", "test_own_names"}  # where a user's file of such a name is what is meant
+    found = [str(f) for f in files if f.stem not in own and bare.search(f.read_text())]
     assert not found
 
 

@@ -9,6 +9,7 @@ from robsweep.orchestrator.plan.next_jobs import missing_ranges
 from robsweep.orchestrator.plan.sources import Source
 from robsweep.orchestrator.plan.table import SCHEMA, from_table, to_table
 from robsweep.orchestrator.plan.why import Standing, reasons
+from robsweep.tasks.catalogue import KINDS
 from tests.sweeps import SMALL, plan_of
 
 ONE = SMALL.replace("seeds: [0, 1]", "seeds: [0]\nsamples: 250")
@@ -168,7 +169,8 @@ def test_a_new_version_of_a_kind_is_named():
     old = [replace(r, measurement_id=f"{r.kind}-0", version=r.version - 1) for r in before]
     left = {r.measurement_id: ((0, 1),) for r in before if r.kind == "attack"}
     found = reasons(before, old, Standing(left, lambda key: (), {}))
-    assert [*found.values()] == [["version of attack: 3 -> 4"]]
+    now = KINDS["attack"].version
+    assert [*found.values()] == [[f"version of attack: {now - 1} -> {now}"]]
 
 
 class Files:
@@ -192,7 +194,7 @@ def files(tmp_path):
 
 def test_changed_code_is_named_by_its_file(files):
     before = files.plan()
-    files.write(SOURCE + "# other\n")
+    files.write(SOURCE + "OTHER = 1\n")
     found = explained(before, files.plan())
     assert set(found["attacks.weak"][:1]) == {"code changed in mine.py"}
     assert found["train"] == ["code changed in mine.py"]
@@ -203,7 +205,7 @@ def test_changed_code_is_named_by_its_file(files):
 def test_code_of_an_imported_model_is_code_of_all_that_is_measured_on_it(files):
     text = OWN.replace('arch: "mine:net"', 'arch: "mine:net", train: false')
     before = files.plan(text)
-    files.write(SOURCE + "# other\n")
+    files.write(SOURCE + "OTHER = 1\n")
     found = explained(before, files.plan(text))
     assert found["attacks.pgd"] == ["code changed in mine.py"]
 
@@ -227,7 +229,7 @@ def test_a_plan_of_before_these_columns_is_read_and_says_what_it_cannot_tell(fil
     later = ("version", "code_json", "import_json")
     assert set(later) <= set(SCHEMA.names)
     before = files.plan()
-    files.write(SOURCE + "# other\n")
+    files.write(SOURCE + "OTHER = 1\n")
     found = explained(before, files.plan(), without=later)
     assert found["attacks.weak"][0] == (
         "code in mine.py or version of attack changed: "

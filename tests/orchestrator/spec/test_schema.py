@@ -55,7 +55,7 @@ GOOD = [
     ("epochs: 1", "epochs: 1, lr: {random: [0.001, 0.1], scale: log}"),
     ("standard: {epochs: 1}", "standard:"),
     ("samples: 100", "samples: [100, 200]"),
-    ("  temperature:\n", "  t: {method: temperature, exclude: [mlp]}\n"),
+    ("  temperature:\n", "  t: {method: temperature, only: [mlp]}\n"),
     ("eps: 0.02", "eps: 0.02, stages: [attack, milp], solver_parameters: {a/b: 5}"),
     ("eps: 0.02", "eps: 0.02, property: targeted, targets: [[3], [5]]"),
     ("models:", "resources: {train: {num_cpus: 2, memory: 2 GiB, workers: 2}, solve: }\nmodels:"),
