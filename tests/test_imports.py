@@ -196,7 +196,7 @@ def test_the_front_stands_on_what_the_orchestrator_stands_on(name):
 
 
 def test_the_front_is_cheap_and_loads_no_torch():
-    modules = loads([name for name in FRONT if name])
+    modules = loads([name for name in reversed(FRONT) if name])
     assert {*modules} == {*FRONT[1:]}
     for name, heavy in modules.items():
         assert set(heavy) <= {"orchestrator", "tasks"}, name
@@ -216,10 +216,12 @@ def test_every_storey_is_lived_in():
 
 
 def loads(names, *before):
-    """Module -> which of HEAVY it loads, each in a process of its own.
+    """Module -> which of HEAVY are loaded when it is imported in a fresh process.
 
-    The processes are forks of an interpreter that has imported nothing but `before`: libraries
-    that these modules may load anyway, and that are slow to import a hundred times.
+    A module that another one has loaded loads no more than that: so the topmost are asked first,
+    and the others only where none has loaded them. The processes are forks of an interpreter that
+    has imported nothing but `before`: libraries that these modules may load anyway, and that are
+    slow to import a hundred times.
     """
     code = f"""
 import importlib, json, os, sys
@@ -227,25 +229,41 @@ for name in {before!r}:
     importlib.import_module(name)
 found = {{}}
 for name in sys.argv[1:]:
+    if name in found:
+        continue
     read, write = os.pipe()
     if os.fork() == 0:
+        os.close(read)
         try:
             importlib.import_module("robsweep." + name)
             heavy = [h for h in {HEAVY!r} if h in sys.modules]
             heavy += [h for h in {HOUSES!r} if "robsweep." + h in sys.modules]
         except BaseException as error:
             heavy = ["failed: " + repr(error)]
-        os.write(write, json.dumps(heavy).encode())
+        ours = [m[9:] for m in sys.modules if m.startswith("robsweep.")]
+        with os.fdopen(write, "w") as pipe:
+            json.dump([heavy, ours], pipe)
         os._exit(0)
     os.close(write)
-    found[name] = json.loads(os.read(read, 65536))
+    with os.fdopen(read) as pipe:
+        heavy, ours = json.load(pipe)
     os.wait()
+    for one in [name, *(one for one in ours if one in sys.argv)]:
+        found.setdefault(one, heavy)
 print(json.dumps(found))
 """
     done = subprocess.run(
         [sys.executable, "-c", code, *names], cwd=ROOT, capture_output=True, text=True, check=True
     )
     return json.loads(done.stdout)
+
+
+def topmost(names):
+    """Those that may load what others must not come last, so that no other one is found by them."""
+    return sorted(
+        (name for name in names if "." in name),
+        key=lambda name: (".ray_" in name or name.endswith("_process"), -storey(name)),
+    )
 
 
 CONTRACT = [
@@ -259,9 +277,9 @@ CONTRACT = [
 def loaded():
     tasks = [name for name in modules("tasks") if name not in CONTRACT]
     return {
-        **loads(modules("orchestrator"), "numpy", "pyarrow.parquet", "polars", "pydantic"),
-        **loads(tasks, "torch", "scipy.optimize", "pyarrow"),
-        **loads(CONTRACT),
+        **loads(topmost(modules("orchestrator")), "numpy", "pyarrow.parquet", "polars", "pydantic"),
+        **loads(topmost(tasks), "torch", "scipy.optimize", "pyarrow"),
+        **loads(topmost(CONTRACT)),
     }
 
 
@@ -271,7 +289,7 @@ def test_every_module_imports(loaded):
 
 
 def test_the_orchestrator_loads_no_torch_and_only_its_ray_modules_load_ray(loaded):
-    for name in modules("orchestrator"):
+    for name in topmost(modules("orchestrator")):
         allowed = {"orchestrator", "tasks"} | ({"ray"} if ".ray_" in name else set())
         assert set(loaded[name]) <= allowed, name
 
@@ -283,7 +301,7 @@ def test_only_ray_modules_name_ray():
 
 
 def test_tasks_load_no_ray_no_orchestrator_and_no_optional_library(loaded):
-    for name in modules("tasks"):
+    for name in topmost(modules("tasks")):
         if name.endswith(".solver_process"):  # the child process that solves
             continue
         assert set(loaded[name]) <= {"tasks", "torch"}, name

@@ -20,8 +20,10 @@ from tests.sweeps import SMALL
 
 ROOT = Path(__file__).parents[2]
 TABLES = ("models", "training", "predictions", "attacks", "ood_scores", "calibration")
-WHOLE_SWEEP = SMALL.replace("steps: 2", "steps: 2, group_size: 25").replace(
-    "seeds:", "resources: {attack: {samples_per_job: 25}}\nseeds:"
+WHOLE_SWEEP = (
+    SMALL.replace("steps: 2", "steps: 2, group_size: 25")
+    .replace("seeds:", "resources: {attack: {samples_per_job: 25}}\nseeds:")
+    .replace("eps: 0.02, samples: 100", "eps: 0.02, samples: 20")
 )
 SWEEP = WHOLE_SWEEP.split("verification:", maxsplit=1)[0]
 
