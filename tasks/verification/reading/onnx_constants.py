@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.reading.files import one_line
-from robsweep.tasks.verification.reading.onnx_reference import computed, in_double
+from robsweep.tasks.verification.reading.onnx_reference import computed, in_double, widened
 
 Numbers = NDArray[Any]
 _RANDOM = {
@@ -137,11 +136,6 @@ def folded(
             raise InputError(f"{at(file, node)} cannot be computed: {one_line(error)}") from error
         constants.update(zip(node.output, results, strict=False))
     return left, doubles if known else None
-
-
-def widened(value: Any) -> Any:
-    """Float32 as float64; anything else as it is."""
-    return value.astype(np.float64) if value is not None and value.dtype == np.float32 else value
 
 
 def is_exact(node: Any, given: list[Numbers | None]) -> bool:

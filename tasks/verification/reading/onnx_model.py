@@ -12,7 +12,7 @@ from robsweep.tasks.catalogue.install import how_to_install
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.reading.files import content_of, one_line
 from robsweep.tasks.verification.reading.onnx_constants import folded
-from robsweep.tasks.verification.reading.onnx_reference import evaluator
+from robsweep.tasks.verification.reading.onnx_reference import evaluator, in_double, widened
 
 Numbers = NDArray[Any]
 Evaluated = Callable[[Numbers], Numbers]  # a flat input -> flat outputs
@@ -115,7 +115,13 @@ def _checked(model: Any, file: str) -> OnnxModel:
         dims,
         precision,
         output,
-        evaluator(nodes, held, opsets, (name, dims, np.dtype(np.float64)), output),
+        evaluator(
+            [in_double(node) for node in nodes],
+            {one: widened(value) for one, value in held.items()},
+            opsets,
+            (name, dims, np.dtype(np.float64)),
+            output,
+        ),
         evaluator(nodes, held, opsets, (name, dims, precision), output),
     )
 

@@ -11,9 +11,9 @@ from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.reading.files import one_line
 from robsweep.tasks.verification.reading.graph import Graph, in_float32_as
 from robsweep.tasks.verification.reading.layers import DOUBLE, UNIT, Network, evaluate
-from robsweep.tasks.verification.reading.onnx_constants import is_exact, widened
+from robsweep.tasks.verification.reading.onnx_constants import is_exact
 from robsweep.tasks.verification.reading.onnx_model import OnnxModel, where
-from robsweep.tasks.verification.reading.onnx_reference import Numbers, computed, in_double
+from robsweep.tasks.verification.reading.onnx_reference import Numbers, computed, in_double, widened
 from robsweep.tasks.verification.reading.operators import arithmetic, moves, products, windows
 from robsweep.tasks.verification.reading.operators.values import (
     Node,

@@ -45,10 +45,10 @@ def evaluator(
     given: tuple[str, tuple[int, ...], np.dtype[Any]],
     output: str,
 ) -> Callable[[Numbers], Numbers]:
-    """A network as a function of its flat input, in the given precision.
+    """A network as a function of its flat input, in the precision of its constants and casts.
 
     Args:
-        given: Name, shape and precision of the input; in float64, all floats become float64.
+        given: Name, shape and precision of the input.
     """
     name, dims, precision = given
     made: list[Any] = []
@@ -74,22 +74,21 @@ def _reference(
     from onnx import TypeProto, helper, numpy_helper
     from onnx.reference import ReferenceEvaluator
 
-    double = given[2] == np.float64
     graph = helper.make_graph(
-        [in_double(node) for node in nodes] if double else nodes,
+        nodes,
         "net",
         [helper.make_value_info(given[0], TypeProto())],
         [helper.make_value_info(output, TypeProto())],
-        [
-            numpy_helper.from_array(
-                value.astype(np.float64) if double and value.dtype == np.float32 else value, name
-            )
-            for name, value in constants.items()
-        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     opset_imports = [helper.make_opsetid(*one) for one in opsets.items()]
     model = helper.make_model(graph, opset_imports=opset_imports)
     return ReferenceEvaluator(model, new_ops=corrections())
+
+
+def widened(value: Any) -> Any:
+    """Float32 as float64; anything else, None too, as it is."""
+    return value.astype(np.float64) if value is not None and value.dtype == np.float32 else value
 
 
 def in_double(node: Any) -> Any:

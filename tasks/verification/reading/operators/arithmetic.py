@@ -1,7 +1,6 @@
 """ONNX's arithmetic and activations, as affine maps, ReLUs and smooth curves."""
 
 import numpy as np
-import torch
 
 from robsweep.tasks.verification.reading.curves import Curve
 from robsweep.tasks.verification.reading.layers import Smooth
@@ -16,6 +15,7 @@ from robsweep.tasks.verification.reading.operators.values import (
     relu,
     scaled,
     shape_of,
+    tensor,
 )
 
 _NORMAL = float(np.finfo(np.float32).tiny)
@@ -264,7 +264,7 @@ def normalised(node: Node) -> Value:
         variance = variance + node.number("epsilon", 1e-5)
         weight = scale / np.sqrt(variance)
         bias = shift - mean * weight
-    made_of = parts_of(*(torch.from_numpy(one) for one in (scale, shift, mean, variance)))
+    made_of = parts_of(*(tensor(one) for one in (scale, shift, mean, variance)))
     return scaled(node.graph, x, weight, bias, made_of)
 
 
