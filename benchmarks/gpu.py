@@ -42,7 +42,7 @@ Stage = Callable[[Network, Bounds, Property], Bounded]
 def by_alpha(network: Network, ball: Bounds, unsafe: Property) -> Bounded:
     bounds, margins = by_crown(network, ball, unsafe)
     relaxed = Relaxed.of(network, bounds)
-    return Bounded(bounds, optimised_margins(relaxed, unsafe, margins, Ascent(20, 0.3)).lower)
+    return Bounded(bounds, optimised_margins(relaxed, unsafe, margins, Ascent(20, 0.3)).margins)
 
 
 STAGES: dict[str, Stage] = {"interval": by_intervals, "crown": by_crown, "alpha": by_alpha}
@@ -76,7 +76,7 @@ def main() -> None:
                     row = measured(network, stage, device, batch, options.eps)
                     print(f"| {name} | {device} | {batch} | {bounds} | {row} |", flush=True)
             found = bounded(network, by_crown, images(4, device), options.eps)
-            margins[device] = found.margins.cpu()
+            margins[device] = found.margins.lower.cpu()
             notes.append(branched(name, network, device, options.eps))
         if len(devices) > 1:
             apart = (margins["cpu"] - margins["cuda"]).abs().max()
@@ -100,7 +100,7 @@ def branched(name: str, network: Network, device: str, eps: float) -> str:
     x = images(1, device)
     bounds, margins = bounded(network, by_crown, x, eps)
     unsafe = untargeted(torch.zeros(1, dtype=torch.int64, device=device), CLASSES)
-    known = {d: low for d, low in enumerate(margins[0].tolist()) if low <= BOUNDARY}
+    known = {d: low for d, low in enumerate(margins.lower[0].tolist()) if low <= BOUNDARY}
     if not known:
         return f"{name} on {device}: CROWN leaves nothing to branch on."
     limit = Limit(math.inf, BRANCHES * (1 if device == "cpu" else 20), math.inf)

@@ -93,7 +93,7 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "eps": _FLOAT,
         "verdict": _TEXT,  # verified falsified misclassified unknown timeout error
         "decided_by": _TEXT,
-        "lower_bound": _FLOAT,  # on the smallest margin in the ball
+        "lower_bound": _FLOAT,  # on the smallest margin in the ball, as the network runs
         "upper_bound": _FLOAT,
         "distance_lower": _FLOAT,
         "distance_upper": _FLOAT,
@@ -109,6 +109,10 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "unstable_relus": _INT,
         "expected_seconds": _FLOAT,
         "counterexample_check": _TEXT,  # null without a counterexample; ok, or what failed
+        # what a proof is about: float32, as the network runs, in every order of its sums; reals,
+        # where rounding could decide, which is not verified. Null: none, or from before this was.
+        "arithmetic": _TEXT,
+        "rounding_error": _FLOAT,  # what was taken off lower_bound for rounding in float32
     },
     "landscape": {
         "step": _INT,

@@ -42,6 +42,8 @@ def one(
         raise InputError(f"{onnx}, {vnnlib}: could not be decided: {what}") from error
     if counterexample is not None and outcome.counterexample is not None:
         counterexample.write_text(outcome.counterexample.text())
+    if outcome.why is not None:
+        print(f"robsweep: {onnx}, {vnnlib}: {outcome.why}", file=sys.stderr)
     return outcome.answer
 
 

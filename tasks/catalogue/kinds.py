@@ -10,8 +10,8 @@ KINDS: dict[str, Kind] = {
     "attack": Kind("attacks", version=5, group_size=250, slice_groups=2),
     "score": Kind("ood_scores", group_size=250, slice_groups=8),
     "calibrate": Kind("calibration", version=2),
-    "screen": Kind("verification", version=2, group_size=50, slice_groups=2),
-    "solve": Kind("verification", version=2),
+    "screen": Kind("verification", version=3, group_size=50, slice_groups=2),
+    "solve": Kind("verification", version=3),
     "sensitivity": Kind("sensitivity", group_size=50, slice_groups=4),
     "landscape": Kind("landscape", slice_groups=1),
 }

@@ -11,20 +11,21 @@ from robsweep.tasks.catalogue.values import STAGES
 from robsweep.tasks.verification.bounds.alpha import Ascent, Relaxed, optimised_margins
 from robsweep.tasks.verification.bounds.intervals import Bounds
 from robsweep.tasks.verification.bounds.margins import (
+    Margins,
     best_margins,
     by_crown,
     by_intervals,
     unstable_relus,
 )
 from robsweep.tasks.verification.optimise.milp import encode
-from robsweep.tasks.verification.optimise.race import raced
+from robsweep.tasks.verification.optimise.race import End, raced
 from robsweep.tasks.verification.optimise.solver import Deadline, Race
 from robsweep.tasks.verification.optimise.tightening import PLAIN, Effort, tightened
 from robsweep.tasks.verification.reading.layers import Network, is_exact
 from robsweep.tasks.verification.reading.properties import BOUNDARY, PROVED, Property
 from robsweep.tasks.verification.search.branching import Limit, Search
 from robsweep.tasks.verification.search.counterexamples import Checked
-from robsweep.tasks.verification.verdicts import Row
+from robsweep.tasks.verification.verdicts import DISAGREE, Row, rounding_error
 
 ASCENT = Ascent(20, 0.3)
 _TIGHTENING = 0.5  # of the time that is left then
@@ -34,7 +35,7 @@ _ROUNDS = ((0.1, 0.1), (0.9, 1.0))
 _BRANCHES = 20_000  # if a MILP can follow, and there is no time limit
 _STUCK = 64  # if a MILP can follow: what is left of such a subproblem is a linear program
 _SHORTEST = 2.0  # seconds: a solver's process needs one to begin
-_FURTHER = 1e-3  # on the margin's scale
+_FURTHER = (1e-3, 1e-2)  # on the margin's scale
 
 
 class Problem(NamedTuple):
@@ -43,6 +44,9 @@ class Problem(NamedTuple):
     network: Network
     box: Bounds  # (1, *shape)
     unsafe: Property
+
+    def over_reals(self) -> "Problem":
+        return self._replace(network=self.network.over_reals())
 
 
 class Method(NamedTuple):
@@ -69,6 +73,12 @@ class Cascade:
         self.found: Tensor | None = None  # the counterexample, (*shape)
         self.bounds: list[Bounds] = []
         self.least: list[float] = []  # lower bounds on the margin of each disjunct
+        self.reals: list[float] = []  # the same over the reals, where rounding takes nothing off
+        # whether what is proved holds as the network runs; if not, it is over the reals
+        self.deployed = problem.network.steps is not None
+        self.disagree = False  # whether the precisions do, at a point of the search
+        self.given_up: float | None = None  # the lower bound in float32 until then
+        self.branches = 0  # of a search that was given up
         self.relaxed: Relaxed | None = None
         self.search: Search | None = None
 
@@ -85,7 +95,26 @@ class Cascade:
             self.bound()
         if self.row.verdict == "unknown":
             self.complete()
-        return self.row, self.found
+        return self.finished(), self.found
+
+    def finished(self) -> Row:
+        """The row, in which only what holds as the network runs is verified."""
+        row = self.row
+        if not self.deployed:
+            row = row._replace(lower_bound=self.given_up)
+        if row.verdict == "verified":
+            if self.deployed:
+                return row._replace(arithmetic="float32")
+            return row._replace(verdict="unknown", decided_by=None).proved_over_reals()
+        if row.verdict in ("unknown", "error") and self.disagree:
+            row = row._replace(verdict="unknown", boundary=True, solver_status=DISAGREE)
+        elif row.verdict in ("unknown", "timeout") and self._proved_over_reals():
+            row = row.proved_over_reals()
+        return row
+
+    def _proved_over_reals(self) -> bool:
+        both = zip(self.least, self.reals, strict=True)
+        return bool(self.least) and all(max(pair) > BOUNDARY for pair in both)
 
     def bound(self) -> None:
         """Intervals, CROWN and alpha-CROWN."""
@@ -94,7 +123,11 @@ class Cascade:
             # without either, the later stages still start from intervals
             if name in stages or (name == "interval" and "crown" not in stages):
                 bounded = bounds_of(*self.problem)
-                self.bounds, self.least = bounded.bounds, bounded.margins[0].tolist()
+                if not all(bool(b.lower.isfinite().all()) for b in bounded.bounds):
+                    self._give_up_float32()
+                    bounded = bounds_of(*self.problem)
+                self.bounds = bounded.bounds
+                self.least, self.reals = (part[0].tolist() for part in bounded.margins)
                 self._noted(name)
                 if self.row.verdict != "unknown":
                     return
@@ -128,7 +161,13 @@ class Cascade:
     def _noted(self, stage: str) -> None:
         """Puts the bounds into the row, and the verdict if they decide and may."""
         unstable = int(unstable_relus(self.problem.network, self.bounds))
-        self.row = self.row._replace(lower_bound=min(self.least), unstable_relus=unstable)
+        lower = min(self.least)
+        self.row = self.row._replace(lower_bound=lower, unstable_relus=unstable)
+        if stage != "branching":  # which knows no bounds over the reals
+            error = rounding_error(lower, min(self.reals)) if self.deployed else math.inf
+            before = self.row.rounding_error
+            known = before is not None and not self.deployed
+            self.row = self.row._replace(rounding_error=before if known else error)
         may = stage in self.method.stages or stage == self.method.tightening.tightening
         # near 0, the two precisions may disagree: neither proof nor counterexample
         if self.row.verdict == "unknown" and may and not self.row.boundary and not self._left():
@@ -143,7 +182,7 @@ class Cascade:
 
     def _judged(self, stage: str, point: Tensor) -> bool:
         """Whether there is a counterexample near a point."""
-        adversarial, checked = self.confirm(point)
+        adversarial, checked = self._confirmed(point)
         if checked.check != "ok":
             self.row = self.row._replace(boundary=self.row.boundary or checked.boundary)
             return False
@@ -159,14 +198,21 @@ class Cascade:
         )
         return True
 
+    def _confirmed(self, point: Tensor) -> tuple[Tensor, Checked]:
+        adversarial, checked = self.confirm(point)
+        self.disagree = self.disagree or checked.disagree
+        return adversarial, checked
+
     def _alpha(self) -> None:
         self.relaxed = Relaxed.of(self.problem.network, self.bounds)
-        known = torch.tensor([self.least], dtype=torch.float64, device=self.bounds[0].lower.device)
-        margins = optimised_margins(self.relaxed, self.problem.unsafe, known, ASCENT)
-        self.least = margins.lower[0].tolist()
-        self.row = self.row._replace(alpha_bounds=int(margins.asked))
+        device = self.bounds[0].lower.device
+        rows = torch.tensor([self.least, self.reals], dtype=torch.float64, device=device)
+        known = Margins(*rows[:, None])
+        found = optimised_margins(self.relaxed, self.problem.unsafe, known, ASCENT)
+        self.least, self.reals = (part[0].tolist() for part in found.margins)
+        self.row = self.row._replace(alpha_bounds=int(found.asked))
         if self._left():
-            self._judged("alpha", margins.corners)
+            self._judged("alpha", found.corners)
 
     def _branching(self, deadline: Deadline, *, alone: bool) -> None:
         unlimited = alone or deadline.limit is not None
@@ -181,17 +227,27 @@ class Cascade:
         self.search.run(limit, lambda point: self._judged("branching", point))
         for d, lower in self.search.lower().items():
             self.least[d] = max(self.least[d], lower)
-        self.row = self.row._replace(branches=self.search.branches)
+        self.row = self.row._replace(branches=self.branches + self.search.branches)
         self._noted("branching")
 
     def _tightening(self) -> None:
         network, unsafe = self.problem.network, self.problem.unsafe
         effort, deadline = self.method.tightening, self.deadline.share(_TIGHTENING)
         self.bounds = tightened(network, self.bounds, self.method.solver, effort, deadline)
-        margins = best_margins(network, self.bounds, unsafe)[0].tolist()
-        self.least = list(map(max, self.least, margins))
+        found = best_margins(network, self.bounds, unsafe)
+        self.least = list(map(max, self.least, found.lower[0].tolist()))
+        self.reals = list(map(max, self.reals, found.reals[0].tolist()))
         self.relaxed = None
         self._noted(effort.tightening)
+
+    def _give_up_float32(self) -> None:
+        """From here on, what is proved is over the reals only."""
+        self.problem, self.deployed = self.problem.over_reals(), False
+        self.given_up = min(self.least, default=None)
+        self.least = list(map(max, self.least, self.reals))
+        if self.search is not None:
+            self.branches += self.search.branches
+        self.relaxed = self.search = None
 
     def _milp(self, deadline: Deadline, *, last: bool) -> None:
         method, unsafe = self.method, self.problem.unsafe
@@ -202,17 +258,25 @@ class Cascade:
         shape = self.problem.box.lower.shape
 
         def confirm(pixels: list[float]) -> tuple[Tensor, Checked]:
-            return self.confirm(torch.tensor(pixels, dtype=torch.float64).reshape(shape))
+            return self._confirmed(torch.tensor(pixels, dtype=torch.float64).reshape(shape))
 
         milp = encode(self.problem.network, self.bounds)
         end = raced(milp, race, confirm)
-        if end.verdict == "unknown" and end.checked is not None:
+        if self.deployed and end.verdict == "unknown" and end.checked is not None:
+            # the point may be one that only rounding reaches, so nothing is proved in float32
+            self._give_up_float32()
+            milp = encode(self.problem.network, self.bounds)
+            again = raced(milp, race._replace(disjuncts=_open(left, end)), confirm)
+            end = _after(end, again)
+        for further in _FURTHER:
+            if end.verdict != "unknown" or end.checked is None:
+                break
             # a point on the border of the region, which rounding took out of it: ask further in
-            further = unsafe._replace(bias=unsafe.bias + _FURTHER)
-            open_ones = tuple(d for d in left if d not in end.proved)
-            again = raced(milp, race._replace(unsafe=further, disjuncts=open_ones), confirm)
+            inner = unsafe._replace(bias=unsafe.bias + further)
+            asked = race._replace(unsafe=inner, disjuncts=_open(left, end))
+            again = raced(milp, asked, confirm)
             if again.verdict == "falsified":
-                end = again._replace(nodes=end.nodes + again.nodes, proved=end.proved)
+                end = _after(end, again)
         for disjunct in end.proved:
             self.least[disjunct] = PROVED
         if end.verdict == "verified" and self.row.boundary:
@@ -233,3 +297,12 @@ class Cascade:
                 boundary=end.checked.boundary,
             )
         self.found = end.adversarial if end.verdict == "falsified" else None
+
+
+def _open(asked: tuple[int, ...], end: End) -> tuple[int, ...]:
+    return tuple(d for d in asked if d not in end.proved)
+
+
+def _after(first: End, second: End) -> End:
+    nodes, proved = first.nodes + second.nodes, [*first.proved, *second.proved]
+    return second._replace(nodes=nodes, proved=proved)

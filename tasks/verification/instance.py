@@ -1,5 +1,6 @@
 """One ONNX network and one VNN-LIB property: is its unsafe region reached?"""
 
+import math
 import time
 from functools import partial
 from typing import Literal, NamedTuple
@@ -21,6 +22,7 @@ from robsweep.tasks.verification.reading.properties import BOUNDARY, margin
 from robsweep.tasks.verification.reading.vnnlib_file import Case, read_vnnlib
 from robsweep.tasks.verification.search.counterexamples import Checked, Region, at_boundary, descend
 from robsweep.tasks.verification.search.slack import Ends, is_joint, roomiest
+from robsweep.tasks.verification.verdicts import DISAGREE, Row
 
 Answer = Literal["sat", "unsat", "unknown", "timeout"]
 _POLISH_STEPS = 10
@@ -55,6 +57,7 @@ class Outcome(NamedTuple):
     decided_by: str
     seconds: float = 0.0
     counterexample: Counterexample | None = None
+    why: str | None = None  # an unknown is one, where it is known
 
 
 class _Question(NamedTuple):
@@ -110,19 +113,26 @@ def _question(model: OnnxModel, network: Network, case: Case) -> _Question:
 def _decided(question: _Question, method: Method, deadline: Deadline) -> Outcome:
     stages = method.stages
     problem = Problem(question.network, question.box, question.case.unsafe)
-    if "attack" in stages and (found := _attacked(question, _QUICK, deadline)) is not None:
-        return Outcome("sat", "attack", counterexample=found)
+    disagree = False
+    if "attack" in stages:
+        found, disagree = _attacked(question, _QUICK, deadline)
+        if found is not None:
+            return Outcome("sat", "attack", counterexample=found)
     if deadline.passed():
         return Outcome("timeout", "attack")
-    if "interval" in stages and bool((by_intervals(*problem).margins > BOUNDARY).all()):
-        return Outcome("unsat", "interval")
     cascade = Cascade(problem, method, deadline, partial(_confirmed, question))
+    quick = "interval" in stages and cascade.deployed and not disagree
+    if quick and bool((by_intervals(*problem).margins.lower > BOUNDARY).all()):
+        return Outcome("unsat", "interval")
     cascade.bound()
-    attacks = "attack" in stages and cascade.row.verdict == "unknown" and not deadline.passed()
-    if attacks and (found := _attacked(question, _LONG, deadline)) is not None:
-        return Outcome("sat", "attack", counterexample=found)
+    if "attack" in stages and cascade.row.verdict == "unknown" and not deadline.passed():
+        found, again = _attacked(question, _LONG, deadline)
+        if found is not None:
+            return Outcome("sat", "attack", counterexample=found)
+        disagree = disagree or again
+    cascade.disagree = cascade.disagree or disagree
     cascade.complete()
-    row = cascade.row
+    row = cascade.finished()
     match row.verdict:
         case "verified":
             return Outcome("unsat", str(row.decided_by))
@@ -131,7 +141,18 @@ def _decided(question: _Question, method: Method, deadline: Deadline) -> Outcome
             return Outcome("sat", str(row.decided_by), counterexample=example)
         case "timeout":
             return Outcome("timeout", row.solver_status or "time limit")
-    return Outcome("unknown", row.solver_status or "bounds")
+    return Outcome("unknown", row.solver_status or "bounds", why=_why(row))
+
+
+def _why(row: Row) -> str | None:
+    if row.solver_status == DISAGREE:
+        return DISAGREE
+    if row.arithmetic == "reals":
+        error = (
+            "any size" if (e := row.rounding_error) is None or math.isinf(e) else f"up to {e:.1e}"
+        )
+        return f"proved over the reals, but rounding in float32 ({error}) could decide"
+    return None
 
 
 class _Layers(nn.Module):
@@ -145,11 +166,16 @@ class _Layers(nn.Module):
         return evaluate(self.network, x)[-1]
 
 
-def _attacked(question: _Question, effort: _Effort, deadline: Deadline) -> Counterexample | None:
+def _attacked(
+    question: _Question, effort: _Effort, deadline: Deadline
+) -> tuple[Counterexample | None, bool]:
     """Descends from the middle of the box and from random points, all at once.
 
     Where none gets there and a disjunct has several constraints, the best are moved on to where
     all of them have most room.
+
+    Returns:
+        A counterexample, and whether its own precision and float64 disagree at the best points.
     """
     starts, steps = effort.starts, effort.steps
     region = question.region.rows(torch.zeros(starts, dtype=torch.int64))
@@ -159,19 +185,24 @@ def _attacked(question: _Question, effort: _Effort, deadline: Deadline) -> Count
     region = region._replace(start=region.start + region.reach * noise)
     unsafe = question.case.unsafe.rows([0] * starts)
     found = descend(_Layers(question.network), region, unsafe, steps)
+    disagree = False
     order = found.margins.argsort().tolist()
-    for i in order:
-        if found.margins[i] > 0:
+    for place, i in enumerate(order):
+        if found.margins[i] > 0 and place:  # the best one may be one in float32 all the same
             break
-        if _checked(question, point := _rounded(question, found.adversarials[i])).check == "ok":
-            return _counterexample(question, point)
+        checked = _checked(question, point := _rounded(question, found.adversarials[i]))
+        if checked.check == "ok":
+            return _counterexample(question, point), disagree
+        disagree = disagree or checked.disagree
     for i in order[: effort.deepened if is_joint(question.case.unsafe) else 0]:
         if deadline.passed():
             break
         point = _rounded(question, _deepened(question, found.adversarials[i]))
-        if _checked(question, point).check == "ok":
-            return _counterexample(question, point)
-    return None
+        checked = _checked(question, point)
+        if checked.check == "ok":
+            return _counterexample(question, point), disagree
+        disagree = disagree or checked.disagree
+    return None, disagree
 
 
 def _deepened(question: _Question, point: Tensor, reach: float = 0.25) -> Tensor:
@@ -203,15 +234,16 @@ def _checked(question: _Question, point: Tensor) -> Checked:
     exact, deployed = (
         margin(question.case.unsafe, torch.from_numpy(one)[None]).item() for one in outputs
     )
-    near = at_boundary(exact, deployed)
-    if not all(np.isfinite(one).all() for one in outputs):
-        return Checked("outputs not finite", exact, near)
+    near, finite = at_boundary(exact, deployed), bool(np.isfinite(outputs[1]).all())
+    reached = finite and question.case.reached(outputs[1].tolist())
+    disagree = not finite or (exact <= 0) != (deployed <= 0 or reached)
     if not ((point >= region.low[0]) & (point <= region.high[0])).all():
         return Checked("outside the box", exact, near)
+    if not (finite and np.isfinite(outputs[0]).all()):
+        return Checked("outputs not finite", exact, near, disagree)
     if exact > 0:
-        return Checked("float64 margin > 0", exact, near)
-    reached = question.case.reached(outputs[1].tolist())
-    return Checked("ok" if reached else "float32 margin > 0", exact, near)
+        return Checked("float64 margin > 0", exact, near, disagree)
+    return Checked("ok" if reached else "float32 margin > 0", exact, near, disagree)
 
 
 def _confirmed(question: _Question, point: Tensor) -> tuple[Tensor, Checked]:

@@ -173,7 +173,7 @@ def by_the_image(subject: Subject, posed: Posed) -> Clean:
         near, upper = at_boundary(*right[:, i].tolist()), _finite(margins[i])
         found.rows[i] = Row("misclassified", "clean", upper_bound=upper, boundary=near)
     for i in (nothing & ~wrong).nonzero()[:, 0].tolist():
-        found.rows[i] = Row("verified", "no target")
+        found.rows[i] = Row("verified", "no target", arithmetic="float32")
     places = inside_it.nonzero()[:, 0]
     results = posed.rows(places).checked(subject, start[places]) if len(places) else []
     for i, result in zip(places.tolist(), results, strict=True):

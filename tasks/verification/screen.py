@@ -12,12 +12,17 @@ from robsweep.tasks.job import Inputs, Job, Output
 from robsweep.tasks.load import device_of, labelled_data_for, model_of
 from robsweep.tasks.models.weights import to_bytes
 from robsweep.tasks.verification.bounds.alpha import Relaxed, optimised_margins
-from robsweep.tasks.verification.bounds.margins import by_crown, by_intervals, unstable_relus
+from robsweep.tasks.verification.bounds.margins import (
+    Margins,
+    by_crown,
+    by_intervals,
+    unstable_relus,
+)
 from robsweep.tasks.verification.cascade import ASCENT
 from robsweep.tasks.verification.question import Posed, Robustness, by_the_image, robustness_of
 from robsweep.tasks.verification.reading.properties import BOUNDARY
 from robsweep.tasks.verification.search.counterexamples import Subject, search, subject_of
-from robsweep.tasks.verification.verdicts import Row, as_table
+from robsweep.tasks.verification.verdicts import DISAGREE, Row, as_table, rounding_error
 
 
 class Attack(NamedTuple):
@@ -104,14 +109,19 @@ def screen_group(
         relaxed = Relaxed.of(network, bounded.bounds)
         found = optimised_margins(relaxed, posed.unsafe.rows(left), bounded.margins, ASCENT)
         corners[left] = found.corners.float()
-        group.bounded("alpha", left, found.lower, unstable_relus(network, bounded.bounds))
+        group.bounded("alpha", left, found.margins, unstable_relus(network, bounded.bounds))
         for i, count in zip(left, found.asked.tolist(), strict=True):
             group.rows[i] = group.rows[i]._replace(alpha_bounds=count)
     if "attack" in stages:
         group.attack(corners, attack.again_steps, attack.again_restarts)
     for i in group.left():
         guess = expected_seconds(group.rows[i])
-        group.rows[i] = group.rows[i]._replace(expected_seconds=guess)
+        row = group.rows[i]._replace(expected_seconds=guess)
+        if i in group.disagree:
+            row = row._replace(solver_status=DISAGREE)
+        elif i in group.over_reals:
+            row = row.proved_over_reals()
+        group.rows[i] = row
     share = (time.perf_counter() - started) / len(labels)
     return Screened([row._replace(seconds=share) for row in group.rows], group.counterexamples)
 
@@ -123,6 +133,8 @@ class _Group:
         self.subject, self.posed = subject, posed
         clean = by_the_image(subject, posed)
         self.counterexamples = clean.counterexamples
+        self.disagree: set[int] = set()  # where the two precisions do, at a point of the search
+        self.over_reals: set[int] = set()  # proved there
         self.rows = [
             clean.rows.get(i, Row("unknown", upper_bound=upper))
             for i, upper in enumerate(clean.margins)
@@ -156,21 +168,30 @@ class _Group:
             elif result.boundary:
                 # so near 0, the two precisions may disagree: neither proof nor counterexample
                 row = row._replace(boundary=True, counterexample_check=result.check)
+                if result.disagree:
+                    self.disagree.add(i)
             self.rows[i] = row
 
     def bounded(
-        self, name: str | None, which: list[int], margins: Tensor, unstable: Tensor
+        self, name: str | None, which: list[int], margins: Margins, unstable: Tensor
     ) -> None:
-        """Notes lower bounds (N, D) on the margins of some samples, and what they decide.
+        """Notes bounds on some samples, and what they decide.
 
         Args:
             name: Of the stage; without one, nothing is decided.
         """
-        lowest = margins.amin(1).tolist()
-        for i, lower, count in zip(which, lowest, unstable.tolist(), strict=True):
-            row = self.rows[i]._replace(lower_bound=lower, unstable_relus=count)
-            if name is not None and lower > BOUNDARY and not row.boundary:
-                row = row._replace(verdict="verified", decided_by=name)
+        deployed = self.subject.network.steps is not None
+        numbers = [part.amin(1).tolist() for part in margins]
+        for i, lower, reals, count in zip(which, *numbers, unstable.tolist(), strict=True):
+            row = self.rows[i]._replace(
+                lower_bound=lower if deployed else None,
+                rounding_error=rounding_error(lower, reals) if deployed else math.inf,
+                unstable_relus=count,
+            )
+            if name is not None and reals > BOUNDARY:
+                self.over_reals.add(i)
+            if name is not None and lower > BOUNDARY and deployed and not row.boundary:
+                row = row.proved(name)
             self.rows[i] = row
 
 

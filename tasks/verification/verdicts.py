@@ -1,5 +1,6 @@
 """Rows of the verification table, one sample each."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -29,6 +30,31 @@ class Row(NamedTuple):
     attack_steps: int | None = None  # gradient steps, all restarts together
     alpha_bounds: int | None = None  # bounds whose slopes were optimised
     branches: int | None = None  # subproblems of branch and bound
+    arithmetic: str | None = None  # what is proved is about: float32 or reals
+    rounding_error: float | None = None  # taken off the lower bound; infinite: it may overflow
+
+    def proved(self, stage: str) -> "Row":
+        """As the network runs."""
+        return self._replace(verdict="verified", decided_by=stage, arithmetic="float32")
+
+    def proved_over_reals(self) -> "Row":
+        """Still open, as rounding could decide."""
+        return self._replace(
+            arithmetic="reals",
+            boundary=True,
+            solver_status=OVER_REALS if self.verdict == "unknown" else self.solver_status,
+        )
+
+
+OVER_REALS = "proved over the reals only: rounding in float32 could decide"
+DISAGREE = "float32 and float64 disagree at a point of the search"
+
+
+def rounding_error(lower: float, reals: float) -> float | None:
+    """What was taken off a lower bound over the reals."""
+    if math.isinf(lower):
+        return math.inf if lower < 0 else None
+    return reals - lower
 
 
 def as_table(job: Job, weights_sha256: str, rows: Sequence[Row]) -> pa.Table:

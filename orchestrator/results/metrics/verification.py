@@ -57,6 +57,16 @@ def final_verdicts(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def over_reals(final: pl.DataFrame) -> int:
+    """How many samples are proved over the reals, but not as the network runs, in float32.
+
+    Rows from before proofs were about float32 have no arithmetic; what they verify was proved over
+    the reals, with a margin of 1e-6.
+    """
+    open_ones = final["verdict"].is_in(["unknown", "timeout"])
+    return int((open_ones & (final["arithmetic"] == "reals")).fill_null(value=False).sum())
+
+
 def bracket(final: pl.DataFrame, survivors: pl.DataFrame | None, attacked: pl.DataFrame) -> Bracket:
     """Both sides on the same samples.
 

@@ -77,7 +77,8 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "verification": {
         **_MODEL, "property": _TEXT, "norm": _TEXT, "eps": _FLOAT, **_metric("verified_accuracy"),
         "verified": _INT, "falsified": _INT, "misclassified": _INT, "timeout": _INT,
-        "unknown": _INT, "error": _INT, "unsolved": _INT, **_BRACKET, **_TRUST, "seconds": _FLOAT,
+        "unknown": _INT, "error": _INT, "over_reals": _INT, "unsolved": _INT,
+        **_BRACKET, **_TRUST, "seconds": _FLOAT,
         **_metric("estimate_median"), "estimate_violations": _INT, "estimate_violations_n": _INT,
     },
     "sensitivity": {

@@ -143,6 +143,7 @@ def _answered(model: Model, question: Question, final: pl.DataFrame) -> Row:
     }
     if len(final):
         row |= {verdict: counts.get(verdict, 0) for verdict in verification.RANK}
+        row["over_reals"] = verification.over_reals(final)
         row["seconds"] = final["seconds"].sum()
     return row
 

@@ -86,7 +86,7 @@ def _lower(bounded: Bounded, rows: Tensor, back_to: int) -> Tensor:
         carried = chosen_bounds(
             bounded.network, bounded.bounds, flat, owner, PLAIN, None, back_to=back_to
         )
-    return carried.lower.reshape(count, forms)
+    return carried.lower.deployed.reshape(count, forms)
 
 
 def _in_float32(x: Tensor) -> torch.autocast:

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from robsweep.tasks.verification.bounds.backward import Choice, Sizes, chosen_bounds, magnitudes
+from robsweep.tasks.verification.bounds.backward import Choice, Lower, Slacks, chosen_bounds, slacks
 from robsweep.tasks.verification.bounds.intervals import Bounds
+from robsweep.tasks.verification.bounds.margins import Margins, margins_of
 from robsweep.tasks.verification.reading.layers import Network, Relu, in_float32
 from robsweep.tasks.verification.reading.properties import BOUNDARY, Property
 
@@ -36,7 +37,7 @@ class Settings(NamedTuple):
 class Ascended(NamedTuple):
     """Where an ascent of R forms ended."""
 
-    lower: Tensor  # (R,) float64; these are proofs
+    lower: Lower  # float64; these are proofs
     settings: Settings
     forms: dict[int, Tensor]  # float64, as in `backward.Carried`
 
@@ -47,11 +48,11 @@ class Relaxed(NamedTuple):
     exact: Network
     fast: Network
     bounds: list[Bounds]
-    sizes: Sizes  # of these bounds or wider ones, for as many samples or for one
+    slacks: Slacks  # of these bounds or wider ones, for as many samples or for one
 
     @classmethod
     def of(cls, network: Network, bounds: list[Bounds]) -> "Relaxed":
-        return cls(network, in_float32(network), bounds, magnitudes(network, bounds))
+        return cls(network, in_float32(network), bounds, slacks(network, bounds))
 
 
 def undecided_units(network: Network, bounds: list[Bounds]) -> dict[int, Tensor]:
@@ -99,7 +100,7 @@ def ascended(
         for _ in range(ascent.steps):
             choice = _choice(relaxed.fast, units, slopes, sizes, signs)
             found = chosen_bounds(relaxed.fast, fast, rows.float(), owner, choice, None)
-            gradients = torch.autograd.grad(found.lower.sum(), variables)
+            gradients = torch.autograd.grad(found.lower.reals.sum(), variables)
             for one, gradient in zip(variables, gradients, strict=True):
                 one.grad = gradient.nan_to_num(0.0, 0.0, 0.0)  # where float32 overflows
             optimiser.step()
@@ -114,7 +115,7 @@ def ascended(
         end = Settings(*({k: v.detach() for k, v in part.items()} for part in (slopes, sizes)))
         slopes, sizes = ({k: v.double() for k, v in part.items()} for part in end)
         choice = _choice(relaxed.exact, units, slopes, sizes, signs)
-        carried = chosen_bounds(relaxed.exact, relaxed.bounds, rows, owner, choice, relaxed.sizes)
+        carried = chosen_bounds(relaxed.exact, relaxed.bounds, rows, owner, choice, relaxed.slacks)
     return Ascended(carried.lower, end, carried.forms)
 
 
@@ -147,36 +148,40 @@ def first_settings(relaxed: Relaxed, owner: Tensor, units: Mapping[int, Tensor])
     return Settings(slopes, {})
 
 
-class Margins(NamedTuple):
-    lower: Tensor  # (N, D), as `bounds.margins` gives them
+class Optimised(NamedTuple):
+    margins: Margins
     corners: Tensor  # (N, *shape) of the boxes: where the lowest of a sample's bounds is reached
     asked: Tensor  # (N,) int64: how many bounds were optimised
 
 
-def optimised_margins(relaxed: Relaxed, unsafe: Property, known: Tensor, ascent: Ascent) -> Margins:
+def optimised_margins(
+    relaxed: Relaxed, unsafe: Property, known: Margins, ascent: Ascent
+) -> Optimised:
     """Tighter margins for the disjuncts that are still open.
 
     Args:
-        known: (N, D), lower bounds that hold already; those above `BOUNDARY` are left as they are.
+        known: What holds already; those above `BOUNDARY` as the network runs are left as they are.
     """
     shape = unsafe.bias.shape
-    asked = (known <= BOUNDARY)[:, :, None].expand(shape) & unsafe.bias.isfinite()
+    asked = (known.lower <= BOUNDARY)[:, :, None].expand(shape) & unsafe.bias.isfinite()
     sample, disjunct, row = asked.nonzero().unbind(1)
     lower = unsafe.bias.masked_fill(unsafe.bias.isfinite(), -torch.inf)
-    corners, lowest = relaxed.bounds[0].lower.clone(), known.new_full((shape[0],), torch.inf)
+    reals = lower.clone()
+    corners, lowest = relaxed.bounds[0].lower.clone(), lower.new_full((shape[0],), torch.inf)
     units = undecided_units(relaxed.exact, relaxed.bounds)
     widest = max(torch.Size(shape).numel() for shape in relaxed.exact.shapes)
     order = torch.arange(len(sample), device=sample.device)
-    for piece in torch.split(order, max(1, _ROOM[known.device.type] // widest)):
+    for piece in torch.split(order, max(1, _ROOM[lower.device.type] // widest)):
         if not len(piece):
             break
         at = sample[piece], disjunct[piece], row[piece]
         start = first_settings(relaxed, at[0], units)
         found = ascended(relaxed, unsafe.weight[at], at[0], units, start, {}, ascent)
-        bounds = found.lower + unsafe.bias[at]
-        lower[at] = bounds
+        bounds = found.lower.deployed + unsafe.bias[at]
+        lower[at], reals[at] = bounds, found.lower.reals + unsafe.bias[at]
         ends = torch.where(found.forms[0] > 0, *relaxed.bounds[0].rows(at[0]))
         for i in bounds.argsort(descending=True).tolist():  # the lowest of a sample comes last
             if bounds[i] < lowest[at[0][i]]:
                 lowest[at[0][i]], corners[at[0][i]] = bounds[i], ends[i]
-    return Margins(torch.maximum(known, lower.amax(2)), corners, asked.flatten(1).sum(1))
+    margins = margins_of(lower, reals).best(known)
+    return Optimised(margins, corners, asked.flatten(1).sum(1))

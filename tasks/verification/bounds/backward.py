@@ -3,7 +3,8 @@
 A value that several layers read gathers a form from each of them, so sums of branches are exact.
 In float64, results are lowered by what rounding cannot exceed: carrying a form through an affine
 layer is off by at most `_ROUNDING` times its entries' sizes times those of the terms that the layer
-adds up. What is left holds in real arithmetic: `lower > 0` is a proof.
+adds up. What is left holds in real arithmetic: `lower > 0` is a proof. If the network has its steps
+as it runs, results are lowered as well by what these may add to each value in float32.
 """
 
 from collections.abc import Mapping
@@ -21,9 +22,11 @@ from robsweep.tasks.verification.bounds.patches import (
     single_units,
     through_conv,
 )
+from robsweep.tasks.verification.bounds.rounding import added
 from robsweep.tasks.verification.bounds.smooth import lines
 from robsweep.tasks.verification.reading.layers import (
     BENT,
+    UNIT,
     Conv,
     Gather,
     Linear,
@@ -57,19 +60,29 @@ class Choice(NamedTuple):
 
 
 PLAIN = Choice({}, {})
-Sizes = Mapping[int, Tensor]
+# By value: how far one may be from what its layer is of those that it reads, (N, *shape) each.
+Slacks = Mapping[int, Tensor]
+# Of what rounding takes off, this share is surely float32's: float64's is below 1e-11 / 12 UNIT.
+_SINGLE = 1 - 1e-4
+
+
+class Lower(NamedTuple):
+    """Lower bounds on R forms, (R,) each."""
+
+    deployed: Tensor  # as the network runs, if its steps are known
+    reals: Tensor  # over the reals
 
 
 class Carried(NamedTuple):
     """R forms, carried back."""
 
-    lower: Tensor  # (R,)
+    lower: Lower
     forms: dict[int, Tensor]  # on the image, and on what each ReLU layer k returns (at k + 1)
 
 
 def lower_bounds(
     network: Network, bounds: list[Bounds], rows: Tensor, owner: Tensor, *, back_to: int = 0
-) -> Tensor:
+) -> Lower:
     """Lower bounds on linear forms, carried back through the layers before them.
 
     Args:
@@ -78,15 +91,12 @@ def lower_bounds(
         owner: (R,) int64, which sample's box each form is over.
         back_to: The value at whose bounds, or those of values before it, the pass ends; 0 is the
             whole network.
-
-    Returns:
-        (R,).
     """
-    size, sizes = _chunk(network, bounds), magnitudes(network, bounds)
+    size, slack = _chunk(network, bounds), slacks(network, bounds)
     chunks = zip(torch.split(rows, size), torch.split(owner, size), strict=True)
     last = len(bounds) - 1
-    parts = [_carried(network, bounds, {last: some}, own, sizes, back_to) for some, own in chunks]
-    return torch.cat(parts)
+    parts = [_carried(network, bounds, {last: some}, own, slack, back_to) for some, own in chunks]
+    return Lower(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def chosen_bounds(
@@ -95,29 +105,32 @@ def chosen_bounds(
     rows: Tensor,
     owner: Tensor,
     choice: Choice,
-    sizes: Sizes | None,
+    slack: Slacks | None,
     *,
     back_to: int = 0,
 ) -> Carried:
     """As `lower_bounds`, in one piece and differentiable in the choice, weights and bounds.
 
     Args:
-        sizes: As `magnitudes` gives them, of these bounds or wider ones; None leaves rounding out.
+        slack: As `slacks` gives it, of these bounds or wider ones; None leaves rounding out.
     """
     forms: dict[int, Tensor | Patches] = {len(bounds) - 1: rows}
     kept: dict[int, Tensor] = {}
-    return Carried(_carried(network, bounds, forms, owner, sizes, back_to, choice, kept), kept)
+    return Carried(_carried(network, bounds, forms, owner, slack, back_to, choice, kept), kept)
 
 
-def magnitudes(network: Network, bounds: list[Bounds]) -> Sizes:
-    """By value: of what affine layers add up, (N, *shape) each, over what they read."""
-    sizes = {}
+def slacks(network: Network, bounds: list[Bounds]) -> Slacks:
+    """What rounding may add, in the float64 here and in the float32 in which the network runs."""
+    slack = {}
     for k, layer in enumerate(network.layers[: len(bounds) - 1]):
+        sizes = [bounds[v].size() for v in network.inputs[k]]
+        error = added(network, k, sizes)
         if isinstance(layer, Linear | Conv | Scale):
-            lower, upper = bounds[network.inputs[k][0]]
-            read = torch.maximum(lower.abs(), upper.abs())
-            sizes[k + 1] = weighted(layer, read, layer.weight.abs(), layer.bias.abs())
-    return sizes
+            total = weighted(layer, sizes[0], layer.weight.abs(), layer.bias.abs())
+            error = _ROUNDING * total + (0.0 if error is None else error)
+        if error is not None:
+            slack[k + 1] = error
+    return slack
 
 
 def unit_bounds(network: Network, bounds: list[Bounds], owner: Tensor, unit: Tensor) -> Bounds:
@@ -130,7 +143,7 @@ def unit_bounds(network: Network, bounds: list[Bounds], owner: Tensor, unit: Ten
     Returns:
         Bounds, each (R,).
     """
-    shape, last, sizes = bounds[-1].lower.shape[1:], len(bounds) - 1, magnitudes(network, bounds)
+    shape, last, slack = bounds[-1].lower.shape[1:], len(bounds) - 1, slacks(network, bounds)
     local = last > 0 and isinstance(network.layers[last - 1], Conv)
     size = _chunk(network, bounds) * (_LOCAL if local else 1)
     lower, upper = [], []
@@ -144,11 +157,11 @@ def unit_bounds(network: Network, bounds: list[Bounds], owner: Tensor, unit: Ten
         forms, constant = {last: rows}, bounds[0].lower.new_zeros(len(one))
         rounding = torch.zeros_like(constant)
         while (k := max(forms)) and not isinstance(network.layers[k - 1], BENT):
-            rounding = rounding + _rounding(forms[k], sizes.get(k), own)
+            rounding = rounding + _rounding(forms[k], slack.get(k), own)
             constant = constant + _step(network, bounds, forms, own)
-        low = _carried(network, bounds, dict(forms), own, sizes)
+        low = _carried(network, bounds, dict(forms), own, slack).deployed
         minus = {value: _times(-1.0, form) for value, form in forms.items()}
-        high = -_carried(network, bounds, minus, own, sizes)
+        high = -_carried(network, bounds, minus, own, slack).deployed
         lower.append(constant - rounding + low)
         upper.append(constant + rounding + high)
     # what overflows is no bound
@@ -161,13 +174,14 @@ def unit_bounds(network: Network, bounds: list[Bounds], owner: Tensor, unit: Ten
 _LOCAL = 8  # how many windows of units take about the room of one dense row
 
 
-def _rounding(form: Tensor | Patches, size: Tensor | None, owner: Tensor) -> Tensor | float:
-    """What carrying forms on an affine layer's output through it may be off by, (R,)."""
-    if size is None:
+def _rounding(form: Tensor | Patches, slack: Tensor | None, owner: Tensor) -> Tensor | float:
+    """What forms on a value may be off by, carried through its layer: (R,)."""
+    if slack is None:
         return 0.0
     rows = form.rows if isinstance(form, Patches) else form
-    most = _seen(form, Bounds(size, size), owner if len(size) > 1 else torch.zeros_like(owner[:1]))
-    return _ROUNDING * (rows.detach().abs() * most.upper).flatten(1).sum(1)
+    own = owner if len(slack) > 1 else torch.zeros_like(owner[:1])
+    most = _seen(form, Bounds(slack, slack), own)
+    return (rows.detach().abs() * most.upper).flatten(1).sum(1)
 
 
 def _chunk(network: Network, bounds: list[Bounds]) -> int:
@@ -181,11 +195,11 @@ def _carried(
     bounds: list[Bounds],
     forms: dict[int, Tensor | Patches],
     owner: Tensor,
-    sizes: Sizes | None,
+    slack: Slacks | None,
     back_to: int = 0,
     choice: Choice = PLAIN,
     kept: dict[int, Tensor] | None = None,
-) -> Tensor:
+) -> Lower:
     """As `lower_bounds`, in one piece.
 
     Args:
@@ -193,15 +207,17 @@ def _carried(
         kept: Is given the forms of `Carried`.
     """
     constant = bounds[0].lower.new_zeros(len(owner))
+    taken = torch.zeros_like(constant)
     if not len(owner):
-        return constant
+        return Lower(constant, constant)
     if bool((owner == owner[0]).all()):
         owner = owner[:1]  # broadcasts, instead of being copied for each row
     while (k := max(forms)) > back_to:
         if kept is not None and isinstance(network.layers[k - 1], Relu):
             kept[k] = _whole(forms[k], network.shapes[k]).detach()
-        if sizes is not None:
-            constant = constant - _rounding(forms[k], sizes.get(k), owner)
+        if slack is not None:
+            rounding = _rounding(forms[k], slack.get(k), owner)
+            constant, taken = constant - rounding, taken + rounding
         constant = constant + _step(network, bounds, forms, owner, choice)
     for value, rows in forms.items():
         if kept is not None and value == 0:
@@ -210,7 +226,12 @@ def _carried(
         weight = rows.rows if isinstance(rows, Patches) else rows
         least = torch.where(weight > 0, *z) * weight
         constant = constant + least.flatten(1).sum(1)
-    return constant if sizes is None else constant.nan_to_num(-torch.inf, torch.inf, -torch.inf)
+    if slack is None:
+        return Lower(constant, constant)
+    single = network.steps is not None and network.unit == UNIT
+    given_back = _SINGLE if single else 0.0
+    both = (constant, constant + given_back * taken)
+    return Lower(*(one.nan_to_num(-torch.inf, torch.inf, -torch.inf) for one in both))
 
 
 def _step(

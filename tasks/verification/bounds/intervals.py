@@ -1,13 +1,16 @@
 """Interval bounds on every value of a network over a box of images, in float64.
 
 They hold in real arithmetic for the network with these weights: each step is widened by more than
-the rounding of one layer adds up to.
+the rounding of one layer adds up to. A network with its steps as it runs is bounded there too, in
+float32, by what `rounding` adds.
 """
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
+from robsweep.tasks.verification.bounds.rounding import added
 from robsweep.tasks.verification.bounds.smooth import ranges
 from robsweep.tasks.verification.reading.layers import (
     Conv,
@@ -37,6 +40,9 @@ class Bounds(NamedTuple):
     def rows(self, index: Tensor) -> "Bounds":
         return Bounds(self.lower[index], self.upper[index])
 
+    def size(self) -> Tensor:
+        return torch.maximum(self.lower.abs(), self.upper.abs())
+
 
 def interval_step(layer: Layer, *boxes: Bounds) -> Bounds:
     """Source: Gowal et al. 2018, section 3, equation 6."""
@@ -63,9 +69,21 @@ def interval_step(layer: Layer, *boxes: Bounds) -> Bounds:
             return Bounds(apply(layer, box.lower), apply(layer, box.upper))
 
 
+def next_bounds(network: Network, bounds: list[Bounds]) -> Bounds:
+    """Those on the next value, from bounds on all values before it."""
+    layer = len(bounds) - 1
+    read = [bounds[v] for v in network.inputs[layer]]
+    box = interval_step(network.layers[layer], *read)
+    if (error := added(network, layer, [one.size() for one in read])) is None:
+        return box
+    # where it overflows, nothing is known of it
+    lower = (box.lower - error).nan_to_num(-torch.inf, torch.inf, -torch.inf)
+    return Bounds(lower, (box.upper + error).nan_to_num(torch.inf, torch.inf, -torch.inf))
+
+
 def interval(network: Network, box: Bounds) -> list[Bounds]:
     """Bounds on each value of the network: the box itself first, the logits last."""
     bounds = [box]
-    for layer, read in zip(network.layers, network.inputs, strict=True):
-        bounds.append(interval_step(layer, *(bounds[v] for v in read)))
+    for _ in network.layers:
+        bounds.append(next_bounds(network, bounds))
     return bounds

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from robsweep.tasks.verification.bounds.backward import lower_bounds, unit_bounds
-from robsweep.tasks.verification.bounds.intervals import Bounds, interval, interval_step
+from robsweep.tasks.verification.bounds.intervals import Bounds, interval, next_bounds
 from robsweep.tasks.verification.reading.layers import BENT, Layer, MaxPool, Network, Relu, Smooth
 from robsweep.tasks.verification.reading.properties import Property
 
@@ -21,8 +21,8 @@ def crown(network: Network, box: Bounds, *, within: list[Bounds] | None = None) 
     """
     readers = _read_by(network)
     bounds = [box]
-    for k, (layer, read) in enumerate(zip(network.layers, network.inputs, strict=True)):
-        bounds.append(interval_step(layer, *(bounds[v] for v in read)))
+    for k, layer in enumerate(network.layers):
+        bounds.append(next_bounds(network, bounds))
         if within is not None:
             bounds[-1] = _intersected(bounds[-1], within[k + 1])
         relaxed = any(isinstance(one, BENT) for one in network.layers[:k])
@@ -35,15 +35,31 @@ def crown(network: Network, box: Bounds, *, within: list[Bounds] | None = None) 
     return bounds
 
 
+class Margins(NamedTuple):
+    """Lower bounds on how far the logits are from each disjunct of the region, (N, D) each.
+
+    A disjunct is not reached where they are > 0.
+    """
+
+    lower: Tensor  # as the network runs, if its steps are known
+    reals: Tensor  # over the reals
+
+    def best(self, other: "Margins") -> "Margins":
+        return Margins(*map(torch.maximum, self, other))
+
+    def rows(self, index: Tensor) -> "Margins":
+        return Margins(self.lower[index], self.reals[index])
+
+
 class Bounded(NamedTuple):
-    """Bounds on each value, and margins as `margins` gives them."""
+    """Bounds on each value, and on the margins."""
 
     bounds: list[Bounds]
-    margins: Tensor
+    margins: Margins
 
     def rows(self, index: list[int]) -> "Bounded":
-        where = torch.tensor(index, dtype=torch.int64, device=self.margins.device)
-        return Bounded([b.rows(where) for b in self.bounds], self.margins[where])
+        where = torch.tensor(index, dtype=torch.int64, device=self.margins.lower.device)
+        return Bounded([b.rows(where) for b in self.bounds], self.margins.rows(where))
 
 
 def by_intervals(network: Network, box: Bounds, unsafe: Property) -> Bounded:
@@ -81,27 +97,30 @@ def unstable_relus(network: Network, bounds: list[Bounds]) -> Tensor:
 
 def margins(
     network: Network, bounds: list[Bounds], unsafe: Property, *, back_to: int = 0
-) -> Tensor:
-    """Lower bounds on how far the logits are from each disjunct of the unsafe region.
+) -> Margins:
+    """Margins by one backward pass.
 
     Args:
-        back_to: The value whose bounds end the backward pass; 0 is the whole network.
-
-    Returns:
-        (N, D); a disjunct is not reached where it is > 0.
+        back_to: The value whose bounds end it; 0 is the whole network.
     """
     shape, classes = unsafe.bias.shape, unsafe.weight.shape[3]
     owner = torch.arange(len(unsafe.bias), device=unsafe.bias.device)
     owner = owner.repeat_interleave(shape[1] * shape[2])
     rows = unsafe.weight.reshape(-1, classes)
-    lower = lower_bounds(network, bounds, rows, owner, back_to=back_to).reshape(shape)
-    return (lower + unsafe.bias).amax(2).nan_to_num(-torch.inf, torch.inf, -torch.inf)
+    found = lower_bounds(network, bounds, rows, owner, back_to=back_to)
+    return margins_of(*(part.reshape(shape) + unsafe.bias for part in found))
 
 
-def best_margins(network: Network, bounds: list[Bounds], unsafe: Property) -> Tensor:
+def margins_of(lower: Tensor, reals: Tensor) -> Margins:
+    """Of disjuncts, from lower bounds (N, D, C) on their rows."""
+    both = (one.amax(2).nan_to_num(-torch.inf, torch.inf, -torch.inf) for one in (lower, reals))
+    return Margins(*both)
+
+
+def best_margins(network: Network, bounds: list[Bounds], unsafe: Property) -> Margins:
     """The better of the whole backward pass and of its last affine step, as in `margins`."""
     short = margins(network, bounds, unsafe, back_to=last_affine(network))
-    return torch.maximum(short, margins(network, bounds, unsafe))
+    return short.best(margins(network, bounds, unsafe))
 
 
 def last_affine(network: Network) -> int:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from robsweep.tasks.verification.bounds.intervals import Bounds
+from robsweep.tasks.verification.bounds.rounding import added
 from robsweep.tasks.verification.reading.layers import (
     Affine,
     Conv,
@@ -26,12 +27,13 @@ from robsweep.tasks.verification.reading.layers import (
 )
 
 Array = NDArray[np.float64]
+_ABOVE = 1 + 1e-9  # more than what carrying a slack on is off by
 
 
 class Milp(NamedTuple):
     """Variables in [lower, upper] with row_lower <= rows @ v <= row_upper; the pixels come first.
 
-    The logits are `logits @ v + offset`.
+    The logits are `logits @ v + offset`, or off that by no more than `slack`.
     """
 
     lower: Array  # (V,)
@@ -43,22 +45,25 @@ class Milp(NamedTuple):
     logits: sparse.csr_array  # (K, V)
     offset: Array
     pixels: int  # how many variables are pixels
+    slack: Array  # (K,)
 
 
 class _Forms(NamedTuple):
-    """Values that are affine in the variables: matrix @ v + offset."""
+    """Values that are affine in the variables, matrix @ v + offset, or off that by the slack."""
 
     matrix: sparse.csr_array  # (n, room for variables)
     offset: Array  # (n,)
+    slack: Array  # (n,), by how much they may be off as the network runs
 
     def take(self, which: NDArray[np.int64]) -> "_Forms":
-        return _Forms(self.matrix[which], self.offset[which])
+        return _Forms(self.matrix[which], self.offset[which], self.slack[which])
 
 
 def encode(network: Network, bounds: list[Bounds]) -> Milp:
     """Encodes one sample's box with its own bounds in every big-M.
 
-    A ReLU or max-pooling window that the bounds decide needs no binary.
+    A ReLU or max-pooling window that the bounds decide needs no binary. What rounding may add where
+    the network runs, if its steps are known, is in the constants of rows that can only be wider.
     Source: Tjeng et al. 2019, section 4.1.
 
     Args:
@@ -70,12 +75,14 @@ def encode(network: Network, bounds: list[Bounds]) -> Milp:
     flat = [Bounds(b.lower[0].cpu(), b.upper[0].cpu()) for b in bounds]
     build = _Building(_room(network))
     values = [build.chosen(build.variables(*map(_numbers, flat[0])))]
-    for layer, read in zip(network.layers, network.inputs, strict=True):
+    for k, (layer, read) in enumerate(zip(network.layers, network.inputs, strict=True)):
         forms, shape, box = values[read[0]], network.shapes[read[0]], flat[read[0]]
+        error = added(network, k, [bounds[v].size() for v in read])
         match layer:
             case Linear() | Conv() | Scale():
                 matrix, bias = sparse_of(layer, shape)
-                forms = _Forms(matrix @ forms.matrix, matrix @ forms.offset + bias)
+                slack = abs(matrix) @ forms.slack
+                forms = _Forms(matrix @ forms.matrix, matrix @ forms.offset + bias, slack)
             case Relu():
                 forms = _relu(build, forms, box)
             case MaxPool():
@@ -89,9 +96,12 @@ def encode(network: Network, bounds: list[Bounds]) -> Milp:
                 forms = _Forms(
                     sum((f * one.matrix for one, f in terms[1:]), terms[0][1] * forms.matrix),
                     sum((f * one.offset for one, f in terms[1:]), terms[0][1] * forms.offset),
+                    sum((abs(f) * one.slack for one, f in terms), 0 * forms.slack),
                 )
             case Smooth():
                 raise ValueError(f"{layer.curve} has bounds only, no exact encoding")
+        if error is not None:
+            forms = forms._replace(slack=_ABOVE * (forms.slack + _numbers(error[0]).ravel()))
         values.append(forms)
     return build.finished(values[-1], flat[0].lower.numel())
 
@@ -117,12 +127,12 @@ def _gathered(layer: Gather, forms: _Forms) -> _Forms:
     )
     offset = np.full(index.size, layer.fill)
     offset[real] = taken.offset
-    return _Forms(place @ taken.matrix, offset)
+    return _Forms(place @ taken.matrix, offset, place @ taken.slack)
 
 
 def constraint_rows(milp: Milp, weight: Array, bias: Array) -> tuple[Array, Array]:
-    """Weight (C, K) @ logits + bias (C,), as coefficients (C, V) of the variables and constants."""
-    return weight @ milp.logits, weight @ milp.offset + bias
+    """The least of weight (C, K) @ logits + bias (C,): coefficients (C, V), and constants."""
+    return weight @ milp.logits, weight @ milp.offset + bias - abs(weight) @ milp.slack
 
 
 def sparse_of(layer: Affine, shape: tuple[int, ...]) -> tuple[sparse.csr_array, Array]:
@@ -178,7 +188,7 @@ class _Building:
         return sparse.csr_array((values, (np.arange(ids.size), ids)), shape=(ids.size, self.room))
 
     def chosen(self, ids: NDArray[np.int64]) -> _Forms:
-        return _Forms(self.terms(ids), np.zeros(ids.size))
+        return _Forms(self.terms(ids), np.zeros(ids.size), np.zeros(ids.size))
 
     def at_most(self, matrix: sparse.csr_array, upper: Array) -> None:
         self.rows.append((matrix, np.full(upper.size, -np.inf), upper))
@@ -200,29 +210,33 @@ class _Building:
             logits.matrix[:, : self.count],
             logits.offset,
             pixels,
+            logits.slack,
         )
 
 
 def _spread(build: _Building, n: int, at: NDArray[np.int64], ids: NDArray[np.int64]) -> _Forms:
     """Values: variable `ids[j]` at position `at[j]`, 0 elsewhere."""
     entries = (np.ones(at.size), (at, ids))
-    return _Forms(sparse.csr_array(entries, shape=(n, build.room)), np.zeros(n))
+    return _Forms(sparse.csr_array(entries, shape=(n, build.room)), np.zeros(n), np.zeros(n))
 
 
 def _relu(build: _Building, forms: _Forms, box: Bounds) -> _Forms:
     lower, upper = _numbers(box.lower).ravel(), _numbers(box.upper).ravel()
     alive = np.flatnonzero(upper > 0)
-    z = build.variables(lower[alive], upper[alive])
+    slack = forms.slack[alive]
+    z = build.variables(lower[alive] - slack, upper[alive] + slack)
     build.equal(forms.take(alive).matrix - build.terms(z), -forms.offset[alive])
     free = lower[alive] < 0
     y, low, high = z.copy(), lower[alive][free], upper[alive][free]
     y[free] = build.variables(np.zeros(low.size), high)
     on = build.binaries(low.size)
     before, after = build.terms(z[free]), build.terms(y[free])
-    build.at_most(before - after, np.zeros(low.size))
-    build.at_most(after - before - build.terms(on, low), -low)
+    build.at_most(before - after, slack[free])
+    build.at_most(after - before - build.terms(on, low), slack[free] - low)
     build.at_most(after - build.terms(on, high), np.zeros(low.size))
-    return _spread(build, lower.size, alive, y)
+    passed = _spread(build, lower.size, alive, y)
+    passed.slack[alive[~free]] = slack[~free]  # the others are what they are behind the ReLU
+    return passed
 
 
 def _max_pool(build: _Building, layer: MaxPool, forms: _Forms, box: Bounds) -> _Forms:
@@ -247,8 +261,10 @@ def _max_pool(build: _Building, layer: MaxPool, forms: _Forms, box: Bounds) -> _
     y[open_windows] = build.variables(best.numpy()[open_windows], most[open_windows])
     pick = build.binaries(window.size)
     inputs, outputs, slack = forms.take(source), build.terms(y[window]), most[window] - low
-    build.at_most(inputs.matrix - outputs, -inputs.offset)
-    build.at_most(outputs - inputs.matrix + build.terms(pick, slack), slack + inputs.offset)
+    build.at_most(inputs.matrix - outputs, inputs.slack - inputs.offset)
+    build.at_most(
+        outputs - inputs.matrix + build.terms(pick, slack), slack + inputs.offset + inputs.slack
+    )
     ones = (np.ones(window.size), (np.searchsorted(open_windows, window), pick))
     picked = sparse.csr_array(ones, shape=(open_windows.size, build.room))
     build.equal(picked, np.ones(open_windows.size))
@@ -258,4 +274,8 @@ def _max_pool(build: _Building, layer: MaxPool, forms: _Forms, box: Bounds) -> _
     back = sparse.csr_array(
         (np.ones(kept.size), (kept, np.arange(kept.size))), (len(best), kept.size)
     )
-    return _Forms(fresh.matrix + back @ passed.matrix, fresh.offset + back @ passed.offset)
+    return _Forms(
+        fresh.matrix + back @ passed.matrix,
+        fresh.offset + back @ passed.offset,
+        fresh.slack + back @ passed.slack,
+    )

@@ -99,7 +99,7 @@ def _try(solver: str, parameters: Parameters, complaint: str) -> None:
     empty = sparse.csr_array((0, 1))
     none = np.zeros(0)
     variable = sparse.csr_array(np.ones((1, 1)))
-    tiny = Milp(0 * one, one, one > 0, empty, none, none, variable, 0 * one, 1)
+    tiny = Milp(0 * one, one, one > 0, empty, none, none, variable, 0 * one, 1, 0 * one)
     unsafe = Property(torch.ones((1, 1, 1, 1)).double(), torch.zeros((1, 1, 1)).double())
     deadline = Deadline(time.monotonic(), _PROBE_SECONDS)
     try:

@@ -79,9 +79,7 @@ def tightened(
         solver: MathOpt's name of the one for MILPs.
     """
     for value in range(1, len(network.layers)):
-        prefix = Network(
-            network.layers[:value], network.shapes[: value + 1], network.inputs[:value]
-        )
+        prefix = network.up_to(value)
         if not is_exact(prefix):
             return bounds
         if not any(isinstance(layer, BENT) for layer in prefix.layers[:-1]):
@@ -115,7 +113,9 @@ class _Question(NamedTuple):
         """With the units, and nothing else, as its logits."""
         units = self.units.cpu().numpy()
         milp = encode(self.network, self.bounds)
-        return milp._replace(logits=milp.logits[units], offset=milp.offset[units])
+        return milp._replace(
+            logits=milp.logits[units], offset=milp.offset[units], slack=milp.slack[units]
+        )
 
 
 class _Found:
@@ -141,7 +141,7 @@ def _by_lp(question: _Question, found: _Found) -> None:
     """Over the linear relaxation: certified by the duals, so the solver need not be trusted."""
     milp = question.program()
     forms, reach = milp.logits.tocoo(), np.maximum(np.abs(milp.lower), np.abs(milp.upper))
-    blur = _ROUNDING * (abs(milp.logits) @ reach + np.abs(milp.offset))
+    blur = milp.slack + _ROUNDING * (abs(milp.logits) @ reach + np.abs(milp.offset))
     problem = {
         **program_arrays(milp),
         "forms": len(milp.offset),

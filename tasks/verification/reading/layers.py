@@ -30,12 +30,29 @@ class Conv:
     groups: int = 1
 
 
+class MadeOf(NamedTuple):
+    """What a batch normalisation's factor and constant are computed from: it may be large there."""
+
+    size: Tensor  # (*shape), at least |weight * mean| + |shift|
+    reach: Tensor  # (*shape), at least 1 and any of its parts, or a product of some of them
+
+
+def normalised(scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor) -> MadeOf:
+    """Of (x - mean) / sqrt(variance) * scale + shift; all of one shape."""
+    inverse = variance.rsqrt()
+    size = (scale * inverse * mean).abs() + shift.abs()
+    reach = (1 + scale.abs()) * (1 + inverse) * (1 + mean.abs())
+    # what is no normal number in float32 may be taken for 0 there
+    return MadeOf(size, torch.where(variance < 1e-37, torch.inf, reach))
+
+
 @dataclass(frozen=True, eq=False)
 class Scale:
     """Each value times its own factor, plus its own constant."""
 
     weight: Tensor  # (*shape)
     bias: Tensor  # (*shape)
+    made_of: "MadeOf | None" = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +96,7 @@ class Sum:
 
 Affine = Linear | Conv | Scale
 Layer = Linear | Conv | Scale | Relu | Smooth | MaxPool | Reshape | Gather | Sum
+UNIT, DOUBLE = 2.0**-24, 2.0**-53  # of what float32 and float64 round, relative to it
 BENT = (Relu, MaxPool, Smooth)  # what CROWN has to relax
 
 
@@ -91,6 +109,30 @@ class Network(NamedTuple):
     layers: tuple[Layer, ...]
     shapes: tuple[tuple[int, ...], ...]  # of each value
     inputs: tuple[tuple[int, ...], ...]  # which values each layer reads
+    # By layer: the operations that it is where the network runs; None: left out, or unknown.
+    steps: "tuple[tuple[Step, ...], ...] | None" = None
+    unit: float = UNIT  # of the precision in which it runs
+
+    def up_to(self, value: int) -> "Network":
+        """The layers that come before a value, which is the last one then."""
+        steps = None if self.steps is None else self.steps[:value]
+        return self._replace(
+            layers=self.layers[:value],
+            shapes=self.shapes[: value + 1],
+            inputs=self.inputs[:value],
+            steps=steps,
+        )
+
+    def over_reals(self) -> "Network":
+        return self._replace(steps=None)
+
+
+class Step(NamedTuple):
+    """One operation as it runs. A layer may be several, one after the other, folded into one."""
+
+    layer: Layer
+    # how far its numbers in float32 may be off, as another layer; None: not at all
+    off: Affine | None = None
 
 
 def evaluate(network: Network, x: Tensor) -> list[Tensor]:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from robsweep.tasks.catalogue.install import how_to_install
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.reading.files import content_of, one_line
-from robsweep.tasks.verification.reading.onnx_reference import computed, evaluator
+from robsweep.tasks.verification.reading.onnx_constants import folded
+from robsweep.tasks.verification.reading.onnx_reference import evaluator
 
 Numbers = NDArray[Any]
 Evaluated = Callable[[Numbers], Numbers]  # a flat input -> flat outputs
@@ -19,14 +20,6 @@ _LARGEST = 2**28  # entries of an input
 _PRECISIONS = ("float32", "float64")
 # onnxruntime runs none of an older set
 _OLDEST = 7
-_RANDOM = {
-    "Bernoulli",
-    "Multinomial",
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-}
 
 
 class OnnxModel(NamedTuple):
@@ -34,6 +27,8 @@ class OnnxModel(NamedTuple):
     nodes: list[Any]  # those that depend on the input and the output needs, in order
     opsets: dict[str, int]
     constants: dict[str, Numbers]  # in the file's own precision, computed ones too
+    # those that float64 computes otherwise, as it does; None: another runtime may have any
+    doubles: dict[str, Numbers] | None
     input: str
     dims: tuple[int, ...]  # of the input, with its batch axis where it has one
     precision: np.dtype[Any]  # of the input
@@ -102,16 +97,20 @@ def _checked(model: Any, file: str) -> OnnxModel:
         raise InputError(f"{file}: has {counts} ({names[:200]}); give it with one of each")
     dims, precision = _dims(inputs[0], file), _precision(inputs[0], file)
     name, output = inputs[0].name, graph.output[0].name
-    nodes = _folded(_in_order(graph, name, output, constants, file), constants, opsets, file)
+    ordered = _in_order(graph, name, output, constants, file)
+    nodes, doubles = folded(ordered, constants, opsets, file, where)
     if output in constants or output == name:
         what = "is its input" if output == name else "does not depend on its input"
         raise InputError(f"{file}: its output {what}")
     held = {one: constants[one] for node in nodes for one in node.input if one in constants}
+    if doubles is not None:
+        doubles = {one: value for one, value in doubles.items() if one in held}
     return OnnxModel(
         file,
         nodes,
         opsets,
         held,
+        doubles,
         name,
         dims,
         precision,
@@ -188,40 +187,6 @@ def _in_order(
                     raise InputError(f"{where(file, node)} needs its own output {one!r}")
                 todo.append((one, f"operator {node.op_type}"))
     return ordered
-
-
-def _folded(
-    nodes: list[Any], constants: dict[str, Numbers], opsets: dict[str, int], file: str
-) -> list[Any]:
-    """The nodes that depend on the input; what the others compute joins the constants.
-
-    Constants are computed in the file's own precision, as they are when it runs.
-    """
-    left, depends = [], set[str]()
-    for node in nodes:
-        at = where(file, node)
-        if node.domain not in ("", "ai.onnx"):
-            raise InputError(f"{at} cannot be verified: it is none of ONNX's own")
-        if any(one.HasField("g") or one.graphs for one in node.attribute):
-            raise InputError(f"{at} cannot be verified: it holds a network of its own")
-        if node.op_type in _RANDOM or (node.op_type == "Dropout" and len(node.input) > 2):
-            _refuse_chance(node, constants, at)
-        if any(name and name not in constants for name in node.input):
-            depends.update(node.output)
-            left.append(node)
-            continue
-        try:
-            results = computed(node, [constants.get(name) for name in node.input], opsets)
-        except Exception as error:  # whatever the reference says: the node is not what it should be
-            raise InputError(f"{at} cannot be computed: {one_line(error)}") from error
-        constants.update(zip(node.output, results, strict=False))
-    return left
-
-
-def _refuse_chance(node: Any, constants: dict[str, Numbers], at: str) -> None:
-    training = constants.get(node.input[2]) if node.op_type == "Dropout" else None
-    if node.op_type in _RANDOM or (node.input[2] and (training is None or bool(training))):
-        raise InputError(f"{at} cannot be verified: what it computes depends on chance")
 
 
 def _precision(value: Any, file: str) -> np.dtype[Any]:

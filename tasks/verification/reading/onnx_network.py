@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.reading.files import one_line
-from robsweep.tasks.verification.reading.graph import Graph
-from robsweep.tasks.verification.reading.layers import Network, evaluate
+from robsweep.tasks.verification.reading.graph import Graph, in_float32_as
+from robsweep.tasks.verification.reading.layers import DOUBLE, UNIT, Network, evaluate
+from robsweep.tasks.verification.reading.onnx_constants import is_exact, widened
 from robsweep.tasks.verification.reading.onnx_model import OnnxModel, where
-from robsweep.tasks.verification.reading.onnx_reference import Numbers, computed
+from robsweep.tasks.verification.reading.onnx_reference import Numbers, computed, in_double
 from robsweep.tasks.verification.reading.operators import arithmetic, moves, products, windows
 from robsweep.tasks.verification.reading.operators.values import (
     Node,
@@ -92,9 +93,35 @@ _OPERATORS: dict[str, tuple[_Read, str]] = {
 def read_onnx(model: OnnxModel) -> Network:
     """The network behind an ONNX file; value 0 has the input's shape without its batch axis.
 
+    It has its steps as it runs, unless these are not known.
+
     Raises:
         InputError: An operator that is not supported, or not as it is set up here.
     """
+    network = _network(model)
+    if model.doubles is None or network.steps is None:
+        return network.over_reals()
+    if not model.doubles:
+        return network
+    if network.unit != UNIT:  # float64 says nothing of how far its own constants may be off
+        return network.over_reals()
+    try:
+        return in_float32_as(network, _network(_in_double(model)))
+    except InputError:
+        return network.over_reals()
+
+
+def _in_double(model: OnnxModel) -> OnnxModel:
+    """The same with all of its numbers in float64, those too that it computes from others."""
+    constants = {name: widened(value) for name, value in model.constants.items()}
+    return model._replace(
+        nodes=[in_double(node) for node in model.nodes],
+        constants=constants | (model.doubles or {}),
+        precision=np.dtype(np.float64),
+    )
+
+
+def _network(model: OnnxModel) -> Network:
     shape = model.dims[1:] if len(model.dims) > 1 else model.dims
     graph = Graph(shape, torch.device("cpu"))
     known: dict[str, Value | Numbers] = dict(model.constants)
@@ -106,7 +133,9 @@ def read_onnx(model: OnnxModel) -> Network:
             if any(isinstance(one, Value) for one in given):
                 results = _read(Node(proto, given, _attributes(proto), model.opsets, graph))
             else:  # it depends on the input's shape alone
-                results = computed(proto, list(given), model.opsets)  # type: ignore[arg-type]
+                constants: list[Numbers | None] = list(given)  # type: ignore[arg-type]
+                results = computed(proto, constants, model.opsets)
+                graph.follows = graph.follows and is_exact(proto, constants)
         except UnsupportedError as why:
             raise InputError(f"{at} cannot be verified: {why}") from None
         except KeyError as name:
@@ -119,7 +148,9 @@ def read_onnx(model: OnnxModel) -> Network:
     output = known.get(model.output)
     if not isinstance(output, Value):
         raise InputError(f"{model.file}: its output {model.output!r} is not a tensor of its input")
-    return graph.network(graph.reshaped(output.value, (size_of(output.dims),)))
+    network = graph.network(graph.reshaped(output.value, (size_of(output.dims),)))
+    types = {one.dtype for one in known.values() if isinstance(one, Value)}
+    return network._replace(unit=DOUBLE) if types == {np.dtype(np.float64)} else network
 
 
 def _read(node: Node) -> Sequence[Value | Numbers]:

@@ -76,7 +76,7 @@ def _reference(
 
     double = given[2] == np.float64
     graph = helper.make_graph(
-        [_in_double(node) for node in nodes] if double else nodes,
+        [in_double(node) for node in nodes] if double else nodes,
         "net",
         [helper.make_value_info(given[0], TypeProto())],
         [helper.make_value_info(output, TypeProto())],
@@ -92,7 +92,7 @@ def _reference(
     return ReferenceEvaluator(model, new_ops=corrections())
 
 
-def _in_double(node: Any) -> Any:
+def in_double(node: Any) -> Any:
     """A cast to float32 is one to float64 there."""
     from onnx import NodeProto, TensorProto
 

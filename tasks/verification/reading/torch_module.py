@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from robsweep.tasks.errors import InputError
-from robsweep.tasks.verification.reading.graph import Graph
+from robsweep.tasks.verification.reading.graph import Graph, in_float32_as
 from robsweep.tasks.verification.reading.layers import (
     Conv,
     Linear,
+    MadeOf,
     MaxPool,
     Network,
     Pair,
@@ -21,6 +22,7 @@ from robsweep.tasks.verification.reading.layers import (
     Smooth,
     Sum,
     evaluate,
+    normalised,
 )
 
 SUPPORTED = (
@@ -40,20 +42,44 @@ def read(module: nn.Module, shape: tuple[int, ...]) -> Network:
         InputError: An operator that is not supported, weights that are not finite, or a reading
             that does not compute what the module computes.
     """
+    return _in_double(module, shape).over_reals()
+
+
+def read_as_deployed(module: nn.Module, shape: tuple[int, ...]) -> Network:
+    """As `read`, with its steps as it runs in float32; without, if it runs in less.
+
+    Raises:
+        InputError: As `read`.
+    """
+    network = _in_double(module, shape)
+    if any(one.dtype in (torch.half, torch.bfloat16) for one in module.state_dict().values()):
+        return network.over_reals()
+    # what the module computes from its weights, and numbers in its code, differ in float32
+    single = copy.deepcopy(module).eval().float().requires_grad_(False)
+    with torch.no_grad():
+        read = _read_at(operations_of(single), type(module).__name__, _probe(single, shape).float())
+    return in_float32_as(network, read.network)
+
+
+def _in_double(module: nn.Module, shape: tuple[int, ...]) -> Network:
     module = copy.deepcopy(module).eval().double().requires_grad_(False)
     name = type(module).__name__
     for key, value in module.state_dict().items():
         if not torch.isfinite(value).all():
             raise InputError(f"model {name}: {key} is not finite")
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    probe = torch.linspace(0, 1, 2 * torch.Size(shape).numel(), device=device).double()
-    probe = probe.reshape(2, *shape)
+    probe = _probe(module, shape)
     with torch.no_grad():
-        network = read_at(operations_of(module), name, probe).network
+        network = _read_at(operations_of(module), name, probe).network
         same = torch.allclose(evaluate(network, probe)[-1], module(probe), rtol=1e-9, atol=1e-9)
     if not same:
         raise InputError(f"model {name}: its layers do not compute what it computes")
     return network
+
+
+def _probe(module: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    probe = torch.linspace(0, 1, 2 * torch.Size(shape).numel(), device=device).double()
+    return probe.reshape(2, *shape)
 
 
 class Reading(NamedTuple):
@@ -86,6 +112,11 @@ def read_at(operations: fx.GraphModule, name: str, images: Tensor) -> Reading:
     Raises:
         InputError: As `read`.
     """
+    reading = _read_at(operations, name, images)
+    return reading._replace(network=reading.network.over_reals())
+
+
+def _read_at(operations: fx.GraphModule, name: str, images: Tensor) -> Reading:
     network, logits = _Reader(operations, name, images).run()
     if len(network.shapes[-1]) != 1:
         got = network.shapes[-1]
@@ -313,7 +344,7 @@ def _check_in_place(node: fx.Node, x: _Traced, known: dict[fx.Node, Any], where:
             raise InputError(f"{where} works in place on what is used again; set inplace=False")
 
 
-def batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor]:
+def batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor, MadeOf]:
     """Factor and constant of each channel of x (N, C, ...), to be broadcast over one sample."""
     mean, var = layer.running_mean, layer.running_var
     if layer.training:
@@ -327,8 +358,13 @@ def batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> tuple[Tenso
     bias = -mean * weight
     if layer.affine:
         bias = bias + layer.bias
+    with torch.no_grad():
+        one, zero = torch.ones_like(mean), torch.zeros_like(mean)
+        parts = (layer.weight, layer.bias) if layer.affine else (one, zero)
+        made_of = normalised(*parts, mean, var + layer.eps)
     shape = (-1, *[1] * (x.dim() - 2))
-    return weight.reshape(shape), bias.reshape(shape)
+    made_of = MadeOf(*(part.reshape(shape) for part in made_of))
+    return weight.reshape(shape), bias.reshape(shape), made_of
 
 
 def _name(target: Any) -> str:

@@ -69,8 +69,8 @@ class Search:
             relaxed: Of one sample.
             known: The disjuncts to prove, with lower bounds on their margins.
         """
-        network, bounds = without_dead_units(relaxed.exact, relaxed.bounds)
-        self.relaxed, self.known = Relaxed.of(network, bounds), dict(known)
+        self.relaxed, self.known = without_dead_units(relaxed), dict(known)
+        network, bounds = self.relaxed.exact, self.relaxed.bounds
         self.units = undecided_units(network, bounds)
         self.unsafe = unsafe
         self.weight, self.bias, self.scale = self._rows()
@@ -135,7 +135,9 @@ class Search:
         owner = torch.zeros(disjuncts * per, dtype=torch.int64, device=weight.device)
         none, rows = Settings({}, {}), weight.reshape(-1, classes)
         found = ascended(self.relaxed, rows, owner, {}, none, {}, Ascent(0, 0.0))
-        bounds = (found.lower.reshape(bias.shape) + bias).masked_fill(bias.isinf(), -torch.inf)
+        bounds = (found.lower.deployed.reshape(bias.shape) + bias).masked_fill(
+            bias.isinf(), -torch.inf
+        )
         index = bounds.argmax(1)
         each = torch.arange(disjuncts, device=weight.device)
         asked = (each * per + index)[list(self.known)]
@@ -195,7 +197,7 @@ def _bounded(search: Search, some: _Batch) -> tuple[_Batch, Tensor, float]:
     scaled = search.by_layer(some.signs * search.scale.float())
     found = ascended(relaxed, weight, owner, search.units, settings, scaled, _ASCENT)
     after = some._replace(
-        lower=torch.maximum(some.lower, found.lower + bias),
+        lower=torch.maximum(some.lower, found.lower.deployed + bias),
         slopes=torch.cat([some.slopes[:, :0], *found.settings.slopes.values()], 1),
         sizes=torch.cat([some.sizes[:, :0], *found.settings.sizes.values()], 1),
         split=_next_split(search, bounds, found.forms),

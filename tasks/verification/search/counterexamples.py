@@ -10,7 +10,7 @@ from robsweep.tasks.ball import pull_inside
 from robsweep.tasks.logits import raw_logits
 from robsweep.tasks.verification.reading.layers import Network
 from robsweep.tasks.verification.reading.properties import BOUNDARY, Property, margin
-from robsweep.tasks.verification.reading.torch_module import read
+from robsweep.tasks.verification.reading.torch_module import read_as_deployed
 
 
 class Subject(NamedTuple):
@@ -47,12 +47,13 @@ class Checked(NamedTuple):
     check: str  # "ok", or what failed
     margin: float  # in float64
     boundary: bool
+    disagree: bool = False  # whether it is a counterexample in one precision only
 
 
 def subject_of(model: nn.Module, shape: tuple[int, ...]) -> Subject:
     """Raises: InputError: The model cannot be read as a graph of supported layers."""
     exact = copy.deepcopy(model).double().eval()
-    return Subject(model, exact, read(model, shape))
+    return Subject(model, exact, read_as_deployed(model, shape))
 
 
 def around(images: Tensor, eps: float) -> Region:
@@ -130,6 +131,7 @@ def checked(
             _check(bool(i), e, d),
             e,
             at_boundary(e, d),
+            bool(i) and (e <= 0) != (d <= 0),
         )
         for i, e, d in zip(within, exact.tolist(), deployed.tolist(), strict=True)
     ]

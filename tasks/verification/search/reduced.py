@@ -2,17 +2,16 @@
 
 from dataclasses import replace
 
+from robsweep.tasks.verification.bounds.alpha import Relaxed
 from robsweep.tasks.verification.bounds.intervals import Bounds
-from robsweep.tasks.verification.reading.layers import Linear, Network, Relu
+from robsweep.tasks.verification.reading.layers import Linear, Relu, in_float32
 
 
-def without_dead_units(network: Network, bounds: list[Bounds]) -> tuple[Network, list[Bounds]]:
-    """Takes out the ReLUs between two dense layers that are 0 all over the box.
-
-    Args:
-        bounds: On each value, each (1, *shape).
-    """
+def without_dead_units(relaxed: Relaxed) -> Relaxed:
+    """Takes out the ReLUs between two dense layers that are 0 all over the box, of one sample."""
+    network, bounds = relaxed.exact, relaxed.bounds
     layers, shapes, kept = list(network.layers), list(network.shapes), list(bounds)
+    slacks = dict(relaxed.slacks)
     readers = [[k for k, read in enumerate(network.inputs) if v in read] for v in range(len(kept))]
     for k, layer in enumerate(network.layers):
         value = network.inputs[k][0]
@@ -29,4 +28,8 @@ def without_dead_units(network: Network, bounds: list[Bounds]) -> tuple[Network,
             for v in (value, k + 1):
                 shapes[v] = (len(alive),)
                 kept[v] = Bounds(*(end[:, alive] for end in kept[v]))
-    return network._replace(layers=tuple(layers), shapes=tuple(shapes)), kept
+                if v in slacks:
+                    slacks[v] = slacks[v][:, alive]
+    # a 0 adds nothing to a sum and no rounding, so what rounding may add is still the same
+    smaller = network._replace(layers=tuple(layers), shapes=tuple(shapes))
+    return Relaxed(smaller, in_float32(smaller), kept, slacks)

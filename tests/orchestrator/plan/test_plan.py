@@ -35,8 +35,8 @@ PINNED = {
     "calibrate": "calibrate-111628013c184428",
     "predict": "predict-599fd17d124781c4",
     "score": "score-0815f586e7e4e326",
-    "screen": "screen-1c25f54cd021692c",
-    "solve": "solve-cd2ab301770981d3",
+    "screen": "screen-1eb6f6a0b6059c6c",
+    "solve": "solve-633f46adad3effab",
     "train": "train-779ce94aa4062639",
 }
 

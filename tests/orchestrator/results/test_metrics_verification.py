@@ -8,6 +8,7 @@ from robsweep.orchestrator.results.metrics.verification import (
     bracket,
     contradictions,
     final_verdicts,
+    over_reals,
 )
 
 SCHEMA = {
@@ -45,6 +46,13 @@ def frame(*rows):
 def broken(*rows):
     full = [("m", "d", "test", norm, s, r, "pgd") for s, r, norm in rows]
     return pl.DataFrame(full, schema=BROKEN, orient="row")
+
+
+def test_what_is_proved_over_the_reals_only_is_counted_apart():
+    verdicts = ["verified", "unknown", "timeout", "unknown", "falsified", "verified"]
+    rows = frame(*((i, 0.1, verdict) for i, verdict in enumerate(verdicts)))
+    arithmetic = pl.Series(["float32", "reals", "reals", None, None, None], dtype=pl.String)
+    assert over_reals(final_verdicts(rows.with_columns(arithmetic=arithmetic))) == 2
 
 
 @pytest.mark.parametrize("pair", itertools.permutations(RANK, 2))

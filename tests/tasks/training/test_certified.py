@@ -161,7 +161,9 @@ def test_certified_training_makes_verifiable(method: Method, plain: nn.Module) -
     verified = []
     for one in (plain, model):
         network = read(one, (1, 8, 8))
-        lowest = by_crown(network, ball(data.images, 0.1), untargeted(data.labels, 10)).margins
+        lowest = by_crown(
+            network, ball(data.images, 0.1), untargeted(data.labels, 10)
+        ).margins.lower
         verified.append(float((lowest.amin(1) > 0).float().mean()))
     assert verified[1] > verified[0] + 0.2
     whole = load("digits", "test", "")

@@ -1,9 +1,11 @@
 """ONNX's arithmetic and activations, as affine maps, ReLUs and smooth curves."""
 
 import numpy as np
+import torch
 
 from robsweep.tasks.verification.reading.curves import Curve
 from robsweep.tasks.verification.reading.layers import Smooth
+from robsweep.tasks.verification.reading.layers import normalised as parts_of
 from robsweep.tasks.verification.reading.onnx_reference import Numbers
 from robsweep.tasks.verification.reading.operators.values import (
     Node,
@@ -16,6 +18,7 @@ from robsweep.tasks.verification.reading.operators.values import (
     shape_of,
 )
 
+_NORMAL = float(np.finfo(np.float32).tiny)
 _FAR = 1e4  # an end beside which numbers are lost to rounding
 
 
@@ -41,6 +44,8 @@ def cast(node: Node) -> Value:
     if kind not in (TensorProto.FLOAT, TensorProto.DOUBLE):
         name = TensorProto.DataType.Name(kind)
         raise UnsupportedError(f"a cast to {name} changes numbers")
+    if kind == TensorProto.FLOAT and x.dtype != np.float32:
+        x = scaled(node.graph, x, 1.0)  # it rounds
     return x._replace(dtype=np.dtype(helper.tensor_dtype_to_np_dtype(kind)))
 
 
@@ -51,6 +56,7 @@ def add(node: Node) -> Value:
     for one in others:
         if constant is not None and not isinstance(one, Value):
             total = constant = _sum_of(constant, one)
+            node.graph.follows = False  # another order would round otherwise
         else:
             total, constant = plus(node.graph, total, one), None
     if not isinstance(total, Value):
@@ -88,6 +94,8 @@ def divide(node: Node) -> Value:
         raise UnsupportedError("it divides by what depends on the input")
     if not b.all():
         raise UnsupportedError("it divides by 0")
+    if (np.abs(b) < _NORMAL).any():  # where it may be taken for 0
+        node.graph.follows = False
     x = expanded(node.graph, a, shape_of(a, b))
     return scaled(node.graph, x, 1 / b.astype(np.float64))
 
@@ -253,8 +261,11 @@ def normalised(node: Node) -> Value:
         np.asarray(one, dtype=np.float64).reshape(-1, *[1] * (len(x.dims) - 2)) for one in parts
     )
     with np.errstate(invalid="ignore", divide="ignore"):
-        weight = scale / np.sqrt(variance + node.number("epsilon", 1e-5))
-        return scaled(node.graph, x, weight, shift - mean * weight)
+        variance = variance + node.number("epsilon", 1e-5)
+        weight = scale / np.sqrt(variance)
+        bias = shift - mean * weight
+    made_of = parts_of(*(torch.from_numpy(one) for one in (scale, shift, mean, variance)))
+    return scaled(node.graph, x, weight, bias, made_of)
 
 
 def _operands(node: Node) -> list[Value | Numbers]:

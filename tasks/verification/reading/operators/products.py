@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from robsweep.tasks.verification.reading.layers import Linear
+from robsweep.tasks.verification.reading.onnx_reference import Numbers
 from robsweep.tasks.verification.reading.operators.values import (
     Node,
     UnsupportedError,
@@ -43,16 +44,20 @@ def gemm(node: Node) -> Value:
         full = np.broadcast_shapes(product.shape, added.dims)
         if full != product.shape:
             raise UnsupportedError("its third input does not fit")
+        graph.follows = False  # the order of its sums is not in any layer
         return plus(graph, product.astype(added.dtype), scaled(graph, added, beta))
-    found = _product(node, left, right, (turned[0], turned[1]), alpha)
-    if added is None:
-        return found
-    shape = added.dims if isinstance(added, Value) else added.shape
-    if tuple(np.broadcast_shapes(found.dims, shape)) != found.dims:
+    if abs(alpha) < 2.0**-20:  # sums before it may overflow: `rounding.SCALED_DOWN`
+        graph.follows = False
+    sizes = [one.dims if isinstance(one, Value) else one.shape for one in (left, right)]
+    dims = (sizes[0][int(turned[0])], sizes[1][int(not turned[1])])
+    shape = () if added is None else added.dims if isinstance(added, Value) else added.shape
+    if tuple(np.broadcast_shapes(dims, shape)) != dims:
         raise UnsupportedError("its third input does not fit")
+    constant = None if added is None or isinstance(added, Value) else beta * added.astype(float)
+    found = _product(node, left, right, (turned[0], turned[1]), alpha, constant)
     if isinstance(added, Value):
         return plus(graph, found, scaled(graph, added, beta))
-    return scaled(graph, found, 1.0, beta * added.astype(np.float64))
+    return found
 
 
 def _product(
@@ -61,7 +66,9 @@ def _product(
     right: Value | np.ndarray,
     turned: tuple[bool, bool] = (False, False),
     alpha: float = 1.0,
+    added: Numbers | None = None,
 ) -> Value:
+    """Left @ right, turned, times alpha, and a constant that is broadcast to it."""
     if left.dtype != right.dtype:
         raise UnsupportedError(f"it mixes {left.dtype} and {right.dtype}")
     if isinstance(left, Value) and not isinstance(right, Value):
@@ -72,8 +79,10 @@ def _product(
             if weight.shape[1] != x.dims[-1]:
                 raise UnsupportedError("its shapes do not fit")
             flat = node.graph.reshaped(x.value, (x.dims[-1],))
-            layer = Linear(alpha * weight, torch.zeros(len(weight), dtype=torch.float64))
-            return Value(node.graph.add(layer, flat), (*x.dims[:-1], len(weight)), x.dtype)
+            dims = (*x.dims[:-1], len(weight))
+            bias = np.broadcast_to(np.zeros(()) if added is None else added, dims)
+            layer = Linear(alpha * weight, tensor(bias).flatten())
+            return Value(node.graph.add(layer, flat), dims, x.dtype)
     elif isinstance(right, Value) and not isinstance(left, Value):
         x, matrix = right, tensor(left)
     else:
@@ -85,7 +94,7 @@ def _product(
         a, b = (t.T if turn else t for t, turn in zip((a, b), turned, strict=True))
         return alpha * torch.matmul(a, b)
 
-    return linear(node.graph, x, does)
+    return linear(node.graph, x, does, added)
 
 
 def reduced(node: Node) -> Value:
@@ -101,5 +110,7 @@ def reduced(node: Node) -> Value:
         raise UnsupportedError(f"axes {axes} do not fit its input")
     axes = sorted({axis % len(x.dims) for axis in axes})
     keep = bool(node.attributes.get("keepdims", 1))
-    share = 1 / size_of(tuple(x.dims[axis] for axis in axes)) if node.kind == "ReduceMean" else 1.0
-    return linear(node.graph, x, lambda value: share * value.sum(axes, keepdim=keep))
+    total = linear(node.graph, x, lambda value: value.sum(axes, keepdim=keep))
+    if node.kind == "ReduceSum":
+        return total
+    return scaled(node.graph, total, 1 / size_of(tuple(x.dims[axis] for axis in axes)))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robsweep.tasks.verification.reading.graph import Graph
-from robsweep.tasks.verification.reading.layers import Linear, Relu, Sum
+from robsweep.tasks.verification.reading.layers import Linear, MadeOf, Relu, Sum
 from robsweep.tasks.verification.reading.onnx_reference import Numbers, computed
 
 LARGEST = 2**24  # entries of a matrix that one operator is written out as
@@ -131,15 +131,18 @@ def shape_of(*operands: Value | Numbers) -> tuple[int, ...]:
     return dims
 
 
-def scaled(graph: Graph, x: Value, weight: Any, bias: Any = 0.0) -> Value:
-    """The tensor * weight + bias, both broadcast to the shape of x."""
-    full = (
-        tensor(np.broadcast_to(np.asarray(one, dtype=np.float64), x.dims)).reshape(
-            graph.shapes[x.value]
-        )
-        for one in (weight, bias)
-    )
-    return x._replace(value=graph.scaled(x.value, *full))
+def scaled(
+    graph: Graph, x: Value, weight: Any, bias: Any = 0.0, made_of: MadeOf | None = None
+) -> Value:
+    """The tensor * weight + bias, both broadcast to the shape of x, as are what they are of."""
+
+    def full(one: Any) -> Tensor:
+        wide = np.broadcast_to(np.asarray(one, dtype=np.float64), x.dims)
+        return torch.from_numpy(wide.copy()).reshape(graph.shapes[x.value])
+
+    factor, shift = full(tensor(weight)), full(tensor(bias))
+    parts = None if made_of is None else MadeOf(*map(full, made_of))
+    return x._replace(value=graph.scaled(x.value, factor, shift, parts))
 
 
 def plus(graph: Graph, a: Value | Numbers, b: Value | Numbers, sign: float = 1.0) -> Value:

@@ -1,4 +1,4 @@
-"""What onnxruntime runs is read as it runs it, or refused by name."""
+"""What onnxruntime runs is read as it runs it, to the last bit that rounding leaves, or refused."""
 
 from collections import Counter
 from pathlib import Path
@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from robsweep.tasks.errors import InputError
+from robsweep.tasks.verification.bounds.intervals import Bounds, interval
 from robsweep.tasks.verification.reading.layers import evaluate
 from robsweep.tasks.verification.reading.onnx_model import load
 from robsweep.tasks.verification.reading.onnx_network import check_reading, read_onnx
@@ -59,7 +60,11 @@ def _compared(file: str, made: Made, dtype: Any, random: np.random.Generator) ->
         value = torch.from_numpy(x.astype(np.float64)).reshape(1, *network.shapes[0])
         for found in (evaluate(network, value)[-1][0].numpy(), model.deployed(x.ravel())):
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5, err_msg=str(made))
-    return "read"
+        least, most = (end[0].numpy() for end in interval(network, Bounds(value, value))[-1])
+        if network.steps is not None:  # its bounds are those of the network as it runs
+            assert (least <= expected).all(), made
+            assert (expected <= most).all(), made
+    return "read" if network.steps is not None else "over the reals"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -76,5 +81,6 @@ def test_operators_are_read_as_onnxruntime_runs_them(
         dtype = np.float64 if random.random() < 0.2 else np.float32
         file = saved(tmp_path / "net.onnx", made, dtype)
         ends[_compared(file, made, dtype, random)] += 1
-    assert ends["read"] >= _READ.get(kind, 0.6) * (ends["read"] + ends["refused"]), ends
-    assert ends["read"] > 0, ends
+    read = ends["read"] + ends["over the reals"]
+    assert read >= _READ.get(kind, 0.6) * (read + ends["refused"]), ends
+    assert ends["read"] > 0.8 * read, ends

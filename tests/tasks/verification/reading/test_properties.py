@@ -48,7 +48,7 @@ def test_conjunctions_in_bounds_and_solver_agree_with_sampling() -> None:
         each = torch.einsum("dck,nk->ndc", weight[0], logits) + unsafe.bias[0]
         sampled = each.amax(2).amin(0)
         for how in (interval, crown):
-            lower = best_margins(network, how(network, box), unsafe)[0]
+            lower = best_margins(network, how(network, box), unsafe).lower[0]
             assert (lower <= sampled).all()
         race = Race("gscip", unsafe, (0, 1, 2), Deadline(0.0, None))
         for answer in answers(encode(network, crown(network, box)), race):

@@ -22,7 +22,7 @@ NEVER = Limit(math.inf, math.inf, math.inf)
 
 def _search(network: Network, box: Bounds, unsafe: Property) -> Search:
     bounds, margins = by_crown(network, box, unsafe)
-    known = {d: low for d, low in enumerate(margins[0].tolist()) if low <= BOUNDARY}
+    known = {d: low for d, low in enumerate(margins.lower[0].tolist()) if low <= BOUNDARY}
     return Search(Relaxed.of(network, bounds), unsafe, known)
 
 
@@ -104,7 +104,7 @@ def test_a_network_without_its_dead_units_is_the_same_in_the_box(seed: int) -> N
     x = torch.rand(1, 5)
     network, box = read(net, (5,)), ball(x, 0.05)
     bounds = by_crown(network, box, untargeted(torch.tensor([0]), 4)).bounds
-    smaller, kept = without_dead_units(network, bounds)
+    smaller, _, kept, _ = without_dead_units(Relaxed.of(network, bounds))
     assert sum(map(math.prod, smaller.shapes)) < sum(map(math.prod, network.shapes))
     assert [b.lower.shape[1:] for b in kept] == [torch.Size(s) for s in smaller.shapes]
     points = box.lower + torch.rand(200, 5) * (box.upper - box.lower)
@@ -115,4 +115,5 @@ def test_units_that_something_else_reads_stay() -> None:
     net, shape = convolutional("residual")
     network = read(net, shape)
     bounds = by_crown(network, ball(torch.rand(1, *shape), 0.01), untargeted(torch.tensor([0]), 3))
-    assert without_dead_units(network, bounds.bounds)[0].shapes == network.shapes
+    relaxed = Relaxed.of(network, bounds.bounds)
+    assert without_dead_units(relaxed).exact.shapes == network.shapes
