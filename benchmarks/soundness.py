@@ -197,6 +197,10 @@ def attack_what_is_verified(options: argparse.Namespace) -> bool:
     stands = True
     for verdict in ("verified", "falsified"):
         which = [i for i, row in enumerate(rows) if row.verdict == verdict]
+        if not which:
+            print(f"none is {verdict}: this shows nothing")
+            stands = False
+            continue
         which = sorted(which, key=lambda i: upper(rows[i]))[: options.samples]
         some = Labelled(data.images[which], data.labels[which])
         started = time.perf_counter()
@@ -212,7 +216,9 @@ def attack_what_is_verified(options: argparse.Namespace) -> bool:
             below = sum(gap < 0 for gap in gaps)
             own = np.mean([upper(rows[i]) for i in which])
             clean = margins(net, some.images, some.labels).amin(1).mean()
-            print(f" (mean at the images {clean:.4f}, by the verifier's attack {own:.4f}); ")
+            print(
+                f" (mean at the images {clean:.4f}, by the verifier's attack {own:.4f}); ", end=""
+            )
             print(f"{below} below the verifier's lower bound, nearest {min(gaps):.6f}", end="")
             stands &= broken == below == 0
         else:
