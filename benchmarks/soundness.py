@@ -385,13 +385,13 @@ def ask_about_tiny_networks(options: argparse.Namespace) -> bool:
         else:
             deciding[str(row.decided_by)] += 1
         apart = max(apart, exact.value - exact.bound)
-        if wrong is False:
-            nearest = min(nearest, abs(exact.value))
+        if row.verdict == "verified":
+            nearest = min(nearest, exact.value)
         if wrong:
             print(f"CONTRADICTION: {kind}, question {posed}, {asked}: {row}, {exact}")
     print(f"{posed} questions on tiny networks: {_listed(counts)}; {_listed(verdicts)}; ", end="")
     print(
-        f"decided by {_listed(deciding)}; smallest |minimum| of an agreement {nearest:.1e}; ",
+        f"decided by {_listed(deciding)}; smallest minimum of one verified {nearest:.1e}; ",
         end="",
     )
     print(f"the MILP's bounds and points at most {apart:.1e} apart ", end="")
