@@ -1,9 +1,9 @@
 """Giving up what no sweep wants any more, while other sweeps may run.
 
 Rows go by log entries that remove parts, and add smaller ones where a part holds more. A driver
-records its plan, beside those before it, before it takes its sweep over in the log, and each such entry is put behind a
-reading of log and plans, in this order: so a driver's plan either was read, or the driver has read
-that the rows are gone. Parts that nobody has logged yet are left alone.
+records its plan, beside those before it, before it takes its sweep over in the log, and each such
+entry is put behind a reading of log and plans, in this order: so a driver's plan either was read,
+or the driver has read that the rows are gone. Parts that nobody has logged yet are left alone.
 """
 
 from collections.abc import Collection, Iterator, Mapping
