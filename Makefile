@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STORE ?= results
 
-.PHONY: demo test test-all check format benchmarks clean
+.PHONY: demo test test-all check format clean
 
 demo: $(VENV)/ready
 	$(BIN)/robsweep run sweeps/quickstart.yaml --store $(STORE)

@@ -15,7 +15,7 @@ from robsweep.orchestrator.store.writer import Writer
 def record(store, plan):
     """Writes down what a sweep asks for, as `robsweep run` does before anything else."""
     pq.write_table(to_table(plan), sink := pa.BufferOutputStream())
-    store.files.write(f"sweeps/{plan.name}/plan.parquet", sink.getvalue().to_pybytes())
+    store.record_plan(plan.name, sink.getvalue().to_pybytes())
 
 
 def drive_once(plan, location, runner="rows", stop=None, **options):

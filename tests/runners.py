@@ -65,6 +65,13 @@ def failing_rows(job: Job, inputs: Inputs) -> Output:
     return rows(job, inputs)
 
 
+def failing_training(job: Job, inputs: Inputs) -> Output:
+    """No model is ever trained."""
+    if job.measurement.kind == "train":
+        raise ArithmeticError("no luck")
+    return rows(job, inputs)
+
+
 def dying_once(job: Job, inputs: Inputs) -> Output:
     """The first attempt at the second group of an attack kills its worker."""
     if job.measurement.kind == "attack" and job.start == 250 and job.attempt == 1:

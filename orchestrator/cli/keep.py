@@ -8,9 +8,13 @@ import typer
 from robsweep.orchestrator.cli.options import StoreOption, settings_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from robsweep.orchestrator.store.free import Surplus
+    from robsweep.orchestrator.store.lost import Lost
 
 keep = typer.Typer()
+_LINES = 20
 
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
@@ -45,6 +49,7 @@ def delete(
     from robsweep.orchestrator.errors import InputError
     from robsweep.orchestrator.spec.yaml_file import did_you_mean
     from robsweep.orchestrator.store import free
+    from robsweep.orchestrator.store.lost import lost
     from robsweep.orchestrator.store.store import Store
 
     opened = Store.open(settings_of(store).store)
@@ -54,6 +59,7 @@ def delete(
     snapshot = opened.snapshot()
     found = free.surplus(opened, snapshot, free.recorded(opened, without=name))
     print(f"{name}: {_text(found)} would be wanted by no sweep any more", file=sys.stderr)
+    _say_lost(lost(opened, snapshot, found.ids))
     if not yes and not _agreed(f"Forget sweep {name}? If it is running, it stops."):
         if not sys.stdin.isatty():
             raise InputError(f"nobody to ask: robsweep delete {name} --yes forgets it")
@@ -74,13 +80,16 @@ def compact(
     from robsweep.orchestrator.store import free
     from robsweep.orchestrator.store.compact import compact as compact_store
     from robsweep.orchestrator.store.compact import grace_of
+    from robsweep.orchestrator.store.lost import lost
     from robsweep.orchestrator.store.store import Store
 
     period = grace_of(grace)
     opened = Store.open(settings_of(store).store)
-    found = free.surplus(opened, opened.snapshot(), free.recorded(opened))
+    snapshot = opened.snapshot()
+    found = free.surplus(opened, snapshot, free.recorded(opened))
     if found.rows or found.due(period):
         print(f"wanted by no sweep: {_text(found)}", file=sys.stderr)
+        _say_lost(lost(opened, snapshot, found.ids))
         if yes or _agreed("Free them?"):
             rows, files = free.free(opened, found.ids, period)
             print(f"{rows} rows that no sweep wants are gone, {files} files of theirs deleted")
@@ -92,9 +101,20 @@ def compact(
 
 def _text(found: "Surplus") -> str:
     return (
-        f"{len(found.ids)} measurements with {found.rows} rows and {len(found.files)} other "
-        f"files, about {found.bytes / 1e6:.1f} MB"
+        f"{len(found.ids)} measurements with {found.rows} rows (results and jobs) and "
+        f"{len(found.files)} other files, about {found.bytes / 1e6:.1f} MB"
     )
+
+
+def _say_lost(all_of_them: "Sequence[Lost]") -> None:
+    """A line per measurement, the largest first, as many as one reads."""
+    for one in all_of_them[:_LINES]:
+        what = f"{one.kind} {one.name}".rstrip()
+        of = f" of {one.model}" if one.model else ""
+        by = f", by sweep {', '.join(one.sweeps)}" if one.sweeps else ""
+        print(f"  {what}{of}: {one.rows} rows{by} ({one.measurement_id})", file=sys.stderr)
+    if len(all_of_them) > _LINES:
+        print(f"  and {len(all_of_them) - _LINES} more", file=sys.stderr)
 
 
 def _agreed(question: str) -> bool:

@@ -16,6 +16,8 @@ from robsweep.orchestrator.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from robsweep.orchestrator.run.outlook import MeasurementOutlook, Outlook
 
 _DETAILS = [
@@ -68,7 +70,23 @@ def summary(found: "Outlook") -> str:
     lines.append(
         f"about {total:.0f} CPU-seconds of work; what the screen leaves open is solved on top"
     )
-    return "\n".join([*lines, *found.notes])
+    return "\n".join([*lines, *_not_run(found), *found.notes])
+
+
+def _not_run(found: "Outlook") -> "Iterator[str]":
+    """What is missing although a run would not do it, and how to get it."""
+    from robsweep.orchestrator.ranges import total
+
+    again = f"robsweep retry {found.sweep} --store {found.store}"
+    failed = sum(total(m.failed) for m in found.measurements)
+    timed_out = sum(total(m.timed_out) for m in found.measurements)
+    waiting = sum(m.waits for m in found.measurements)
+    if failed:
+        yield f"{failed} failed: {again}"
+    if timed_out:
+        yield f"{timed_out} timed out: {again} --status timeout"
+    if waiting:
+        yield f"{waiting} measurements wait for these"
 
 
 def _details(measurements: "Sequence[MeasurementOutlook]") -> str:

@@ -22,7 +22,7 @@ from robsweep.orchestrator.store.store import Store
 def record(
     store: Store, spec: SweepSpec, whole: Plan, settings: Settings, library_versions: str
 ) -> None:
-    """Writes down a sweep that is about to run, in place of what is there of that name.
+    """Writes down a sweep that is about to run; of that name's earlier runs only plans stay.
 
     Args:
         library_versions: JSON object.
@@ -35,11 +35,16 @@ def record(
         "address": settings.address,
         "library_versions": json.loads(library_versions),
     }
-    sink = pa.BufferOutputStream()
-    pq.write_table(to_table(whole), sink)
     store.files.write(f"{folder}/spec.yaml", spec.text.encode())
     store.files.write(f"{folder}/env.json", json.dumps(env, indent=1).encode())
-    store.files.write(f"{folder}/plan.parquet", sink.getvalue().to_pybytes())
+    store.record_plan(spec.name, _content(whole))
+
+
+def is_recorded(store: Store, whole: Plan) -> bool:
+    """Whether what `record` wrote is there: `delete` may have come in between."""
+    folder = f"sweeps/{whole.name}"
+    beside = all(store.files.exists(f"{folder}/{file}") for file in ("spec.yaml", "env.json"))
+    return beside and store.has_plan(whole.name, _content(whole))
 
 
 def recorded(store: Store, name: str, settings: Settings) -> tuple[SweepSpec, Settings]:
@@ -65,3 +70,9 @@ def recorded_plan(store: Store | None, name: str) -> Sequence[PlanRow]:
     if store is None or name not in store.sweeps():
         return ()
     return from_table(decode(store.files.read(f"sweeps/{name}/plan.parquet")))
+
+
+def _content(whole: Plan) -> bytes:
+    pq.write_table(to_table(whole), sink := pa.BufferOutputStream())
+    content: bytes = sink.getvalue().to_pybytes()
+    return content

@@ -1,7 +1,8 @@
 """What a run of a sweep would do: of each kind, and of each measurement, and why."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from robsweep.orchestrator.plan.cost import Costs
 from robsweep.orchestrator.plan.groups import group_notes
@@ -10,7 +11,7 @@ from robsweep.orchestrator.plan.plan import Places, Plan, Planned, asked_for, pl
 from robsweep.orchestrator.plan.recorded import recorded_plan
 from robsweep.orchestrator.plan.table import PlanRow, from_table, to_table
 from robsweep.orchestrator.plan.why import Standing, reasons
-from robsweep.orchestrator.ranges import Ranges, intersect, total, union
+from robsweep.orchestrator.ranges import Ranges, intersect, subtract, total, union
 from robsweep.orchestrator.results.check import past_jobs
 from robsweep.orchestrator.run.counting import given_up
 from robsweep.orchestrator.run.inputs import past_rows
@@ -46,16 +47,25 @@ class MeasurementOutlook:
     undetermined: bool  # a solve whose screen still has samples: more may be left open
     settled: int  # wanted samples that need no more work
     sample_seconds: float  # expected
+    failed: Ranges = ()  # of `left`: a job failed before, and only a retry tries again
+    timed_out: Ranges = ()  # likewise, and not in `failed`
+    waits: bool = False  # for what has failed: a run cannot begin it
 
     @property
     def expected_seconds(self) -> float:
-        return total(self.left) * self.sample_seconds
+        """Of what a run would do."""
+        if self.waits:
+            return 0.0
+        given = union([*self.failed, *self.timed_out])
+        return total(subtract(self.left, given)) * self.sample_seconds
 
 
 @dataclass(frozen=True)
 class Outlook:
     """What a sweep still asks for, in the order of its file."""
 
+    sweep: str
+    store: Path
     measurements: Sequence[MeasurementOutlook]
     reasons: Mapping[str, Sequence[str]]  # measurement id -> why it would run
     notes: Sequence[str]  # what whole groups compute beyond what is wanted
@@ -93,17 +103,60 @@ def outlook(
     costs = Costs.of(jobs)
     open_rows = past_rows(planned, store, snapshot)
     rows = from_table(to_table(planned))
-    measurements = [
-        _of(row, one, planned, snapshot, open_rows, costs.expected(one))
-        for row, one in zip(rows, planned.measurements.values(), strict=True)
-    ]
+    failed = given_up(planned, jobs, frozenset({"timeout"}))
+    timed_out = given_up(planned, jobs, frozenset({"failed"}))
+    measurements = _waiting(
+        [
+            _given_up(
+                _of(row, one, planned, snapshot, open_rows, costs.expected(one)),
+                failed.get(row.measurement_id, ()),
+                timed_out.get(row.measurement_id, ()),
+            )
+            for row, one in zip(rows, planned.measurements.values(), strict=True)
+        ],
+        planned,
+        snapshot,
+    )
     standing = Standing(
         left={m.row.measurement_id: m.left for m in measurements},
         coverage=snapshot.coverage,
         failed=given_up(planned, jobs, frozenset()),
     )
     why = reasons(rows, recorded_plan(store, spec.name), standing)
-    return Outlook(measurements, why, group_notes(planned), data_warnings(spec))
+    return Outlook(
+        spec.name, settings.store, measurements, why, group_notes(planned), data_warnings(spec)
+    )
+
+
+def _given_up(m: MeasurementOutlook, failed: Ranges, timed_out: Ranges) -> MeasurementOutlook:
+    mine = intersect(m.left, failed)
+    return replace(m, failed=mine, timed_out=subtract(intersect(m.left, timed_out), mine))
+
+
+def _waiting(
+    measurements: Sequence[MeasurementOutlook], whole: Plan, snapshot: Snapshot
+) -> Sequence[MeasurementOutlook]:
+    """Marks what needs, over however many steps, samples that have been given up."""
+    lacking = {
+        m.row.measurement_id
+        for m in measurements
+        if intersect(
+            subtract(m.row.wanted, snapshot.coverage(m.row.measurement_id)),
+            union([*m.failed, *m.timed_out]),
+        )
+    }
+    waits: set[str] = set()
+    while True:
+        more = {
+            m.row.measurement_id
+            for m in measurements
+            if m.left
+            and m.row.kind != "solve"  # what a part of its screen leaves open is solved already
+            and not lacking.union(waits).isdisjoint(whole.measurements[m.row.measurement_id].needs)
+        }
+        if more <= waits:
+            return [replace(m, waits=m.row.measurement_id in waits) for m in measurements]
+        waits |= more
 
 
 def _of(

@@ -13,7 +13,7 @@ from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.plan.cost import Costs
 from robsweep.orchestrator.plan.next_jobs import next_jobs
 from robsweep.orchestrator.plan.plan import Places, Plan, asked_for, plan
-from robsweep.orchestrator.plan.recorded import record
+from robsweep.orchestrator.plan.recorded import is_recorded, record
 from robsweep.orchestrator.results.check import past_jobs
 from robsweep.orchestrator.run.counting import count_left, given_up
 from robsweep.orchestrator.run.drive import DEFAULT, Options, Stop, Summary, drive, preflight
@@ -56,7 +56,6 @@ def run(
     with _executor(settings.address, spec, store, snapshot, todo, jobs, options) as executor:
         if executor is not None:
             finished = preflight(todo, executor, InputReader(todo, store, snapshot))
-            finished = [_without_known_rows(job, snapshot) for job in finished]
         store = Store.create(settings.store)
         record(store, spec, whole, settings, library_versions())
         if executor is None:
@@ -65,6 +64,11 @@ def run(
             summary.left = count_left(todo, snapshot.coverage, open_rows)
             return summary
         writer = Writer(store, spec.name)
+        while not is_recorded(store, whole):  # the sweep was deleted in between
+            record(store, spec, whole, settings, library_versions())
+            writer = Writer(store, spec.name)
+        # not earlier: rows that nobody had recorded may have been freed until now
+        finished = [_without_known_rows(job, writer.snapshot) for job in finished]
         progress = Progress(spec.name, executor.slots)
         if writer.adopted or writer.quarantined:
             progress.say(

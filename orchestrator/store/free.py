@@ -1,9 +1,9 @@
 """Giving up what no sweep wants any more, while other sweeps may run.
 
 Rows go by log entries that remove parts, and add smaller ones where a part holds more. A driver
-records its plan before it takes its sweep over in the log, and each such entry is put behind a
-reading of log and plans, in this order: so a driver's plan either was read, or the driver has read
-that the rows are gone. Parts that nobody has logged yet are left alone.
+records its plan, beside those before it, before it takes its sweep over in the log, and each such
+entry is put behind a reading of log and plans, in this order: so a driver's plan either was read,
+or the driver has read that the rows are gone. Parts that nobody has logged yet are left alone.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -75,25 +75,28 @@ class _Cut(NamedTuple):
 
 
 def recorded(store: Store, without: str | None = None) -> Plans:
-    """The plans of all sweeps, less one.
+    """All plans of all sweeps, less one sweep's.
 
     Raises:
         StoreError: One cannot be read, so that nobody knows what it wants.
     """
     names = [name for name in store.sweeps() if name != without]
     found: list[Asked] = []
-    digests = []
+    digests: dict[str, None] = {}  # the last plan of a sweep lies there twice
     for name in names:
-        key = f"sweeps/{name}/plan.parquet"
-        try:
-            content = store.files.read(key)
-            found.extend(asked(decode(content).to_pylist()))
-        except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-            raise StoreError(
-                f"{key} cannot be read ({error}): what that sweep wants is not known; "
-                f"run it again, or `robsweep delete {name}`"
-            ) from error
-        digests.append(digest(content))
+        for key in store.plans(name):
+            try:
+                content = store.files.read(key)
+                if (known := digest(content)) not in digests:
+                    found.extend(asked(decode(content).to_pylist()))
+            except FileNotFoundError:  # the sweep has just been forgotten
+                continue
+            except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+                raise StoreError(
+                    f"{key} cannot be read ({error}): what that sweep wants is not known; "
+                    f"run it again, restore the file, or `robsweep delete {name}`"
+                ) from error
+            digests[known] = None
     return Plans(frozenset(names), tuple(found), tuple(digests))
 
 
@@ -130,8 +133,29 @@ def free(store: Store, ids: Collection[str], grace: timedelta) -> tuple[int, int
 
 
 def forget(store: Store, name: str) -> None:
-    """Removes a sweep's folder; a driver of it that still runs is fenced first, and stops."""
+    """Removes a sweep's folder; a driver of it that still runs is fenced first, and stops.
+
+    It is fenced again afterwards: a driver that has begun meanwhile stops too, and one that begins
+    later sees whether what it has recorded is gone.
+    """
     snapshot = store.snapshot()
+    _fence(store, snapshot, name)
+    while True:
+        # with its plan, a sweep is none any more
+        store.files.remove(f"sweeps/{name}/plan.parquet")
+        for key in list(store.files.list(f"sweeps/{name}")):
+            store.files.remove(key)
+        _fence(store, snapshot, name)
+        if not store.files.exists(f"sweeps/{name}/plan.parquet"):
+            break
+    with suppress(OSError):  # who runs it again just now is back
+        (store.root / "sweeps" / name / "plans").rmdir()
+    with suppress(OSError):
+        (store.root / "sweeps" / name).rmdir()
+
+
+def _fence(store: Store, snapshot: Snapshot, name: str) -> None:
+    """Takes a sweep over, for nobody."""
     while True:
         entry = Entry(
             seq=snapshot.seq + 1,
@@ -142,14 +166,10 @@ def forget(store: Store, name: str) -> None:
             take_over=True,
         )
         if log.put(store.files, entry):
-            break
+            snapshot.apply(entry)
+            return
         for _ in log.read_from(store.files, snapshot):
             pass
-    store.files.remove(f"sweeps/{name}/plan.parquet")  # with it, the sweep is none any more
-    for key in list(store.files.list(f"sweeps/{name}")):
-        store.files.remove(key)
-    with suppress(OSError):  # who runs it again just now is back
-        (store.root / "sweeps" / name).rmdir()
 
 
 def _keep(store: Store, snapshot: Snapshot, plans: Plans) -> frozenset[str]:

@@ -7,10 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
+import pyarrow as pa
+
 from robsweep.orchestrator.errors import StoreError
 from robsweep.orchestrator.files import Files, LocalFiles
 from robsweep.orchestrator.store import log
 from robsweep.orchestrator.store.log import Part, Snapshot
+from robsweep.orchestrator.store.parts import decode
 
 FORMAT = 1
 _ABANDONED_SECONDS = 600.0  # nobody writes one checkpoint for so long
@@ -125,6 +128,31 @@ class Store:
         return sorted(
             key.split("/")[1] for key in self.files.list("sweeps") if key.endswith("/plan.parquet")
         )
+
+    def record_plan(self, name: str, content: bytes) -> None:
+        """Writes down the plan that a sweep is about to run; those before it stay beside it."""
+        last = f"sweeps/{name}/plan.parquet"
+        # an older robsweep wrote it there alone; a damaged one says nothing
+        with suppress(FileNotFoundError, pa.ArrowException):
+            before = self.files.read(last)
+            decode(before)
+            self.files.put_if_absent(_plan_key(name, before), before)
+        self.files.write(_plan_key(name, content), content)  # mends a damaged one
+        self.files.write(last, content)
+
+    def has_plan(self, name: str, content: bytes) -> bool:
+        """Whether a plan that a sweep has recorded is still there."""
+        keys = (f"sweeps/{name}/plan.parquet", _plan_key(name, content))
+        return all(self.files.exists(key) for key in keys)
+
+    def plans(self, name: str) -> list[str]:
+        """Keys of all plans that a sweep has recorded since it was last forgotten."""
+        earlier = sorted(self.files.list(f"sweeps/{name}/plans"))
+        return [f"sweeps/{name}/plan.parquet", *earlier]
+
+
+def _plan_key(name: str, content: bytes) -> str:
+    return f"sweeps/{name}/plans/{digest(content)}.parquet"
 
 
 def digest(content: bytes) -> str:

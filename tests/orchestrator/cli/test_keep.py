@@ -2,9 +2,12 @@
 
 import sys
 
+import polars as pl
 import pytest
 
+from robsweep.orchestrator.cli.keep import _say_lost
 from robsweep.orchestrator.results.results import TABLES, Results
+from robsweep.orchestrator.store.lost import Lost
 from robsweep.orchestrator.store.store import Store
 from tests.stores import all_rows
 from tests.sweeps import TINY, sweep
@@ -91,6 +94,31 @@ def test_in_a_terminal_the_answer_counts(robsweep, store, monkeypatch):
     answering(monkeypatch, yes=True)
     assert robsweep("compact", "--grace", "0")[0] == 0
     assert 0 < all_rows(store.root, "attacks").num_rows < rows
+
+
+def test_what_goes_is_named_before_it_is_asked_for(robsweep, store):
+    # `other` wants the models and the proofs; of `small` go an attack and its rows
+    (key,) = {
+        *Results.open(store.root).plan("small").filter(pl.col("kind") == "attack")["measurement_id"]
+    }
+    tables = [all_rows(store.root, table).to_pylist() for table in ("attacks", "predictions")]
+    rows = sum(row["measurement_id"] == key for table in tables for row in table)
+    line = f"  attack LinfPGD of mlp/standard/0: {rows} rows, by sweep small ({key})"
+    assert rows > 0
+    assert line in robsweep("delete", "small", "--yes")[2].splitlines()
+    err = robsweep("compact")[2]
+    assert line in err.splitlines()
+    assert " more" not in err
+    robsweep("delete", "other", "--yes")
+    lines = robsweep("compact")[2].splitlines()
+    assert any(text.startswith("  train ") and "small" in text for text in lines)
+
+
+def test_of_many_only_the_largest_are_named(capsys):
+    _say_lost([Lost(f"attack-{n}", "attack", "LinfPGD", "m", n, ("s",)) for n in range(33)])
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert len(lines) == 20
+    assert last == "  and 13 more"
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from robsweep.orchestrator.errors import InputError
-from robsweep.orchestrator.plan.recorded import record, recorded, recorded_plan
+from robsweep.orchestrator.plan.recorded import is_recorded, record, recorded, recorded_plan
 from robsweep.orchestrator.plan.table import from_table, to_table
 from robsweep.orchestrator.run.outlook import outlook
 from robsweep.orchestrator.settings import Settings
 from robsweep.orchestrator.spec import sweep_file
+from robsweep.orchestrator.store import free
 from robsweep.orchestrator.store.store import Store
 from tests.sweeps import TINY, plan_of, spec_of
 
@@ -50,6 +51,23 @@ def test_what_is_given_now_wins_over_what_it_ran_with(store, tmp_path):
     now = settings(tmp_path / "s", data_dir=Path("/d"), data_dir_given=True, nets_dir=Path("/n"))
     _, places = recorded(store, "small", now)
     assert (places.data_dir, places.nets_dir) == (Path("/d"), Path("/n"))
+
+
+def test_an_edit_replaces_the_last_plan_and_keeps_those_before(store, tmp_path):
+    kept, text = settings(tmp_path / "s"), TINY.replace("steps: 2", "steps: 3")
+    first, plans = store.files.read("sweeps/small/plan.parquet"), store.plans("small")
+    plan = plan_of(text)
+    record(store, spec_of(text), plan, kept, "{}")
+    assert is_recorded(store, plan)
+    assert recorded_plan(store, "small") == from_table(to_table(plan))
+    last, *earlier = store.plans("small")
+    assert {store.files.read(key) for key in earlier} == {first, store.files.read(last)}
+    assert {*plans} < {last, *earlier}
+    record(store, spec_of(text), plan, kept, "{}")
+    assert store.plans("small") == [last, *earlier]
+    free.forget(store, "small")
+    assert not is_recorded(store, plan)
+    assert not list(store.files.list("sweeps"))
 
 
 def test_an_unknown_sweep_is_one_message(store, tmp_path):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from robsweep.orchestrator.cli.plan import summary
 from robsweep.orchestrator.plan.next_jobs import missing_ranges
 from robsweep.orchestrator.ranges import total
 from robsweep.orchestrator.run.outlook import outlook
@@ -59,10 +60,29 @@ def test_what_failed_is_told_apart(look, tmp_path):
     drive_once(plan_of(text), tmp_path / "s", runner="failing_rows")
     found = look(text)
     (attack,) = [m for m in found.measurements if m.row.kind == "attack"]
-    assert attack.left == ((250, 500),)
+    assert attack.left == attack.failed == ((250, 500),)
+    assert attack.timed_out == ()
+    assert attack.sample_seconds > 0
+    assert all(m.expected_seconds == 0 for m in found.measurements), "a run does nothing more"
+    assert not any(m.waits for m in found.measurements)
+    assert "\n250 failed: robsweep retry small --store " in summary(found)
+    assert "timed out" not in summary(found)
     assert found.reasons == {
         attack.row.measurement_id: ["failed before: 250 of 500, tried again by robsweep retry"]
     }
+
+
+def test_what_waits_for_a_failed_training_costs_nothing_yet(look, tmp_path):
+    drive_once(plan_of(TINY), tmp_path / "s", runner="failing_training")
+    found = look()
+    (train,) = [m for m in found.measurements if m.row.kind == "train"]
+    assert train.failed == train.left == ((0, 1),)
+    waiting = [m for m in found.measurements if m.row.kind not in {"train", "solve"}]
+    assert all(m.waits for m in waiting), "all are of this model"
+    assert all(k.expected_seconds == 0 for k in found.kinds)
+    text = summary(found)
+    assert f"\n{len(waiting)} measurements wait for these" in text
+    assert "\n1 failed: robsweep retry small" in text
 
 
 def test_a_store_of_screened_samples_says_which_are_open(look, tmp_path):

@@ -128,15 +128,48 @@ def test_no_sweep_at_all_leaves_an_empty_store(store):
     assert not check(store).problems
 
 
-def test_an_edited_sweep_wants_what_it_says_now(store):
+EDITED = plan_of(SMALL.replace("eps: [0.05, 0.1]", "eps: [0.05]"))
+
+
+def attacks_of(*plans):
+    return {k for plan in plans for k in plan.measurements if k[:6] == "attack"}
+
+
+def test_what_a_sweep_said_before_an_edit_stays_until_it_is_forgotten(store):
     free.forget(store, "other")
     freed(store)
-    edited = plan_of(SMALL.replace("eps: [0.05, 0.1]", "eps: [0.05]"))
-    drive_once(edited, store.root)
+    before = all_rows(store.root, "attacks").num_rows
+    drive_once(EDITED, store.root)
+    assert freed(store) == (0, 0)
+    assert ids_of(store, "attacks") == attacks_of(FIRST, EDITED)
+    assert all_rows(store.root, "attacks").num_rows > before
+    free.forget(store, "small")
+    record(store, EDITED)
     freed(store)
-    assert ids_of(store, "attacks") == {k for k in edited.measurements if k[:6] == "attack"}
-    tried = ids_of(store, "jobs")  # the attempts of a sweep are known as long as it is
-    assert {k for k in FIRST.measurements if k[:6] == "attack"} <= tried
+    assert ids_of(store, "attacks") == attacks_of(EDITED)
+    # the attempts of a sweep are known as long as it is
+    assert attacks_of(FIRST) <= ids_of(store, "jobs")
+
+
+def test_a_plan_that_an_older_version_wrote_alone_stays_too(store):
+    free.forget(store, "other")
+    for key in store.files.list("sweeps/small/plans"):
+        store.files.remove(key)
+    assert freed(store)[0] > 0  # of the other sweep
+    assert ids_of(store, "attacks") == attacks_of(FIRST)
+    drive_once(EDITED, store.root)
+    assert freed(store) == (0, 0)
+    assert ids_of(store, "attacks") == attacks_of(FIRST, EDITED)
+
+
+def test_an_earlier_plan_that_cannot_be_read_stops_all_freeing(store):
+    earlier = store.plans("small")[1]
+    drive_once(EDITED, store.root)
+    store.files.write(earlier, b"damaged")
+    with pytest.raises(StoreError, match=f"{earlier} cannot be read"):
+        free.recorded(store)
+    record(store, FIRST)  # the same plan again
+    assert freed(store) == (0, 0)
 
 
 def test_checkpoints_of_unwanted_trainings_go(store):
@@ -210,6 +243,24 @@ def test_a_driver_of_a_forgotten_sweep_stops(store):
     free.forget(store, "small")
     with pytest.raises(FencedError):
         writer.refresh()
+
+
+def test_a_driver_that_begins_while_its_sweep_is_forgotten_stops(store, monkeypatch):
+    """It would run on without a recorded plan, and lose its rows to a `compact`."""
+    remove, begun = store.files.remove, []
+
+    def slow(key):
+        remove(key)
+        if key == "sweeps/small/plan.parquet" and not begun:
+            record(store, FIRST)
+            begun.append(Writer(store, "small"))
+
+    monkeypatch.setattr(store.files, "remove", slow)
+    free.forget(store, "small")
+    with pytest.raises(FencedError):
+        begun[0].refresh()
+    assert store.sweeps() == ["other"]
+    assert not (store.root / "sweeps" / "small").exists()
 
 
 def test_a_plan_that_cannot_be_read_stops_all_freeing(store):
