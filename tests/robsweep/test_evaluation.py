@@ -2,6 +2,8 @@
 
 import copy
 import random
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,6 +154,62 @@ def test_the_model_is_as_it_was(some):
     with pytest.raises(rob.InputError):  # and after an error
         rob.evaluate(model, *some, verify=1)
     unchanged(before, state_of(model))
+
+
+SPOILERS = {
+    "zero": "next(model.parameters()).data.zero_()",
+    "replaces": "next(model.parameters()).data = next(model.parameters()).data.double()[:1]",
+    "sets": "next(model.parameters()).data.set_(torch.ones(3))",
+}
+
+
+@pytest.mark.parametrize("name", ["attack", "raising", "nearest", *SPOILERS])
+def test_an_attack_that_spoils_the_model_leaves_it_as_it_was(net, some, name):
+    shutil.copy(Path(__file__).parents[1] / "tasks" / "hostile.py", "hostile.py")
+    body = "import torch\n\n\n"
+    for called, line in SPOILERS.items():
+        body += f"def {called}(model, images, labels, eps):\n    {line}\n    return images\n\n\n"
+    Path("spoilers.py").write_text(body)
+    before, hooks = state_of(net), [dict(vars(module)) for module in net.modules()]
+    module = "spoilers" if name in SPOILERS else "hostile"
+    entry = {"attack": f"{module}:{name}", "group_size": 20}
+    more = {"gives": "min_norm"} if name == "nearest" else {}
+    rob.evaluate(net, *some, attacks={"own": entry | more, "after": {"attack": "LinfPGD"}})
+    unchanged(before, state_of(net))
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+    for kept, module in zip(hooks, net.modules(), strict=True):
+        assert kept.keys() == vars(module).keys()
+
+
+class InPlace(nn.Module):
+    """Normalises what it is given, there where it lies."""
+
+    def __init__(self, net) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images):
+        return self.net(images.sub_(0.5).mul_(2.0))
+
+
+class Copying(InPlace):
+    def forward(self, images):
+        return self.net((images - 0.5) * 2.0)
+
+
+def test_a_model_that_writes_into_its_input_is_the_one_that_does_not(net, some):
+    given = some[0].clone()
+    model = InPlace(net)
+    ours, theirs = (
+        rob.evaluate(m, given, some[1], attacks=["LinfPGD"]) for m in (model, Copying(net))
+    )
+    assert ours.robust_accuracy == theirs.robust_accuracy
+    assert ours.ece == theirs.ece
+    assert torch.equal(given, some[0])
+    assert not model._forward_hooks
+    assert not model._forward_pre_hooks
+    model(given)  # as before: what it is called with outside is its own affair
+    assert not torch.equal(given, some[0])
 
 
 def test_the_caller_keeps_his_random_numbers(net, some):
