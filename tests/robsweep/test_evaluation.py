@@ -373,3 +373,60 @@ def test_nothing_is_written_and_other_copies_give_the_same(net, some, tmp_path):
     c = rob.evaluate(other, *few, attacks="LinfPGD")
     assert set(c.attacks["model_id"]).isdisjoint(a.attacks["model_id"])
     assert set(c.attacks["measurement_id"]).isdisjoint(a.attacks["measurement_id"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda z: z.softmax(dim=1), "probabilities"),
+        (lambda z: nn.functional.dropout(z, 0.5), "differently each time"),
+        (lambda z: z - z.mean(dim=0), "other images of its batch"),
+    ],
+)
+def test_what_looks_wrong_in_a_model_is_said(net, some, answer, says):
+    found = rob.evaluate(bad_model(lambda x: answer(net(x))), *some, attacks=())
+    (text,) = found.warnings
+    assert says in text
+    assert found.table()["warnings"].to_list() == [text]
+    assert text in repr(found)
+    assert rob.evaluate(net, *some, attacks=()).warnings == ()
+
+
+def test_an_attack_that_always_raises_is_missed_and_loses_nothing(net, some):
+    Path("raises.py").write_text("def attack(model, images, labels, eps):\n    raise KeyError(3)\n")
+    mine = {"mine": {"attack": "raises:attack"}}
+    pgd = {"attack": "LinfPGD"}
+    alone = rob.evaluate(net, *some, attacks={"pgd": pgd})
+    found = rob.evaluate(net, *some, attacks=mine | {"pgd": pgd})
+    assert found.robust_accuracy == alone.robust_accuracy
+    assert found.clean_accuracy == alone.clean_accuracy
+    assert "mine: raised KeyError" in found.table()["missing_attacks"][0]
+    assert {one.name for one in found.failures} == {"raises:attack"}
+    assert "raise KeyError(3)" in found.failures[0].error
+    assert "KeyError: 3" in repr(found)
+    assert alone.failures == ()
+    only = rob.evaluate(net, *some, attacks=mine)
+    assert only.robust_accuracy[0.1].value is None
+    assert only.table()["robust_accuracy_status"].to_list() == ["failed"]
+    assert only.clean_accuracy == alone.clean_accuracy
+
+
+def test_what_looks_wrong_in_samples_is_said(net, digits):
+    images, labels = digits["test"]
+
+    def said(x, y, **more):
+        return rob.evaluate(net, x, y, attacks=(), **more).warnings
+
+    assert said(images, labels, validation=digits["validation"]) == ()
+    (text,) = said(images[labels > 0], labels[labels > 0])
+    assert "labels go from 1 to 9" in text
+    (text,) = said(images[labels != 4], labels[labels != 4])
+    assert "no sample of class 4, of 10" in text
+    assert said(images[:3], labels[:3]) == ()  # too few to tell
+    (text,) = said(images, labels, validation=(images[:50], labels[:50]))
+    assert "50 of" in text
+    assert "also in validation" in text
+    last = images.reshape(-1, 4, 4, 4).repeat(1, 2, 2, 1)[:, :, :, :1]
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    (text,) = rob.evaluate(model, last, labels, attacks=()).warnings
+    assert "permute(0, 3, 1, 2)" in text
