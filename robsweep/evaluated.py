@@ -2,18 +2,26 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import polars as pl
 import pyarrow as pa
 
+from robsweep.inline import Failed, Measured
 from robsweep.orchestrator.errors import ContradictionError, InputError
 from robsweep.orchestrator.plan.plan import Plan
 from robsweep.orchestrator.plan.table import to_table
 from robsweep.orchestrator.results import report
 from robsweep.orchestrator.results.metrics.attacks import breaks_from
-from robsweep.orchestrator.results.metrics.planned import Asked, Model, models
+from robsweep.orchestrator.results.metrics.planned import (
+    Asked,
+    Failure,
+    Model,
+    failures_of,
+    models,
+)
 from robsweep.orchestrator.results.metrics.verification import contradictions, final_verdicts
 from robsweep.orchestrator.results.results import MAKERS, TABLES, polars_schema
 from robsweep.orchestrator.results.wanted import wanted
@@ -47,6 +55,8 @@ class Evaluation:
     predictions: pl.DataFrame  # one row per sample and source: clean, attack:<id>:<eps>
     attacks: pl.DataFrame  # one row per sample, attack and eps
     verification: pl.DataFrame  # one row per verified sample and eps: the verdict that counts
+    warnings: tuple[str, ...]  # what looks wrong in the model, then in the data
+    failures: tuple[Failed, ...]  # jobs that raised; metrics are without them, and say so
     _models: Sequence[Model]
     _rows: Mapping[str, pl.DataFrame]
 
@@ -117,32 +127,58 @@ class Evaluation:
         return rows.filter(pl.col("measurement_id").is_in(list(measurement_ids)))
 
     def __repr__(self) -> str:
-        return report.leaderboard_text(self._board).rstrip()
+        lines = [report.leaderboard_text(self._board).rstrip()]
+        lines += [f"warning: {text}" for text in self.warnings]
+        if self.failures:
+            first = self.failures[0]
+            why = first.error.strip().rpartition("\n")[2]
+            lines.append(f"{len(self.failures)} jobs failed, the first one {first.name}: {why}")
+        return "\n".join(lines)
 
 
-def evaluation_of(norm: str, planned: Plan, tables: Mapping[str, Sequence[pa.Table]]) -> Evaluation:
+def evaluation_of(
+    norm: str,
+    planned: Plan,
+    found: Measured,
+    of_model: Sequence[str] = (),
+    of_data: Sequence[str] = (),
+) -> Evaluation:
     """What the rows of a plan's jobs say.
+
+    Args:
+        of_model: Warnings of the preflight, which the leaderboard shows too.
+        of_data: Warnings of the samples.
 
     Raises:
         ContradictionError: A sample is proved robust and yet broken.
     """
     asked = pl.from_arrow(to_table(planned))
     assert isinstance(asked, pl.DataFrame)
-    rows = {name: _frame(name, tables.get(name, [])) for name in ROWS}
-    found = Evaluation(
+    rows = {name: _frame(name, found.tables.get(name, [])) for name in ROWS}
+    text = "; ".join(of_model)
+    seen = dict.fromkeys(asked["model_id"], text) if text else {}
+    result = Evaluation(
         norm,
         (),
         rows["predictions"],
         rows["attacks"],
         rows["verification"],
-        models(asked, lambda key: planned.measurements[key].wanted),
+        (*of_model, *of_data),
+        found.failed,
+        models(asked, lambda key: found.done.get(key, ()), _failures(found.failed), seen),
         rows,
     )
-    screens = found._models[0].of("screen")
-    balls = [eps for ball, eps in found._models[0].balls() if ball == norm]
-    verdicts = final_verdicts(found._read("verification", screens).collect())
+    screens = result._models[0].of("screen")
+    balls = [eps for ball, eps in result._models[0].balls() if ball == norm]
+    verdicts = final_verdicts(result._read("verification", screens).collect())
     _refuse_contradictions(rows)
-    return replace(found, eps=tuple(balls), verification=verdicts)
+    return replace(result, eps=tuple(balls), verification=verdicts)
+
+
+def _failures(failed: Sequence[Failed]) -> dict[str, Failure]:
+    now = datetime.now(UTC)
+    rows = [{**vars(one), "status": "failed", "started_at": now} for one in failed]
+    return failures_of(pl.DataFrame(rows, schema=polars_schema("jobs")))
 
 
 def _frame(name: str, pieces: Sequence[pa.Table]) -> pl.DataFrame:

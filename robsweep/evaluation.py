@@ -11,6 +11,7 @@ from robsweep.inline import measured
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.plan.plan import Places, Plan, plan
 from robsweep.orchestrator.spec import one_model, yaml_file
+from robsweep.orchestrator.spec.data_warnings import of_arrays
 from robsweep.orchestrator.spec.spec import DatasetSpec, ModelSpec, SweepSpec
 from robsweep.orchestrator.spec.sweep_file import from_document
 from robsweep.orchestrator.spec.yaml_file import did_you_mean
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _ARCH = "live"
 _VERIFIER = "milp"
+_ENOUGH = 10  # samples per class, from where on a class without one is no chance
 
 
 def evaluate(
@@ -74,7 +76,8 @@ def evaluate(
         InputError: The model, the samples or an option is wrong; the model is to be verified and
             cannot be read as layers.
         ContradictionError: A sample is proved robust and yet broken: a proof or an attack is wrong.
-        Exception: What an attack raises on all of its samples.
+        Exception: What the first job raises, if all of them raise. A job that does so while others
+            give rows is in `failures`, and metrics say what they are without.
     """
     if norm not in NORMS:
         raise InputError(f"norm={norm!r}{did_you_mean(norm, NORMS)}")
@@ -106,13 +109,23 @@ def evaluate(
         spec = _spec(body, model, sha256, splits, live.classes_of(model, _on(place, splits)))
         setting = {"live": Live(model, sha256, splits), "device": str(place), "threads": threads}
         planned = _for(plan(spec, Places(Path())), setting)
-        _check(planned, model, verify)
-        rows = measured(planned)
-    return evaluation_of(norm, planned, rows)
+        warnings = _check(planned, model, verify)
+        found = measured(planned)
+    return evaluation_of(norm, planned, found, warnings, _data_warnings(splits, spec.dataset))
+
+
+def _data_warnings(splits: "Mapping[str, Samples]", dataset: DatasetSpec) -> list[str]:
+    """Validation first, since what is fitted there should not be measured on it."""
+    named = {name: splits[name] for name in ("validation", "test") if name in splits}
+    images = {name: x.numpy() for name, (x, _) in named.items()}
+    labels = {name: y.numpy() for name, (_, y) in named.items()}
+    many = sum(map(len, labels.values())) >= _ENOUGH * dataset.classes
+    found = of_arrays(images, labels if many else {}, dataset.shape, dataset.classes)
+    return [f"images, labels: {text}" for text in found]
 
 
 def _on(place: Any, splits: "Mapping[str, Samples]") -> "Tensor":
-    return splits["test"][0][:2].to(place)
+    return splits["test"][0][:2].to(place, copy=True)
 
 
 def _entries(
@@ -175,15 +188,23 @@ def _for(planned: Plan, setting: dict[str, Any]) -> Plan:
     )
 
 
-def _check(planned: Plan, model: "nn.Module", verify: int) -> None:
-    """The preflight of a sweep; and whether the model can be verified, if it is to be."""
+def _check(planned: Plan, model: "nn.Module", verify: int) -> list[str]:
+    """The preflight of a sweep, and what it warns of; whether the model can be verified, if asked.
+
+    Raises:
+        InputError: The model cannot be attacked, or is to be verified and cannot be.
+    """
     from robsweep.tasks.jobs import run
+
+    warnings: dict[str, None] = {}
 
     for one in planned.preflights:
         params = {k: v for k, v in one.measurement.params.items() if k != "engines"}
-        run(Job(replace(one.measurement, params=params), 0, 1, one.setting), Inputs())
+        output = run(Job(replace(one.measurement, params=params), 0, 1, one.setting), Inputs())
+        warnings.update(dict.fromkeys(output.warnings))
         if verify:
             _check_readable(model, one.measurement.model, verify)
+    return [*warnings]
 
 
 def _check_readable(model: "nn.Module", ref: ModelRef, verify: int) -> None:

@@ -16,42 +16,40 @@ if TYPE_CHECKING:
 def borrowed(model: "nn.Module", device: "torch.device") -> "Iterator[None]":
     """A model in evaluation mode on a device, without gradients; afterwards it is as it was.
 
-    Inside, gradients of images can be taken, wherever this is called. No copy, since not every
-    model can be copied: modes, gradients, buffers and where its tensors lie are put back instead,
-    whatever has happened in between.
+    Inside, gradients of images can be taken, wherever this is called, and each call of the model
+    is harmless. The model itself is used, since not every one can be copied: its tensors are, and
+    modes, gradients, hooks, and what lies in its memory and where are put back, whatever has
+    happened in between.
     """
     import torch
 
-    modes = [(module, module.training) for module in model.modules()]
-    parameters = [(p, p.data, p.requires_grad, p.grad) for p in model.parameters()]
-    buffers = [
-        (module, name, buffer, buffer.detach().clone())
-        for module in model.modules()
-        for name, buffer in module.named_buffers(recurse=False)
-    ]
-    try:
-        model.eval()
-        with torch.no_grad():
-            for parameter, data, _, _ in parameters:
+    from robsweep.tasks.own_functions import State, guard
+
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        state = State.of(model)
+        gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
+        buffers = [
+            (module, name, buffer)
+            for module in model.modules()
+            for name, buffer in module.named_buffers(recurse=False)
+        ]
+        try:
+            model.eval()
+            for parameter, _ in gradients:
                 parameter.grad = None
                 parameter.requires_grad = False
-                if data.device != device:
-                    parameter.data = data.to(device)
-            for module, name, buffer, _ in buffers:
-                setattr(module, name, buffer.to(device))
-        with torch.inference_mode(mode=False), torch.enable_grad():
+            for tensor in (*model.parameters(), *model.buffers()):
+                if tensor.device != device:
+                    tensor.data = tensor.data.to(device)
+            guard(model)
             yield
-    finally:
-        with torch.no_grad():
-            for parameter, data, requires_grad, grad in parameters:
-                parameter.data = data
-                parameter.requires_grad = requires_grad
-                parameter.grad = grad
-            for module, name, buffer, content in buffers:
-                setattr(module, name, buffer)
-                buffer.copy_(content)
-        for module, training in modes:
-            module.training = training
+        finally:
+            for module, name, buffer in buffers:  # a compiled module has them to itself
+                if getattr(module, name, None) is not buffer:
+                    setattr(module, name, buffer)
+            state.restore()
+            for parameter, gradient in gradients:
+                parameter.grad = gradient
 
 
 def device_for(model: "nn.Module", device: "str | torch.device") -> "torch.device":

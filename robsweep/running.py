@@ -13,11 +13,12 @@ import numpy as np
 import polars as pl
 
 from robsweep.orchestrator.errors import ContradictionError, InputError
+from robsweep.orchestrator.ranges import total
 from robsweep.orchestrator.results import report
 from robsweep.orchestrator.results.results import Results
 from robsweep.orchestrator.run import session
 from robsweep.orchestrator.run.drive import Options, Summary
-from robsweep.orchestrator.run.outlook import KindOutlook, outlook
+from robsweep.orchestrator.run.outlook import KindOutlook, MeasurementOutlook, outlook
 from robsweep.orchestrator.settings import Settings
 from robsweep.orchestrator.spec import yaml_file
 from robsweep.orchestrator.spec.fields import Rerun
@@ -39,6 +40,10 @@ class Outlook:
 
     name: str
     kinds: tuple[KindOutlook, ...]
+    measurements: pl.DataFrame  # one row each: `measurement_id, kind, model, entry, section, ...`
+    reasons: Mapping[str, tuple[str, ...]]  # measurement id -> why it would run; else not there
+    notes: tuple[str, ...]  # what whole groups compute beyond what is wanted
+    warnings: tuple[str, ...]  # what looks wrong in data sets that are the user's files
 
     @property
     def frame(self) -> pl.DataFrame:
@@ -63,7 +68,9 @@ class Outlook:
 
     def __repr__(self) -> str:
         table = report.render(self.frame.with_columns(pl.col("expected_seconds").round(1)), "text")
-        return f"sweep {self.name}\n{table}about {self.expected_seconds:.0f} CPU-seconds of work"
+        work = f"about {self.expected_seconds:.0f} CPU-seconds of work"
+        said = [f"warning: {text}" for text in self.warnings]
+        return "\n".join([f"sweep {self.name}\n{table}{work}", *self.notes, *said])
 
 
 @dataclass(frozen=True, repr=False)
@@ -114,7 +121,49 @@ def plan(
     """
     spec = _spec(sweep, folder)
     settings = _settings(store, data_dir, nets_dir)
-    return Outlook(spec.name, tuple(outlook(spec, settings).kinds))
+    found = outlook(spec, settings)
+    return Outlook(
+        spec.name,
+        tuple(found.kinds),
+        _measurements(found.measurements),
+        {key: tuple(why) for key, why in found.reasons.items()},
+        tuple(found.notes),
+        tuple(found.warnings),
+    )
+
+
+def _measurements(found: Iterable[MeasurementOutlook]) -> pl.DataFrame:
+    """The columns of `robsweep plan --detail`; `undetermined`: a screen may leave more open."""
+    columns = {
+        "measurement_id": pl.String,
+        "kind": pl.String,
+        "model": pl.String,
+        "entry": pl.String,
+        "section": pl.String,
+        "wanted": pl.Int64,
+        "covered": pl.Int64,
+        "left": pl.Int64,
+        "undetermined": pl.Boolean,
+        "sample_seconds": pl.Float64,
+        "expected_seconds": pl.Float64,
+    }
+    rows = [
+        (
+            m.row.measurement_id,
+            m.row.kind,
+            m.row.label,
+            m.row.entry,
+            m.row.section,
+            total(m.row.wanted),
+            m.settled,
+            total(m.left),
+            m.undetermined,
+            m.sample_seconds,
+            m.expected_seconds,
+        )
+        for m in found
+    ]
+    return pl.DataFrame(rows, schema=columns, orient="row")
 
 
 def run(

@@ -62,14 +62,14 @@ def copied(value: Any) -> Any:
 class State(NamedTuple):
     """What a model holds: tensors, flags and hooks of each of its modules."""
 
-    tensors: list[tuple[Tensor, Tensor, bool]]  # itself, a copy, whether it requires a gradient
+    tensors: list["_Kept"]
     modules: list[tuple[nn.Module, bool, dict[str, dict[Any, Any]]]]
 
     @classmethod
     def of(cls, model: nn.Module) -> "State":
         tensors = [*model.parameters(), *model.buffers()]
         return cls(
-            [(t, t.detach().clone(), t.requires_grad) for t in tensors],
+            [_Kept(t, t.data, t.detach().clone(), t.requires_grad) for t in tensors],
             [(m, m.training, _inner(m)) for m in model.modules()],
         )
 
@@ -81,13 +81,31 @@ class State(NamedTuple):
                 if [*now] != [*held] or any(now[key] is not held[key] for key in now):
                     now.clear()
                     now.update(held)
-        for tensor, before, flag in self.tensors:
-            if not _equal(tensor, before):
-                tensor.data = before
-            if tensor.requires_grad != flag:
-                tensor.detach_().requires_grad_(flag)
-            if not flag:
-                tensor.grad = None
+        for kept in self.tensors:
+            kept.restore()
+
+
+class _Kept(NamedTuple):
+    """A tensor of a model, with what it was: where it lay, what was there, its flag."""
+
+    tensor: Tensor
+    data: Tensor  # the memory that it lay in, which others may share
+    content: Tensor  # a copy
+    requires_grad: bool
+
+    def restore(self) -> None:
+        storage, size = self.data.untyped_storage(), self.content.untyped_storage().nbytes()
+        if storage.nbytes() == 0 < size:  # freed
+            storage.resize_(size)
+        if not torch.equal(self.data, self.content):
+            with torch.inference_mode(mode=self.data.is_inference()):
+                self.data.copy_(self.content)
+        if not _same_place(self.tensor, self.data):
+            self.tensor.data = self.data
+        if self.tensor.requires_grad != self.requires_grad:
+            self.tensor.detach_().requires_grad_(self.requires_grad)
+        if not self.requires_grad:
+            self.tensor.grad = None
 
 
 def _inner(module: nn.Module) -> dict[str, dict[Any, Any]]:
@@ -99,12 +117,13 @@ def _inner(module: nn.Module) -> dict[str, dict[Any, Any]]:
     }
 
 
-def _equal(tensor: Tensor, before: Tensor) -> bool:
+def _same_place(tensor: Tensor, data: Tensor) -> bool:
     return (
-        tensor.shape == before.shape
-        and tensor.dtype == before.dtype
-        and tensor.stride() == before.stride()
-        and torch.equal(tensor, before)
+        tensor.device == data.device
+        and tensor.data_ptr() == data.data_ptr()
+        and tensor.shape == data.shape
+        and tensor.dtype == data.dtype
+        and tensor.stride() == data.stride()
     )
 
 

@@ -42,18 +42,36 @@ def _of(file: str, dataset: DatasetSpec, *, own: bool) -> Iterator[str]:
         for s in images
     ):
         return
-    yield from _layout(dataset.shape)
-    if own:  # the labels of others are not looked at
-        yield from _labels(labels, dataset.classes)
-        yield from _copies(images)
+    if own:
+        yield from of_arrays(images, labels, dataset.shape, dataset.classes)
+    else:  # the labels of others are not looked at
+        yield from _layout(dataset.shape)
+
+
+def of_arrays(
+    images: Mapping[str, np.ndarray],
+    labels: Mapping[str, np.ndarray],
+    shape: tuple[int, ...],
+    classes: int,
+) -> Iterator[str]:
+    """What looks wrong in arrays by split, of which a later one is measured on.
+
+    Args:
+        images: (N, *shape) each, uint8, or floats in [0, 1].
+        labels: Integers (N,) each; none, if they are not to be looked at.
+    """
+    yield from _layout(shape)
+    if labels:
+        yield from _labels(labels, classes)
+    yield from _copies(images)
 
 
 def _layout(shape: tuple[int, ...]) -> Iterator[str]:
     if len(shape) == 3 and shape[2] in _CHANNELS and shape[0] not in _CHANNELS:
         yield (
             f"images have shape (N, {', '.join(map(str, shape))}), which is read as {shape[0]} "
-            f"channels of {shape[1]} x {shape[2]} pixels; if the last axis is the channels, store "
-            "images.transpose(0, 3, 1, 2)"
+            f"channels of {shape[1]} x {shape[2]} pixels; if the last axis is the channels, move "
+            "it: images.transpose(0, 3, 1, 2) in numpy, images.permute(0, 3, 1, 2) in torch"
         )
 
 
@@ -66,7 +84,7 @@ def _labels(labels: Mapping[str, np.ndarray], classes: int) -> Iterator[str]:
     if absent == [*range(min(every))] and min(every) == 1:
         yield (
             f"labels go from 1 to {max(every)}, and none is 0: they are counted from 0, so that "
-            "class 0 has no sample; store labels - 1 if that is not meant"
+            "class 0 has no sample; give labels - 1 if that is not meant"
         )
     elif absent:
         yield f"no sample of {_classes(absent)}, of {classes}"

@@ -2,6 +2,8 @@
 
 import copy
 import random
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,6 +154,62 @@ def test_the_model_is_as_it_was(some):
     with pytest.raises(rob.InputError):  # and after an error
         rob.evaluate(model, *some, verify=1)
     unchanged(before, state_of(model))
+
+
+SPOILERS = {
+    "zero": "next(model.parameters()).data.zero_()",
+    "replaces": "next(model.parameters()).data = next(model.parameters()).data.double()[:1]",
+    "sets": "next(model.parameters()).data.set_(torch.ones(3))",
+}
+
+
+@pytest.mark.parametrize("name", ["attack", "raising", "nearest", *SPOILERS])
+def test_an_attack_that_spoils_the_model_leaves_it_as_it_was(net, some, name):
+    shutil.copy(Path(__file__).parents[1] / "tasks" / "hostile.py", "hostile.py")
+    body = "import torch\n\n\n"
+    for called, line in SPOILERS.items():
+        body += f"def {called}(model, images, labels, eps):\n    {line}\n    return images\n\n\n"
+    Path("spoilers.py").write_text(body)
+    before, hooks = state_of(net), [dict(vars(module)) for module in net.modules()]
+    module = "spoilers" if name in SPOILERS else "hostile"
+    entry = {"attack": f"{module}:{name}", "group_size": 20}
+    more = {"gives": "min_norm"} if name == "nearest" else {}
+    rob.evaluate(net, *some, attacks={"own": entry | more, "after": {"attack": "LinfPGD"}})
+    unchanged(before, state_of(net))
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+    for kept, module in zip(hooks, net.modules(), strict=True):
+        assert kept.keys() == vars(module).keys()
+
+
+class InPlace(nn.Module):
+    """Normalises what it is given, there where it lies."""
+
+    def __init__(self, net) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images):
+        return self.net(images.sub_(0.5).mul_(2.0))
+
+
+class Copying(InPlace):
+    def forward(self, images):
+        return self.net((images - 0.5) * 2.0)
+
+
+def test_a_model_that_writes_into_its_input_is_the_one_that_does_not(net, some):
+    given = some[0].clone()
+    model = InPlace(net)
+    ours, theirs = (
+        rob.evaluate(m, given, some[1], attacks=["LinfPGD"]) for m in (model, Copying(net))
+    )
+    assert ours.robust_accuracy == theirs.robust_accuracy
+    assert ours.ece == theirs.ece
+    assert torch.equal(given, some[0])
+    assert not model._forward_hooks
+    assert not model._forward_pre_hooks
+    model(given)  # as before: what it is called with outside is its own affair
+    assert not torch.equal(given, some[0])
 
 
 def test_the_caller_keeps_his_random_numbers(net, some):
@@ -315,3 +373,60 @@ def test_nothing_is_written_and_other_copies_give_the_same(net, some, tmp_path):
     c = rob.evaluate(other, *few, attacks="LinfPGD")
     assert set(c.attacks["model_id"]).isdisjoint(a.attacks["model_id"])
     assert set(c.attacks["measurement_id"]).isdisjoint(a.attacks["measurement_id"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda z: z.softmax(dim=1), "probabilities"),
+        (lambda z: nn.functional.dropout(z, 0.5), "differently each time"),
+        (lambda z: z - z.mean(dim=0), "other images of its batch"),
+    ],
+)
+def test_what_looks_wrong_in_a_model_is_said(net, some, answer, says):
+    found = rob.evaluate(bad_model(lambda x: answer(net(x))), *some, attacks=())
+    (text,) = found.warnings
+    assert says in text
+    assert found.table()["warnings"].to_list() == [text]
+    assert text in repr(found)
+    assert rob.evaluate(net, *some, attacks=()).warnings == ()
+
+
+def test_an_attack_that_always_raises_is_missed_and_loses_nothing(net, some):
+    Path("raises.py").write_text("def attack(model, images, labels, eps):\n    raise KeyError(3)\n")
+    mine = {"mine": {"attack": "raises:attack"}}
+    pgd = {"attack": "LinfPGD"}
+    alone = rob.evaluate(net, *some, attacks={"pgd": pgd})
+    found = rob.evaluate(net, *some, attacks=mine | {"pgd": pgd})
+    assert found.robust_accuracy == alone.robust_accuracy
+    assert found.clean_accuracy == alone.clean_accuracy
+    assert "mine: raised KeyError" in found.table()["missing_attacks"][0]
+    assert {one.name for one in found.failures} == {"raises:attack"}
+    assert "raise KeyError(3)" in found.failures[0].error
+    assert "KeyError: 3" in repr(found)
+    assert alone.failures == ()
+    only = rob.evaluate(net, *some, attacks=mine)
+    assert only.robust_accuracy[0.1].value is None
+    assert only.table()["robust_accuracy_status"].to_list() == ["failed"]
+    assert only.clean_accuracy == alone.clean_accuracy
+
+
+def test_what_looks_wrong_in_samples_is_said(net, digits):
+    images, labels = digits["test"]
+
+    def said(x, y, **more):
+        return rob.evaluate(net, x, y, attacks=(), **more).warnings
+
+    assert said(images, labels, validation=digits["validation"]) == ()
+    (text,) = said(images[labels > 0], labels[labels > 0])
+    assert "labels go from 1 to 9" in text
+    (text,) = said(images[labels != 4], labels[labels != 4])
+    assert "no sample of class 4, of 10" in text
+    assert said(images[:3], labels[:3]) == ()  # too few to tell
+    (text,) = said(images, labels, validation=(images[:50], labels[:50]))
+    assert "50 of" in text
+    assert "also in validation" in text
+    last = images.reshape(-1, 4, 4, 4).repeat(1, 2, 2, 1)[:, :, :, :1]
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    (text,) = rob.evaluate(model, last, labels, attacks=()).warnings
+    assert "permute(0, 3, 1, 2)" in text

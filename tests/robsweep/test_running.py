@@ -184,3 +184,23 @@ def test_progress_in_a_notebook_without_widgets_is_lines(monkeypatch, capsys):
     shown.show({"attack": progress.KindProgress(total=10, done=4)}, final=True)
     shown.close()
     assert capsys.readouterr().err == "mine: attack 4/10\n"
+
+
+def test_an_outlook_says_what_the_command_says(robsweep, tmp_path):
+    rng = np.random.default_rng(0)
+    images, labels = rng.random((100, 8, 8), np.float32), np.arange(100) % 9 + 1
+    np.savez(tmp_path / "mine.npz", test_images=images, test_labels=labels)
+    fgsm = {"attack": "LinfFastGradient", "eps": 0.1, "group_size": 100}
+    own = {"name": "own", "dataset": "npz:mine.npz", "samples": 50, "attacks": {"fgsm": fgsm}}
+    own |= {"models": {"mine": {"arch": "mlp", "train": False}}}
+    found = rob.plan(own, store="s")
+    (warning,) = found.warnings
+    assert "labels go from 1 to 9" in warning
+    assert found.notes
+    assert all(text in repr(found) for text in (*found.notes, warning))
+    detail = found.measurements
+    assert set(detail["measurement_id"]) == set(found.reasons)
+    assert all(why[0].startswith("new") for why in found.reasons.values())
+    attack = detail.filter(kind="attack").row(0, named=True)
+    assert (attack["wanted"], attack["covered"], attack["left"]) == (50, 0, 100)
+    assert detail["expected_seconds"].sum() == pytest.approx(found.expected_seconds)

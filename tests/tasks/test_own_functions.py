@@ -12,7 +12,7 @@ import torch
 from robsweep.tasks.data.load import load as load_data
 from robsweep.tasks.job import Inputs, Setting
 from robsweep.tasks.jobs import run
-from robsweep.tasks.own_functions import _global_hooks, _Modes, _Settings
+from robsweep.tasks.own_functions import State, _global_hooks, _Modes, _Settings
 from tests.tasks.digit_jobs import MLP, job_of, train_job
 
 GROUP = 50
@@ -195,3 +195,29 @@ def test_parameters_are_its_own(beside, weights):
     ref = replace(MINE, params={"steps": steps})
     run(job_of("predict", {"source": "clean"}, 0, 250, model=ref, setting=beside), Inputs())
     assert (sizes, steps) == ([1], [1])
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda p: p.data.zero_(),
+        lambda p: p.data.untyped_storage().resize_(0),
+        lambda p: p.data.set_(torch.ones(3)),
+        lambda p: setattr(p, "data", p.data.double()[:1]),
+        lambda p: p.data.t_(),
+        lambda p: p.requires_grad_(requires_grad=False).resize_(1),
+    ],
+)
+def test_a_models_memory_is_restored_where_it_lies(spoil):
+    """Others may share it: the caller's model, a view of its weights."""
+    model = torch.nn.Linear(4, 3)
+    views = [p.data for p in model.parameters()]
+    before = [view.clone() for view in views]
+    state = State.of(model)
+    spoil(model.weight)
+    state.restore()
+    for parameter, view, content in zip(model.parameters(), views, before, strict=True):
+        assert torch.equal(view, content)
+        assert torch.equal(parameter, content)
+        assert parameter.data_ptr() == view.data_ptr()
+        assert parameter.requires_grad
