@@ -94,11 +94,15 @@ def test_the_plan_of_a_store_of_0_1_0_is_read_and_compared(tmp_path):
     assert {(row.version, row.code, row.imported) for row in before} == {(None, None, None)}
     kept = settings(tmp_path / "store")
     found = outlook(sweep_file.load(tmp_path / "store.yaml"), kept)
-    assert len(found.reasons) == 22, "it was cut off"
-    assert all(w.startswith("resumed: ") for why in found.reasons.values() for w in why)
-    assert [m.row.measurement_id for m in found.measurements] == [r.measurement_id for r in before]
+    newer = {"attack", "calibrate", "screen", "solve"}  # kinds whose rows have changed since
+    old = [(r.kind, r.measurement_id) for r in before if r.kind not in newer]
+    rows = [(m.row.kind, m.row.measurement_id) for m in found.measurements]
+    assert [row for row in rows if row[0] not in newer] == old
+    resumed = [found.reasons[key] for _, key in old if key in found.reasons]
+    assert resumed, "it was cut off"
+    assert all(text.startswith("resumed: ") for why in resumed for text in why)
     mine = tmp_path / "mine.py"
-    mine.write_text(mine.read_text() + "# other\n")
+    mine.write_text(mine.read_text() + "OTHER = 1\n")
     found = outlook(sweep_file.load(tmp_path / "store.yaml"), kept)
     named = {
         (m.row.kind, m.row.label, m.row.entry): m.row.measurement_id for m in found.measurements
