@@ -30,7 +30,8 @@ _AS_IT_IS = How()
 class Result:
     """What is known of a group's N samples at one eps, or from one min-norm attack.
 
-    Where no adversarial was found, `distance` is NaN and `adversarials` holds the last one tried.
+    Where no adversarial was found, `distance` is NaN and `adversarials` holds, of what was tried at
+    this eps, that with the lowest margin.
     """
 
     eps: float | None
@@ -288,8 +289,10 @@ class _State:
         attacked = torch.zeros_like(self.broken)
         attacked[where] = True
         closer = ~self.broken | (tried.distance < self.distance)
-        # a failed try replaces only another failed one
-        kept = attacked & torch.where(tried.success, closer, ~self.broken)
+        # a failed try replaces only another failed one, in this round a worse one
+        whole = torch.tensor([check == "ok" for check in tried.checks], device=closer.device)
+        further = whole & (self._short_of(tried.logits) < self._short_of(self.logits))
+        kept = attacked & torch.where(tried.success, closer, ~self.broken & (~self.done | further))
         self.adversarials = torch.where(kept.reshape(self.shape), tried.stored, self.adversarials)
         self.logits = torch.where(kept[:, None], tried.logits, self.logits)
         self.distance = torch.where(kept & tried.success, tried.distance, self.distance)
@@ -301,6 +304,12 @@ class _State:
             self.done[i] |= tried.checks[i] == "ok"
             if self.broken[i]:
                 self.broken_at[i] = np.nan if eps is None else eps
+
+    def _short_of(self, logits: Tensor) -> Tensor:
+        """How far logits are from what the attack is after, (N,)."""
+        if self.targets is None:
+            return margin(logits, self.labels)
+        return -margin(logits, self.targets)
 
     def _checks(
         self, stored: Tensor, logits: Tensor, finite: Tensor, eps: float | None

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from robsweep.tasks.attacks.how import How
 from robsweep.tasks.attacks.job import check_it_works
+from robsweep.tasks.logits import margin
 from tests.tasks.attacks.test_attacks import linear, own, samples
 from tests.tasks.attacks.test_how import run
 
@@ -146,6 +147,30 @@ def test_a_restart_that_fails_takes_nothing_away() -> None:
     (result,) = run(own(attack), model, (images, labels), How(restarts=2), [0.1])
     assert calls == [5, 5]
     assert set(result.check) == {"ok"}
+
+
+def test_of_restarts_that_find_nothing_the_nearest_to_it_is_kept() -> None:
+    """Also where the image itself is nearer: nothing that an attack gives is hidden."""
+    model = linear()
+    images, labels = samples(model, 6)
+    x = images.clone().requires_grad_()
+    (up,) = torch.autograd.grad(margin(model(x), labels).sum(), x)
+    calls = 0
+
+    def attack(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls > 5:
+            raise ArithmeticError("its last restart")
+        return x + eps * (3, 1, 2)[(calls - 1) % 3] / 3 * up.sign()
+
+    radii = [1e-3, 2e-3]
+    small, large = run(own(attack), model, (images, labels), How(restarts=3), radii)
+    for eps, result in zip(radii, (small, large), strict=True):
+        assert not result.success.any()
+        assert set(result.check) == {"ok"}
+        expected = (images + eps / 3 * up.sign()).clamp(0, 1)
+        torch.testing.assert_close(result.adversarials, expected, rtol=0, atol=1e-6)
 
 
 def test_what_always_raises_is_not_asked_about_every_sample() -> None:
