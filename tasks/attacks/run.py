@@ -47,6 +47,7 @@ class Result:
     seconds: np.ndarray
     check: list[str]
     error: Exception | None = None  # what the attack raised, if it raised on all of the samples
+    hopeless: bool = False  # and would have on any other
 
 
 class _Tried(NamedTuple):
@@ -131,16 +132,18 @@ class _State:
             self.misled = margin(raw_logits(how.source, images), labels) <= 0
         self.error: Exception | None = None  # what the attack has raised first
         self.works = False  # whether it has ever given anything
-        self.hopeless = False  # whether it will not in this round
+        self.hopeless = False  # whether it will not, in this round or, if it never has, ever
 
     def start_round(self) -> None:
         n = len(self.labels)
         self.inferred_from_eps = self.broken_at.copy()
-        self.hopeless = False
+        given_up = self.hopeless and not self.works  # all that can fail has, for the same reason
+        self.hopeless = given_up
         self.tally = Tally(n)
         self.seconds = np.zeros(n)
         misled = self.misled & ~self.broken
-        self.check = [WRONG_SOURCE if wrong else "ok" for wrong in misled.tolist()]
+        if not given_up:
+            self.check = [WRONG_SOURCE if wrong else "ok" for wrong in misled.tolist()]
         self.done = torch.zeros_like(self.broken)  # samples with a whole attempt in this round
 
     def attack(self, todo: Tensor, eps: float | None) -> None:
@@ -345,4 +348,5 @@ class _State:
             self.seconds,
             list(self.check),
             None if self.works else self.error,
+            self.hopeless and not self.works,
         )
