@@ -293,8 +293,8 @@ class _State:
         attacked[where] = True
         closer = ~self.broken | (tried.distance < self.distance)
         # a failed try replaces only another failed one, in this round a worse one
-        whole = torch.tensor([check == "ok" for check in tried.checks], device=closer.device)
-        further = whole & (self._short_of(tried.logits) < self._short_of(self.logits))
+        sound = torch.tensor([check == "ok" for check in tried.checks], device=closer.device)
+        further = sound & (self._short_of(tried.logits) < self._short_of(self.logits))
         kept = attacked & torch.where(tried.success, closer, ~self.broken & (~self.done | further))
         self.adversarials = torch.where(kept.reshape(self.shape), tried.stored, self.adversarials)
         self.logits = torch.where(kept[:, None], tried.logits, self.logits)

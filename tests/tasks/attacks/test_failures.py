@@ -10,9 +10,12 @@ from torch import Tensor, nn
 
 from robsweep.tasks.attacks.how import How
 from robsweep.tasks.attacks.job import check_it_works
+from robsweep.tasks.job import Inputs
+from robsweep.tasks.jobs import run as run_job
 from robsweep.tasks.logits import margin
 from tests.tasks.attacks.test_attacks import linear, own, samples
 from tests.tasks.attacks.test_how import run
+from tests.tasks.digit_jobs import job_of, train_job
 
 
 def asleep(seconds: float) -> None:
@@ -209,6 +212,22 @@ def test_nor_at_every_eps_though_all_rows_say_why() -> None:
     assert small.hopeless
     assert large.hopeless
     assert isinstance(large.error, ArithmeticError)
+
+
+def test_nor_in_every_group_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+
+    def never(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        nonlocal calls
+        calls += 1
+        raise ArithmeticError("never")
+
+    monkeypatch.setattr("robsweep.tasks.attacks.job.load", lambda params: own(never))
+    params = {"attack": "m:f", "norm": "linf", "eps": [0.1, 0.2], "restarts": 1, "parameters": {}}
+    weights = run_job(train_job(epochs=1), Inputs()).artifacts["models/train-0.safetensors"]
+    with pytest.raises(ArithmeticError, match="never"):
+        run_job(job_of("attack", params, 0, 500), Inputs(weights))
+    assert 0 < calls <= 10
 
 
 @pytest.mark.parametrize("bad", [range(10), range(240, 250), range(0, 250, 2)])
