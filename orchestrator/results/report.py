@@ -5,6 +5,8 @@ from typing import Any, Literal, get_args
 
 import polars as pl
 
+from robsweep.orchestrator.results.metrics.honesty_checks import SOUNDNESS
+
 Format = Literal["text", "csv", "latex", "markdown"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
@@ -156,9 +158,13 @@ def absent(name: str, row: Mapping[str, Any]) -> str:
 def contradicted(name: str, row: Mapping[str, Any]) -> bool:
     """Whether failing honesty checks speak against this number."""
     flag = row.get("honesty") or ""
-    return flag.startswith("fail") and (
-        name in _OF_ATTACKS or (name == "verified_accuracy" and "soundness" in flag)
-    )
+    if not flag.startswith("fail"):
+        return False
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    if name == "verified_accuracy" or (name == "bracket" and low == high):
+        # proofs alone speak here: where both sides agree, no stronger attack would find more
+        return SOUNDNESS in flag
+    return name in _OF_ATTACKS
 
 
 def without(name: str, row: Mapping[str, Any]) -> list[str]:

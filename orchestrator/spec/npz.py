@@ -11,6 +11,7 @@ from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.spec.spec import DatasetSpec
 
 SPLITS = ("train", "validation", "test")
+_HOW = "needs arrays test_images and test_labels"
 
 
 def describe(path: Path, classes: int | None = None) -> DatasetSpec:
@@ -34,7 +35,12 @@ def describe(path: Path, classes: int | None = None) -> DatasetSpec:
         with np.load(path, allow_pickle=False) as arrays:
             splits = {s: len(arrays[f"{s}_labels"]) for s in SPLITS if f"{s}_labels" in arrays}
             if "test" not in splits:
-                raise InputError(f"data set {path}: needs arrays test_images and test_labels")
+                raise InputError(f"data set {path}: {_HOW}, and has {', '.join(arrays.files)}")
+            if absent := [s for s in splits if f"{s}_images" not in arrays]:
+                raise InputError(
+                    f"data set {path}: no array {absent[0]}_images; {_HOW}, and has "
+                    f"{', '.join(arrays.files)}"
+                )
             shape = arrays["test_images"].shape[1:]
             found = int(max(arrays[f"{split}_labels"].max() for split in splits)) + 1
     except InputError:

@@ -81,8 +81,8 @@ def attempt(
 ) -> Attempt:
     """Runs an attack on a batch; if it raises or takes too long, on halves of it, and so on.
 
-    An attack that raises on the first samples, and on some elsewhere, is not asked about the rest:
-    they fail for the same reason.
+    An attack that raises on the batch, its first half, the first samples and some elsewhere is not
+    asked about the rest: they fail for the same reason.
 
     Args:
         given: What the attack wants beside these, (N, ...) each.
@@ -95,10 +95,11 @@ def attempt(
     """
     end = None if limit is None else time.monotonic() + (1 + _PATIENCE) * limit
     alone, worked = dict[int, str](), False  # samples that failed alone; whether any part worked
+    failed = 0  # parts of several samples
     hopeless: str | None = None
 
     def on_part(part: slice, seconds: float | None) -> Attempt:
-        nonlocal worked, hopeless
+        nonlocal worked, failed, hopeless
         x, y = images[part], labels[part]
         if hopeless is not None:
             return Attempt(x, dict.fromkeys(range(part.start, part.stop), hopeless))
@@ -129,6 +130,11 @@ def attempt(
         else:
             return done
         less = None if seconds is None or limit is None else max(seconds / 2, limit / 16)
+        failed += 1
+        if failed == 2 and not worked and not isinstance(first, TimeoutError):
+            for i in range(min(_ENOUGH, len(labels))):
+                if not worked:
+                    on_part(slice(i, i + 1), less)
         middle = (part.start + part.stop) // 2
         left = on_part(slice(part.start, middle), less)
         right = on_part(slice(middle, part.stop), less)

@@ -30,7 +30,8 @@ _AS_IT_IS = How()
 class Result:
     """What is known of a group's N samples at one eps, or from one min-norm attack.
 
-    Where no adversarial was found, `distance` is NaN and `adversarials` holds the last one tried.
+    Where no adversarial was found, `distance` is NaN and `adversarials` holds, of what was tried at
+    this eps, that with the lowest margin.
     """
 
     eps: float | None
@@ -46,6 +47,7 @@ class Result:
     seconds: np.ndarray
     check: list[str]
     error: Exception | None = None  # what the attack raised, if it raised on all of the samples
+    hopeless: bool = False  # and would have on any other
 
 
 class _Tried(NamedTuple):
@@ -130,16 +132,18 @@ class _State:
             self.misled = margin(raw_logits(how.source, images), labels) <= 0
         self.error: Exception | None = None  # what the attack has raised first
         self.works = False  # whether it has ever given anything
-        self.hopeless = False  # whether it will not in this round
+        self.hopeless = False  # whether it will not, in this round or, if it never has, ever
 
     def start_round(self) -> None:
         n = len(self.labels)
         self.inferred_from_eps = self.broken_at.copy()
-        self.hopeless = False
+        given_up = self.hopeless and not self.works  # all that can fail has, for the same reason
+        self.hopeless = given_up
         self.tally = Tally(n)
         self.seconds = np.zeros(n)
         misled = self.misled & ~self.broken
-        self.check = [WRONG_SOURCE if wrong else "ok" for wrong in misled.tolist()]
+        if not given_up:
+            self.check = [WRONG_SOURCE if wrong else "ok" for wrong in misled.tolist()]
         self.done = torch.zeros_like(self.broken)  # samples with a whole attempt in this round
 
     def attack(self, todo: Tensor, eps: float | None) -> None:
@@ -288,8 +292,10 @@ class _State:
         attacked = torch.zeros_like(self.broken)
         attacked[where] = True
         closer = ~self.broken | (tried.distance < self.distance)
-        # a failed try replaces only another failed one
-        kept = attacked & torch.where(tried.success, closer, ~self.broken)
+        # a failed try replaces only another failed one, in this round a worse one
+        sound = torch.tensor([check == "ok" for check in tried.checks], device=closer.device)
+        further = sound & (self._short_of(tried.logits) < self._short_of(self.logits))
+        kept = attacked & torch.where(tried.success, closer, ~self.broken & (~self.done | further))
         self.adversarials = torch.where(kept.reshape(self.shape), tried.stored, self.adversarials)
         self.logits = torch.where(kept[:, None], tried.logits, self.logits)
         self.distance = torch.where(kept & tried.success, tried.distance, self.distance)
@@ -301,6 +307,12 @@ class _State:
             self.done[i] |= tried.checks[i] == "ok"
             if self.broken[i]:
                 self.broken_at[i] = np.nan if eps is None else eps
+
+    def _short_of(self, logits: Tensor) -> Tensor:
+        """How far logits are from what the attack is after, (N,)."""
+        if self.targets is None:
+            return margin(logits, self.labels)
+        return -margin(logits, self.targets)
 
     def _checks(
         self, stored: Tensor, logits: Tensor, finite: Tensor, eps: float | None
@@ -336,4 +348,5 @@ class _State:
             self.seconds,
             list(self.check),
             None if self.works else self.error,
+            self.hopeless and not self.works,
         )

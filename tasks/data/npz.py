@@ -22,7 +22,10 @@ def npz(name: str, path: str, split: str) -> tuple[np.ndarray, np.ndarray]:
     with _open(name, path) as file:
         for key in (f"{split}_images", f"{split}_labels"):
             if key not in file.files:
-                raise InputError(f"data set {name!r} ({path}): no array {key!r}; {_HOW}")
+                raise InputError(
+                    f"data set {name!r} ({path}): no array {key!r}, "
+                    f"only {', '.join(file.files) or 'nothing'}; {_HOW}"
+                )
         try:
             images, labels = file[f"{split}_images"], file[f"{split}_labels"]
         except (ValueError, zipfile.BadZipFile, EOFError, OSError) as error:

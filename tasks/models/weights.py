@@ -13,6 +13,12 @@ from torch import Tensor, nn
 from robsweep.tasks.errors import InputError
 
 
+class MoreOutputsError(InputError):
+    """Weights of a model that differs from the wanted one only in having more outputs."""
+
+    outputs = 0
+
+
 def to_bytes(state: Mapping[str, Tensor]) -> bytes:
     """Serialises a state dict as safetensors; equal tensors give equal bytes."""
     from safetensors.torch import save
@@ -54,6 +60,7 @@ def put(model: nn.Module, content: bytes, where: str) -> tuple[str, ...]:
         notes = (*notes, f"weights {where}: {prefix!r} is taken off each name")
     for prefix, module in model.named_modules():
         _adapt(module, prefix, state, wanted)
+    wider = _more_outputs(state, wanted)
     problems = [
         *(f"tensor {name!r} is missing" for name in wanted if name not in state),
         *(f"tensor {name!r} is unexpected" for name in state if name not in wanted),
@@ -71,9 +78,30 @@ def put(model: nn.Module, content: bytes, where: str) -> tuple[str, ...]:
     ]
     if problems:
         more = f" and {len(problems) - 5} more problems" if len(problems) > 5 else ""
-        raise InputError(f"weights {where} do not fit the model: {'; '.join(problems[:5])}{more}")
+        what = f"weights {where} do not fit the model: {'; '.join(problems[:5])}{more}"
+        if not wider:
+            raise InputError(what)
+        error = MoreOutputsError(what)
+        error.outputs = wider
+        raise error
     model.load_state_dict(state)
     return notes
+
+
+def _more_outputs(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> int | None:
+    """How many outputs weights are for, if that alone keeps them from fitting, and it is more."""
+    if set(state) != set(wanted):
+        return None
+    sizes = {
+        (tuple(state[name].shape[:1]), tuple(wanted[name].shape[:1]))
+        for name in wanted
+        if state[name].shape != wanted[name].shape
+    }
+    rest = all(state[name].shape[1:] == wanted[name].shape[1:] for name in wanted)
+    if len(sizes) != 1 or not rest:
+        return None
+    ((theirs, ours),) = sizes
+    return theirs[0] if theirs and ours and theirs[0] > ours[0] else None
 
 
 def _without_prefix(

@@ -16,6 +16,7 @@ from robsweep.tasks.groups import seed_everything
 from robsweep.tasks.job import Inputs, Job, ModelRef, Output
 from robsweep.tasks.load import data_for, device_of, model_of
 from robsweep.tasks.models.questions import ASKED, ask
+from robsweep.tasks.models.weights import MoreOutputsError
 from robsweep.tasks.rows import table
 
 
@@ -37,7 +38,10 @@ def preflight(job: Job, inputs: Inputs) -> Output:
     engines = m.params.get("engines", ())
     for engine in engines:
         _check_engine(engine)
-    loaded = model_of(job, inputs)
+    try:
+        loaded = model_of(job, inputs)
+    except MoreOutputsError as error:
+        raise InputError(f"{error}{_classes(job, error.outputs)}") from error
     some = data_for(m.model, m.dataset, m.split, job.setting).images
     images = some[:2]
     called = f"model {m.model.arch!r}, called on {len(images)} images {tuple(images.shape)}"
@@ -54,7 +58,8 @@ def preflight(job: Job, inputs: Inputs) -> Output:
     wanted = (len(images), m.model.classes)
     if tuple(logits.shape) != wanted:
         shapes = f"gave shape {tuple(logits.shape)}, not logits {wanted}"
-        raise InputError(f"{called}, {shapes}{_classes(job, logits)}")
+        hint = _classes(job, logits.shape[1]) if logits.ndim == 2 else ""
+        raise InputError(f"{called}, {shapes}{hint}")
     if logits.dtype != torch.float32:
         raise InputError(f"{called}, gave {logits.dtype}, not torch.float32")
     if not torch.isfinite(logits).all():
@@ -93,15 +98,16 @@ def preflight(job: Job, inputs: Inputs) -> Output:
     return Output({"models": rows}, warnings=(*loaded.notes, *found.warnings))
 
 
-def _classes(job: Job, logits: torch.Tensor) -> str:
+def _classes(job: Job, outputs: int) -> str:
     """What to do about a network of more classes than a user's data have."""
     m = job.measurement
     file = job.setting.data_files.get(m.dataset)
-    if file is None or logits.ndim != 2 or logits.shape[1] <= m.model.classes:
+    if file is None or outputs <= m.model.classes:
         return ""
     return (
         f": the largest label in {Path(file).name} is {m.model.classes - 1}; if there are more "
-        f"classes, say so: `dataset: {{npz: {Path(file).name}, classes: {logits.shape[1]}}}`"
+        f"classes, say so: `dataset: {{npz: {Path(file).name}, classes: {outputs}}}`, "
+        f"`--classes {outputs}` for eval"
     )
 
 

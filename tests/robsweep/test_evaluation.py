@@ -80,6 +80,39 @@ def test_the_numbers_are_those_of_eval(robsweep, net, digits, tmp_path):
     assert len(found.verification) == 40
 
 
+@pytest.fixture(scope="module")
+def hardened(digits):
+    """The same perceptron, each step on what five of PGD give in the ball of radius 0.1."""
+    images, labels = digits["train"]
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.03)
+    for _ in range(60):
+        x = images
+        for _ in range(5):
+            x = x.detach().requires_grad_()
+            loss = nn.functional.cross_entropy(model(x), labels)
+            (up,) = torch.autograd.grad(loss, x)
+            x = (x + 0.04 * up.sign()).clamp(images - 0.1, images + 0.1).clamp(0, 1)
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(model(x.detach()), labels).backward()
+        optimiser.step()
+    return model
+
+
+# Seconds: targeted APGD has a run for each of nine classes.
+@pytest.mark.parametrize(("norm", "eps"), [("linf", [0.03, 0.1]), ("l2", [0.3, 1.0])])
+def test_the_attacks_by_default_contradict_no_honest_model(net, hardened, some, norm, eps):
+    few = tuple(part[:60] for part in some)
+    for model in (net, hardened):
+        found = rob.evaluate(model, *few, eps=eps, norm=norm).table("honesty")
+        shown = found.select("check", "status", "violations", "detail").rows()
+        assert not [row for row in shown if row[1] == "fail"]
+        assert len([row for row in shown if row[1] == "warn"]) <= 2
+        ran = {row[0] for row in shown if row[1] != "not run"}
+        assert {"loss increases", "gradients are of use"} <= ran
+
+
 def test_per_sample_rows_give_the_metrics(net, some):
     found = rob.evaluate(net, *some, eps=0.05, verify=10)
     with torch.no_grad():

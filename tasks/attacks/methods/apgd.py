@@ -7,6 +7,7 @@ times `eot`, and no more once it is broken.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +41,7 @@ def apgd_ce(
     Source: Croce & Hein 2020, section 3; for l1 Croce & Hein 2021, section 4.
     """
     loss = partial(F.cross_entropy, reduction="none")
-    return _Problem(model, images, (labels,), loss, norm, eot).solve(eps, steps)[0]
+    return _Problem(model, images, (labels,), loss, norm, eot).solve(eps, steps).points
 
 
 def apgd_dlr(
@@ -57,7 +58,7 @@ def apgd_dlr(
 
     Source: Croce & Hein 2020, section 4; for l1 Croce & Hein 2021, section 4.
     """
-    return _Problem(model, images, (labels,), dlr, norm, eot).solve(eps, steps)[0]
+    return _Problem(model, images, (labels,), dlr, norm, eot).solve(eps, steps).points
 
 
 def apgd_targeted(
@@ -77,21 +78,37 @@ def apgd_targeted(
         classes: How many of the most likely wrong classes, each with a run of its own on the
             samples that are left.
 
+    Returns:
+        Adversarials (N, ...); where no run finds one, of what the runs end at the point at which
+        the label wins by least.
+
     Source: Croce & Hein 2020, section 4.2; for l1 Croce & Hein 2021, section 4.
     """
     logits = raw_logits(model, images)
     others = logits.scatter(1, labels[:, None], -torch.inf)
     order = others.topk(min(classes, logits.shape[1] - 1), dim=1).indices
     result = images.clone()
+    lowest = torch.full_like(logits[:, 0], torch.inf)
     left = torch.arange(len(labels), device=labels.device)
     for targets in order.T:
         goal = labels[left], targets[left]
         problem = _Problem(on(model, left), images[left], goal, targeted_dlr, norm, eot)
-        result[left], broken = problem.solve(eps, steps)
-        left = left[~broken]
+        end = problem.solve(eps, steps)
+        # unlikely classes come last, and leave a sample where it is classified all the better
+        better = end.broken | (end.margins < lowest[left])
+        result[left[better]], lowest[left[better]] = end.points[better], end.margins[better]
+        left = left[~end.broken]
         if not len(left):
             break
     return result
+
+
+class _End(NamedTuple):
+    """What comes of N samples: adversarials, else the points of the highest loss."""
+
+    points: Tensor  # (N, ...)
+    broken: Tensor  # (N,) bool
+    margins: Tensor  # (N,) at these points
 
 
 class _Ascent:
@@ -103,6 +120,7 @@ class _Ascent:
         self.images, self.x, self.best = images, start, start
         self.gradient = self.best_gradient = start
         self.loss = self.best_loss = start.new_full((n,), -torch.inf)
+        self.best_margin = start.new_full((n,), torch.inf)
         self.step = start.new_full((n, 1), step)
 
     def keep(self, mask: Tensor) -> None:
@@ -113,12 +131,13 @@ class _Ascent:
         """Takes the next step."""
         raise NotImplementedError
 
-    def arrive(self, loss: Tensor, gradient: Tensor) -> None:
+    def arrive(self, loss: Tensor, margins: Tensor, gradient: Tensor) -> None:
         """Takes what `x` has turned out to be."""
         better = loss > self.best_loss
         self.loss, self.gradient = loss, gradient
         self.best_loss = torch.where(better, loss, self.best_loss)
         self.best = torch.where(better[:, None], self.x, self.best)
+        self.best_margin = torch.where(better, margins, self.best_margin)
         self.best_gradient = torch.where(better[:, None], gradient, self.best_gradient)
 
     def restart(self, where: Tensor) -> None:
@@ -151,9 +170,9 @@ class _Dense(_Ascent):
             moved = project(self.images, moved, eps, norm)
         self.previous, self.x = self.x, moved
 
-    def arrive(self, loss: Tensor, gradient: Tensor) -> None:
+    def arrive(self, loss: Tensor, margins: Tensor, gradient: Tensor) -> None:
         self.rises += loss > self.loss
-        super().arrive(loss, gradient)
+        super().arrive(loss, margins, gradient)
 
     def adapt(self, done: int, steps: int, eps: float) -> None:
         window = _windows(steps).get(done)
@@ -205,50 +224,51 @@ class _Problem:
     norm: str
     eot: int
 
-    def solve(self, eps: float, steps: int) -> tuple[Tensor, Tensor]:
-        """Adversarials (N, ...), else the points of the highest loss; which are broken, (N,)."""
+    def solve(self, eps: float, steps: int) -> _End:
         images = self.images.flatten(1)
         if self.norm != "l1":
             start = project(images, images + _noise(images, eps, self.norm), eps, self.norm)
-            result, broken = self._climb(_Dense(images, start, eps), eps, steps)
-            return result.view_as(self.images), broken
+            end = self._climb(_Dense(images, start, eps), eps, steps)
+            return end._replace(points=end.points.view_as(self.images))
         wide, less = (steps * share // 100 for share in _L1_SHARES)
         start = project(images, images + torch.randn_like(images), 3 * eps, "l1")
         ascent = _Sparse(images, start, 3 * eps)
         # what is adversarial out there need not be in the ball: on with all of them
-        start, _ = self._climb(ascent, 3 * eps, wide, stop=False)
+        start = self._climb(ascent, 3 * eps, wide, stop=False).points
         ascent = _Sparse(images, project(images, start, 2 * eps, "l1"), 2 * eps)
-        start, _ = self._climb(ascent, 2 * eps, less, stop=False)
+        start = self._climb(ascent, 2 * eps, less, stop=False).points
         ascent = _Sparse(images, project(images, start, eps, "l1"), eps)
-        result, broken = self._climb(ascent, eps, steps - wide - less)
-        return result.view_as(self.images), broken
+        end = self._climb(ascent, eps, steps - wide - less)
+        return end._replace(points=end.points.view_as(self.images))
 
-    def _climb(
-        self, ascent: _Ascent, eps: float, steps: int, *, stop: bool = True
-    ) -> tuple[Tensor, Tensor]:
-        """Pixels (N, F), adversarial or of the highest loss; which are broken, if they `stop`."""
+    def _climb(self, ascent: _Ascent, eps: float, steps: int, *, stop: bool = True) -> _End:
+        """The end as pixels (N, F); nothing is broken unless samples `stop` where they are."""
         model, result = self.model, ascent.x
         broken = torch.zeros_like(self.classes[0], dtype=torch.bool)
+        margins = torch.zeros_like(ascent.best_margin)
         for done in range(steps + 1):
             if done:
                 ascent.move(eps, self.norm, first=done == 1)
-            loss, hit, gradient = self._look(model, ascent, last=done == steps)
-            ascent.arrive(loss, gradient)
+            loss, found, gradient = self._look(model, ascent, last=done == steps)
+            ascent.arrive(loss, found, gradient)
+            hit = found <= 0
             if stop and hit.any():
                 where = ascent.which[hit]
                 broken[where] = True
+                margins[where] = found[hit]
                 result = result.index_copy(0, where, ascent.x[hit])
                 ascent.keep(~hit)
                 if not len(ascent.which):
-                    return result, broken
+                    return _End(result, broken, margins)
                 model = on(self.model, ascent.which)
             ascent.adapt(done, steps, eps)
-        return result.index_copy(0, ascent.which, ascent.best), broken
+        margins[ascent.which] = ascent.best_margin
+        return _End(result.index_copy(0, ascent.which, ascent.best), broken, margins)
 
     def _look(
         self, model: nn.Module, ascent: _Ascent, *, last: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss (n,), which are broken (n,), and the gradient (n, F), until the last step."""
+        """Loss (n,), margins (n,), and the gradient (n, F), until the last step."""
         x = ascent.x.view(-1, *self.images.shape[1:]).detach().requires_grad_(not last)
         classes = [of[ascent.which] for of in self.classes]
         losses, logits = [], []
@@ -259,9 +279,9 @@ class _Problem:
                 losses.append(self.loss(logits[-1], *classes))
             if not last:
                 gradients += torch.autograd.grad(losses[-1].sum(), x)
-        hit = margin(_mean(logits), classes[0]) <= 0
+        margins = margin(_mean(logits), classes[0])
         gradient = _mean(gradients).flatten(1).nan_to_num(0, 0, 0) if gradients else ascent.gradient
-        return _mean(losses), hit, gradient
+        return _mean(losses), margins, gradient
 
 
 def _mean(parts: list[Tensor]) -> Tensor:

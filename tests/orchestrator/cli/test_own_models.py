@@ -1,7 +1,10 @@
 """What a user is told of a model and of data of their own, at the run and in the store."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load, save_file
 from sklearn.datasets import load_digits
 
@@ -106,6 +109,24 @@ def test_a_network_of_more_classes_than_have_samples(robsweep, tmp_path):
     assert code == 0, err
     logits = all_rows(tmp_path / "results", "predictions")["logits"]
     assert len(logits[0]) == 10
+
+
+def test_weights_of_more_classes_than_have_samples(robsweep):
+    np.savez("nine.npz", **digits())
+    weight, bias = torch.zeros(10, 64), torch.zeros(10)
+    save_file({"layer.weight": weight, "layer.bias": bias}, "net.safetensors")
+    (Path.cwd() / "mine.py").write_text(OWN + "def own(shape, classes): return Net(classes)\n")
+    command = ["eval", "mine:own", "--weights", "net.safetensors", "--dataset", "npz:nine.npz"]
+    code, _, err = robsweep(*command, "--eps", "0.1")
+    assert code == 2
+    assert "shape (10, 64), the model wants (9, 64)" in err
+    assert "the largest label in nine.npz is 8" in err
+    assert "dataset: {npz: nine.npz, classes: 10}" in err
+    assert "--classes 10" in err
+    save_file({"layer.weight": weight[:, :60].clone(), "layer.bias": bias}, "net.safetensors")
+    code, _, err = robsweep(*command, "--eps", "0.1")
+    assert code == 2
+    assert "--classes" not in err
 
 
 def test_data_are_warned_of_by_plan_and_run(robsweep):

@@ -135,7 +135,7 @@ def contradicted(tmp_path):
     demo = DemoSweep(tmp_path)
     attack(demo, "fgsm", 20, name="LinfFastGradient")
     attack(demo, "pgd", 10, name="LinfPGD")
-    screen(demo, ["misclassified", *["falsified"] * 19, *["verified"] * 20])
+    screen(demo, ["misclassified", *["falsified"] * 19, "unknown", *["verified"] * 19])
     return tmp_path
 
 
@@ -160,7 +160,7 @@ def test_a_number_that_checks_contradict_carries_the_flag_everywhere(contradicte
         assert flag in render(table, "csv")
     text = leaderboard_text(results.leaderboard("demo"))
     assert "50.0 % ! [" in text
-    assert "50.0 .. 50.0 % ! n=40" in text
+    assert "47.5 .. 50.0 % ! n=40" in text
     assert text.count(note) == 1
     assert not render(results.table("demo", "attacks").filter(attack="fgsm"), "text").count("!")
 
@@ -181,6 +181,18 @@ def test_a_proof_that_does_not_hold_is_marked_too(tmp_path):
     row, _ = tables(tmp_path)
     assert row["honesty"] == "fail: soundness (9 of 9)"
     assert " ! " in cell("verified_accuracy", row)
+    assert " ! " in cell("bracket", {**row, "bracket_low": 0.5, "bracket_high": 0.5})
+
+
+def test_where_proofs_and_attacks_agree_no_weak_attack_speaks_against_it(tmp_path):
+    demo = DemoSweep(tmp_path)
+    attack(demo, "fgsm", 20, name="LinfFastGradient")
+    attack(demo, "pgd", 10, name="LinfPGD")
+    screen(demo, ["misclassified", *["falsified"] * 19, *["verified"] * 20])
+    row, _ = tables(tmp_path)
+    assert row["honesty"].startswith("fail: iterative beats single step")
+    assert cell("bracket", row) == "50.0 .. 50.0 % n=40"
+    assert " ! " in cell("robust_accuracy", row)
 
 
 def test_warnings_of_a_model_are_in_the_leaderboard(tmp_path):

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from robsweep.orchestrator.errors import InputError, SpecError
+from robsweep.orchestrator.spec.npz import describe
 from robsweep.orchestrator.spec.parameters import number
+from robsweep.tasks.data.npz import npz
 from tests.sweeps import SMALL, plan_of, spec_of
 
 # fmt: off
@@ -257,6 +259,18 @@ def test_classes_without_samples_can_be_said(tmp_path):
     assert plain.name != ten.name, "models of another number of outputs are others"
     with pytest.raises(SpecError, match=r"sweep\.yaml:2: dataset: .*8 classes, but a label 8"):
         dataset("{npz: mine.npz, classes: 8}")
+
+
+def test_arrays_of_other_names_are_listed(tmp_path):
+    zeros = np.zeros((9, 8, 8), np.uint8)
+    np.savez(tmp_path / "theirs.npz", x_test=zeros, y_test=np.arange(9))
+    with pytest.raises(InputError, match="test_images and test_labels, and has x_test, y_test"):
+        describe(tmp_path / "theirs.npz")
+    np.savez(tmp_path / "half.npz", x_test=zeros, test_labels=np.arange(9))
+    with pytest.raises(InputError, match=r"no array test_images; .* and has x_test, test_labels"):
+        describe(tmp_path / "half.npz")
+    with pytest.raises(InputError, match="no array 'test_images', only x_test, test_labels"):
+        npz("own", str(tmp_path / "half.npz"), "test")
 
 
 def test_an_npz_data_set_is_named_by_its_content(tmp_path):

@@ -1,6 +1,7 @@
 """Auto-PGD: closed forms on linear models, brute force, counts, and the authors' numbers."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -285,6 +286,25 @@ def test_what_is_not_broken_gets_the_highest_loss_seen(norm: str) -> None:
     in_ball = seen[-5:] if norm == "l1" else seen  # the last 40 % of 12 steps, before in others
     assert len(seen) == (15 if norm == "l1" else 13)
     torch.testing.assert_close(values, torch.stack(in_ball).amax(dim=0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_of_all_targets_the_point_of_the_lowest_margin_is_kept(norm: str) -> None:
+    """In small balls nothing breaks, and no further target takes anything back."""
+    model = curved()
+    images, labels = inner(model, 60)
+    size = {"linf": 0.004, "l2": 0.015, "l1": 0.04}[norm]
+    clear = margin(model(images), labels) > 0.15
+    images, labels = images[clear], labels[clear]
+    ends = []
+    for classes in (1, 2, 3, 4):
+        torch.manual_seed(0)
+        found = apgd_targeted(model, images, labels, size, norm=norm, steps=10, classes=classes)
+        ends.append(margin(raw_logits(model, found), labels))
+    assert (ends[-1] > 0).all()
+    for fewer, more in pairwise(ends):
+        assert (more <= fewer + 1e-6).all()
+    assert (ends[-1] < margin(model(images), labels)).all()
 
 
 class Noisy(nn.Module):

@@ -10,8 +10,12 @@ from torch import Tensor, nn
 
 from robsweep.tasks.attacks.how import How
 from robsweep.tasks.attacks.job import check_it_works
+from robsweep.tasks.job import Inputs
+from robsweep.tasks.jobs import run as run_job
+from robsweep.tasks.logits import margin
 from tests.tasks.attacks.test_attacks import linear, own, samples
 from tests.tasks.attacks.test_how import run
+from tests.tasks.digit_jobs import job_of, train_job
 
 
 def asleep(seconds: float) -> None:
@@ -148,6 +152,30 @@ def test_a_restart_that_fails_takes_nothing_away() -> None:
     assert set(result.check) == {"ok"}
 
 
+def test_of_restarts_that_find_nothing_the_nearest_to_it_is_kept() -> None:
+    """Also where the image itself is nearer: nothing that an attack gives is hidden."""
+    model = linear()
+    images, labels = samples(model, 6)
+    x = images.clone().requires_grad_()
+    (up,) = torch.autograd.grad(margin(model(x), labels).sum(), x)
+    calls = 0
+
+    def attack(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls > 5:
+            raise ArithmeticError("its last restart")
+        return x + eps * (3, 1, 2)[(calls - 1) % 3] / 3 * up.sign()
+
+    radii = [1e-3, 2e-3]
+    small, large = run(own(attack), model, (images, labels), How(restarts=3), radii)
+    for eps, result in zip(radii, (small, large), strict=True):
+        assert not result.success.any()
+        assert set(result.check) == {"ok"}
+        expected = (images + eps / 3 * up.sign()).clamp(0, 1)
+        torch.testing.assert_close(result.adversarials, expected, rtol=0, atol=1e-6)
+
+
 def test_what_always_raises_is_not_asked_about_every_sample() -> None:
     model = linear()
     data = samples(model, 250)
@@ -158,12 +186,48 @@ def test_what_always_raises_is_not_asked_about_every_sample() -> None:
         raise ArithmeticError("never")
 
     (result,) = run(own(never), model, data, How(restarts=3), [1.0])
-    assert len(calls) < 30
+    assert len(calls) <= 10
     assert calls.count(1) > 3
     assert result.check == ["error: ArithmeticError: never"] * 250
     assert torch.equal(result.adversarials, data[0])
     with pytest.raises(ArithmeticError):
         check_it_works([result])
+
+
+def test_nor_at_every_eps_though_all_rows_say_why() -> None:
+    model = linear()
+    images, labels = samples(model, 100)
+    labels[::10] = 1 - labels[::10]  # misclassified
+    calls = 0
+
+    def never(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        nonlocal calls
+        calls += 1
+        raise ArithmeticError("never")
+
+    small, large = run(own(never), model, (images, labels), How(restarts=2), [1.0, 2.0])
+    assert calls <= 10
+    reasons = ["error: ArithmeticError: never" if i % 10 else "ok" for i in range(100)]
+    assert small.check == large.check == reasons
+    assert small.hopeless
+    assert large.hopeless
+    assert isinstance(large.error, ArithmeticError)
+
+
+def test_nor_in_every_group_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+
+    def never(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        nonlocal calls
+        calls += 1
+        raise ArithmeticError("never")
+
+    monkeypatch.setattr("robsweep.tasks.attacks.job.load", lambda params: own(never))
+    params = {"attack": "m:f", "norm": "linf", "eps": [0.1, 0.2], "restarts": 1, "parameters": {}}
+    weights = run_job(train_job(epochs=1), Inputs()).artifacts["models/train-0.safetensors"]
+    with pytest.raises(ArithmeticError, match="never"):
+        run_job(job_of("attack", params, 0, 500), Inputs(weights))
+    assert 0 < calls <= 10
 
 
 @pytest.mark.parametrize("bad", [range(10), range(240, 250), range(0, 250, 2)])
