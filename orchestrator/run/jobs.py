@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -76,14 +77,18 @@ def reproduce(store: Store, settings: Settings, name: str) -> str:
         now = ""
         if found.measurement.measurement_id != key:
             now = f", as its code, weights or data are now ({job.name}): they have changed since"
-            print(f"{name} runs{now}", file=sys.stderr)
         fresh = found.measurement.kind == "preflight" and not found.measurement.model.weights
         try:
-            inputs = Inputs() if fresh else InputReader(planned, store, snapshot).of(job)
+            reader = InputReader(planned, store, snapshot)
+            inputs, theirs = (Inputs(), "") if fresh else _inputs(reader, job, tried.get(sweep))
         except (FileNotFoundError, pa.ArrowInvalid) as error:  # it was never trained, or measured
             raise InputError(
-                f"{job.name} needs what {store.root} has not ({error}): run sweep {sweep} first"
+                f"{job.name} needs weights or rows that {store.root} has not: "
+                f"run sweep {sweep} first"
             ) from error
+        now += theirs
+        if now:
+            print(f"{name} runs{now}", file=sys.stderr)
         try:
             output = run(job, inputs)
         except InputError as error:  # uncaught means uncaught: with its traceback
@@ -92,6 +97,22 @@ def reproduce(store: Store, settings: Settings, name: str) -> str:
         return f"{name} works here{now}: {counts or 'no rows'}"
     why = "; ".join(reasons) or "its sweep asks for something else now"
     raise InputError(f"{key} is in no sweep of {store.root} any more ({why})")
+
+
+def _inputs(reader: InputReader, job: Job, tried: Mapping[str, Any] | None) -> tuple[Inputs, str]:
+    """Inputs of a job; with the weights of the model that was tried, where its own are not there.
+
+    An edit of the file that a model is in gives it another id, also if the model is as it was.
+    """
+    try:
+        return reader.of(job), ""
+    except FileNotFoundError:
+        m = job.measurement
+        if tried is None or tried["model_id"] == m.model.model_id:
+            raise
+        model = replace(m.model, model_id=tried["model_id"])
+        before = replace(job, measurement=replace(m, model=model))
+        return reader.of(before), f", with the recorded weights of {model.model_id}"
 
 
 def _tried(store: Store, snapshot: Snapshot, key: str) -> dict[str, dict[str, Any]]:

@@ -55,6 +55,29 @@ def test_after_an_edit_the_new_code_runs_and_that_is_said(robsweep, mine):
     assert "have changed since" in out
 
 
+def test_model_and_attack_of_one_file_keep_the_weights(robsweep, mine):
+    model = (
+        "from torch import nn\n"
+        "def net(shape, classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))\n"
+    )
+    text = """\
+name: own
+dataset: digits
+samples: 50
+models: {mine: {arch: "mine:net"}}
+trainings: {standard: {epochs: 1}}
+attacks: {own: {attack: "mine:attack", norm: linf, eps: 0.05}}
+"""
+    mine(model + RAISES.format(why="no luck"))
+    assert robsweep("run", sweep(text))[0] == 1
+    (job,) = {*jobs("attack")}
+    mine(model + WORKS)
+    code, out, err = robsweep("explain", job, "--run")
+    assert code == 0, err
+    assert "with the recorded weights of train-" in err
+    assert f"{job} works here" in out
+
+
 def test_what_the_sweep_no_longer_asks_for_is_said(robsweep, mine):
     mine(RAISES.format(why="no luck"))
     robsweep("run", sweep(OWN))
