@@ -75,7 +75,7 @@ FRONT = ["", "live", "inline", "images", "store", "running", "evaluated", "evalu
 FRONT_CALLS = {
     "": {"tasks.training.fit"},
     "images": {"tasks.data"},
-    "live": {"tasks.models"},
+    "live": {"tasks.models", "tasks.own_functions"},
     "inline": {"tasks.jobs"},
     "evaluation": {"tasks.jobs", "tasks.verification"},
 }
