@@ -54,7 +54,7 @@ def plan(
 def warn(found: "Outlook") -> None:
     """Says on stderr what looks wrong in the user's data."""
     for text in found.warnings:
-        print(text, file=sys.stderr)
+        print(f"{found.sweep}: {text}", file=sys.stderr)
 
 
 def summary(found: "Outlook") -> str:
