@@ -4,6 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
+from robsweep.orchestrator.results.report import FORMATS, render
 from robsweep.orchestrator.results.results import Results
 from tests.sweeps import sweep
 
