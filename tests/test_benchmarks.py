@@ -4,6 +4,7 @@ import pytest
 import torch
 
 
+@pytest.mark.slow  # tens of seconds: it runs each of its parts once
 def test_the_gpu_benchmark_runs_without_a_gpu(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

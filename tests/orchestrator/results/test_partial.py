@@ -118,7 +118,9 @@ class Partial:
 
 
 # Each is a second or two: two stores of forty commits, and every table of both.
-@pytest.mark.parametrize("layout", range(4))
+@pytest.mark.parametrize(
+    "layout", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3))]
+)
 def test_counts_and_what_is_shown_depend_on_what_has_run_alone(tmp_path, layout):
     shown = []
     for outcome in (0, 1):
@@ -147,7 +149,9 @@ def _extent(table: pl.DataFrame) -> list[dict[str, object]]:
     ).to_dicts()
 
 
-@pytest.mark.parametrize("layout", range(4, 8))
+@pytest.mark.parametrize(
+    "layout", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 6, 7))]
+)
 def test_numbers_are_those_of_whole_ranges(tmp_path, layout):
     """By brute force over all that is known of the samples that the question's own jobs covered."""
     made = Partial(tmp_path / "s", layout, layout)

@@ -55,7 +55,7 @@ def test_a_skip_connection_gets_the_verdict_of_brute_force_on_its_chain(seed: in
     assert shown.outcome == ("ok" if exact > 0 else "wrong"), (exact, shown)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3))])
 @pytest.mark.parametrize("net_of", [pooled, residual])
 def test_bounds_hold_and_the_solver_reaches_the_smallest_margin(net_of, seed: int) -> None:
     net = net_of(seed)

@@ -47,7 +47,10 @@ def case(seed: int) -> Case:
     return Case(net.eval().requires_grad_(False), image, seed % 3)
 
 
-@pytest.fixture(scope="module", params=SEEDS)
+@pytest.fixture(
+    scope="module",
+    params=[SEEDS[0], *(pytest.param(seed, marks=pytest.mark.slow) for seed in SEEDS[1:])],
+)
 def known(request: pytest.FixtureRequest) -> Known:
     """A case, and its distance to 3 %."""
     one = case(request.param)
