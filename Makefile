@@ -13,7 +13,7 @@ demo: $(VENV)/ready
 	@echo "Compare the models in the dashboard: $(BIN)/robsweep dash --store $(STORE)"
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-all: $(VENV)/ready
 	$(BIN)/python -m pytest
