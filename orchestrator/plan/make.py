@@ -14,7 +14,8 @@ from robsweep.orchestrator.spec.spec import DatasetSpec, ResourceSpec, SweepSpec
 from robsweep.tasks.catalogue import KINDS
 from robsweep.tasks.job import Measurement, Setting
 
-_WHOLE = frozenset({"preflight", "train", "ensemble", "calibrate"})  # one unit, not one per sample
+# one unit, not one per sample
+_WHOLE = frozenset({"preflight", "train", "ensemble", "calibrate", "fit"})
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Make:
     @classmethod
     def of(cls, spec: SweepSpec, places: Places, hashed: Hash = source_sha256) -> "Make":
         sets = [spec.dataset, *spec.ood_sets.values(), *spec.outlier_sets.values()]
+        sets += spec.tuning_sets.values()
         planned: dict[str, str] = {}
         setting = Setting(
             data_dir=str(places.data_dir.expanduser().resolve()),

@@ -42,6 +42,7 @@ class Planned:
     resources: ResourceSpec
     rerun: Rerun = "ambiguous"  # of a solve: which past ones to do again
     code: Code = field(default_factory=dict)  # a user's own functions that its id hashes
+    from_rows: bool = False  # its jobs read rows of what it needs, and run no model
 
 
 @dataclass(frozen=True)

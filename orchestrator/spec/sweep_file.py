@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.spec import yaml_file
 from robsweep.orchestrator.spec.checks.attacks import check as check_attacks
+from robsweep.orchestrator.spec.checks.ood import check as check_ood
 from robsweep.orchestrator.spec.checks.trainings import (
     check_conflicts,
     check_schedules,
@@ -26,6 +27,7 @@ from robsweep.orchestrator.spec.spec import (
     DatasetSpec,
     EntrySpec,
     ModelSpec,
+    OodSpec,
     RegionFile,
     ResourceSpec,
     SensitivitySpec,
@@ -88,6 +90,13 @@ def from_document(
         for entry, spec in sections["ood"].items()
         for name in spec.sets  # type: ignore[attr-defined]
     }
+    tuning_sets = {
+        spec.tune.set: _dataset(
+            document, ("ood", without_axes(entry), "tune"), spec.tune.set, folder
+        )
+        for entry, spec in sections["ood"].items()
+        if isinstance(spec, OodSpec) and spec.tune is not None
+    }
     seeds = raw.get("seeds", [0])
     if not isinstance(seeds, list):
         raise document.error(("seeds",), f"expected a list such as [0, 1, 2], got {seeds!r}")
@@ -97,6 +106,7 @@ def from_document(
         "name": raw["name"],
         "dataset": dataset,
         "ood_sets": ood_sets,
+        "tuning_sets": tuning_sets,
         "outlier_sets": outlier_sets(
             document,
             sections["trainings"],
@@ -117,6 +127,7 @@ def from_document(
     check_versions(document, spec)
     _check_applies(document, spec)
     check_attacks(document, spec)
+    check_ood(document, spec)
     _check_landscapes(document, spec)
     return spec
 

@@ -10,7 +10,8 @@ from robsweep.tasks.catalogue.datasets import DATASETS
 from robsweep.tasks.catalogue.kinds import KINDS
 from robsweep.tasks.catalogue.models import MODELS
 from robsweep.tasks.catalogue.nets import NETS
-from robsweep.tasks.catalogue.scores import CALIBRATIONS, CORRUPTIONS, SCORERS
+from robsweep.tasks.catalogue.scorers import FITS, SCORERS
+from robsweep.tasks.catalogue.scores import CALIBRATIONS, CORRUPTIONS
 from robsweep.tasks.catalogue.trainings import RECIPE, RECIPE_LATER, TRAININGS
 from robsweep.tasks.catalogue.verifiers import LANDSCAPES, SENSITIVITIES, VERIFIERS
 
@@ -19,6 +20,7 @@ __all__ = [
     "CALIBRATIONS",
     "CORRUPTIONS",
     "DATASETS",
+    "FITS",
     "KINDS",
     "LANDSCAPES",
     "MODELS",
