@@ -25,12 +25,13 @@ def features(job: Job, inputs: Inputs) -> Output:
         FloatingPointError: Some are not finite.
     """
     m = job.measurement
-    family, _, rest = m.params["source"].partition(":")
+    family = m.params["source"].partition(":")[0]
     loaded, device = model_of(job, inputs), device_of(job.setting)
+    here = range(job.start, job.stop)
     if family == "ood":
-        data = data_for(m.model, rest, m.split, job.setting)
+        data = data_for(m.model, m.dataset, m.split, job.setting, here)
     else:
-        data = labelled_data_for(m.model, m.dataset, m.split, job.setting)
+        data = labelled_data_for(m.model, m.dataset, m.split, job.setting, here)
     run = _members if m.params.get("members") else _whole
     parts = []
     for group in groups(job.start, job.stop, m.params["group_size"], len(data.labels)):

@@ -17,12 +17,12 @@ from robsweep.tasks.rows import table
 
 
 def score(job: Job, inputs: Inputs) -> Output:
-    """One `ood_scores` row per sample of the OOD set, or of the model's own data set.
+    """One `ood_scores` row per sample of the measurement's data set.
 
     Where the rows that a scorer reads are given as `inputs.rows`, no model is loaded. The fit is
     `inputs.fit`.
 
-    Params: scorer, ood_set (None: the measurement's data set), group_size, seed, parameters; where
+    Params: scorer, ood_set (None: ID data), group_size, seed, parameters; where
     given, members (`mean`: of the scores of an ensemble's members), fit (whose id), tune (that it
     is a search), and evasion: images are pushed towards low scores, and the lowest one counts.
 
@@ -73,9 +73,9 @@ def _from_rows(job: Job, inputs: Inputs) -> tuple[str, list[_Piece]]:
 
 def _from_images(job: Job, inputs: Inputs) -> tuple[str, list[_Piece]]:
     m = job.measurement
-    name, ood_set = m.params["scorer"], m.params["ood_set"]
+    name = m.params["scorer"]
     loaded, device = model_of(job, inputs), device_of(job.setting)
-    data = data_for(m.model, ood_set or m.dataset, m.split, job.setting)
+    data = data_for(m.model, m.dataset, m.split, job.setting, range(job.start, job.stop))
     fit = fitted(inputs.fit)
     parameters = m.params["parameters"]
     if "tune" in m.params:
