@@ -4,24 +4,13 @@ from collections.abc import Callable
 
 import torch
 
-from robsweep.tasks.attacks.job import attack
-from robsweep.tasks.calibration.job import calibrate
 from robsweep.tasks.catalogue import VERIFIERS
 from robsweep.tasks.catalogue.own_code import importable
 from robsweep.tasks.catalogue.resolve import resolve
 from robsweep.tasks.groups import seed_everything
 from robsweep.tasks.job import Inputs, Job, Output
-from robsweep.tasks.landscape.job import landscape
-from robsweep.tasks.models.assemble import assemble
 from robsweep.tasks.models.load import forget_all
-from robsweep.tasks.ood.features_job import features
-from robsweep.tasks.ood.fit_job import fit
-from robsweep.tasks.ood.job import score
 from robsweep.tasks.own_functions import all_kept, importing
-from robsweep.tasks.predict import predict
-from robsweep.tasks.preflight.job import preflight
-from robsweep.tasks.sensitivity.job import sensitivity
-from robsweep.tasks.training.job import train
 
 
 def screen(job: Job, inputs: Inputs) -> Output:
@@ -37,20 +26,30 @@ def solve(job: Job, inputs: Inputs) -> Output:
     return output
 
 
+def _of(path: str) -> Callable[[Job, Inputs], Output]:
+    """A job whose module is imported when it first runs: those of a score are few."""
+
+    def call(job: Job, inputs: Inputs) -> Output:
+        output: Output = resolve(path, "job")(job, inputs)
+        return output
+
+    return call
+
+
 JOBS: dict[str, Callable[[Job, Inputs], Output]] = {
-    "preflight": preflight,
-    "train": train,
-    "ensemble": assemble,
-    "predict": predict,
-    "attack": attack,
-    "features": features,
-    "fit": fit,
-    "score": score,
-    "calibrate": calibrate,
+    "preflight": _of(".preflight.job:preflight"),
+    "train": _of(".training.job:train"),
+    "ensemble": _of(".models.assemble:assemble"),
+    "predict": _of(".predict:predict"),
+    "attack": _of(".attacks.job:attack"),
+    "features": _of(".ood.features_job:features"),
+    "fit": _of(".ood.fit_job:fit"),
+    "score": _of(".ood.job:score"),
+    "calibrate": _of(".calibration.job:calibrate"),
     "screen": screen,
     "solve": solve,
-    "sensitivity": sensitivity,
-    "landscape": landscape,
+    "sensitivity": _of(".sensitivity.job:sensitivity"),
+    "landscape": _of(".landscape.job:landscape"),
 }
 
 
