@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from robsweep.orchestrator.plan.sources import Code
 from robsweep.orchestrator.ranges import Ranges
@@ -24,6 +25,16 @@ class PlannedModel:
     code: Code = field(default_factory=dict)  # of an imported one: its architecture, if a user's
 
 
+class Use(NamedTuple):
+    """An entry that asks for a measurement, and what for."""
+
+    section: str
+    entry: str
+    dataset: str  # whose numbers it goes into: of an OOD set, the ID data beside it
+    groups: tuple[str, ...] = ()  # of an OOD set
+    shifted: bool = False  # an OOD set that is a corruption of the ID data, or the other way round
+
+
 @dataclass(frozen=True)
 class Planned:
     """One measurement of a sweep, the samples wanted of it, and how its jobs are cut."""
@@ -42,6 +53,7 @@ class Planned:
     resources: ResourceSpec
     rerun: Rerun = "ambiguous"  # of a solve: which past ones to do again
     code: Code = field(default_factory=dict)  # a user's own functions that its id hashes
+    uses: tuple[Use, ...] = ()  # of what is asked for in other ways than the fields above say
 
 
 @dataclass(frozen=True)

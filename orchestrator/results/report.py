@@ -70,7 +70,8 @@ def notes(table: pl.DataFrame) -> list[str]:
     flagged = table.filter(pl.col("honesty").str.starts_with("fail"))
     lines = []
     for row in flagged.iter_rows(named=True):
-        names = [str(row[key]) for key in ("model", "training", "seed") if row[key] is not None]
+        keys = ("model", "training", "seed", *_several(table))
+        names = [str(row[key]) for key in keys if row[key] is not None]
         what = row["honesty"].removeprefix("fail: ")
         lines.append(
             f"{_MARK} {'/'.join(names)} {row['norm']}: honesty checks contradict it: {what}"
@@ -91,7 +92,7 @@ def leaderboard_text(table: pl.DataFrame) -> str:
     """The leaderboard as two tables that fit a terminal: one row per ball, one row per model."""
     balls = ("norm", "eps", "robust_accuracy", "verified_accuracy", "unsolved", "bracket", *_BESIDE)
     whole = ("clean_accuracy", "ece", "ece_scaled", "auroc", "auroc_of", "warnings")
-    keys = ["model", "training", "seed"]
+    keys = ["model", "training", "seed", *_several(table)]
 
     def of(metrics: Sequence[str]) -> list[str]:
         return [name for name in table.columns if _base(name) in metrics]
@@ -118,11 +119,18 @@ def honesty_text(table: pl.DataFrame) -> str:
 
 def readable(table: pl.DataFrame) -> pl.DataFrame:
     """The table with one text column per metric."""
-    names = [name for name in _bases(table) if name not in _HIDDEN and not _empty(table, name)]
+    hidden = _HIDDEN if _several(table) else _HIDDEN | {"dataset"}
+    names = [name for name in _bases(table) if name not in hidden and not _empty(table, name)]
     return pl.DataFrame(
         {name: [cell(name, row) for row in table.iter_rows(named=True)] for name in names},
         schema=dict.fromkeys(names, pl.String),
     )
+
+
+def _several(table: pl.DataFrame) -> list[str]:
+    """The column that tells data sets apart, where a table has several of them."""
+    there = "dataset" in table.columns and table["dataset"].n_unique() > 1
+    return ["dataset"] if there else []
 
 
 def cell(name: str, row: Mapping[str, Any]) -> str:

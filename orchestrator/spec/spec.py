@@ -36,6 +36,7 @@ from robsweep.tasks.catalogue import (
     TRAININGS,
     VERIFIERS,
 )
+from robsweep.tasks.catalogue.words import word_of
 
 # What a verifier that only estimates a distance has no use for.
 OF_A_QUESTION = (
@@ -107,6 +108,7 @@ class TrainingSpec(EntrySpec):
 
 
 class _Evaluation(EntrySpec):
+    dataset: str | None = None  # in place of the sweep's own
     samples: Samples = None
     group_size: Natural | None = None
     seed: Seed = 0
@@ -167,6 +169,7 @@ class ShiftSpec(_Evaluation):
 class CalibrationSpec(EntrySpec):
     family = "method"
     catalogue = CALIBRATIONS
+    dataset: str | None = None  # fitted and measured there, in place of the sweep's own
 
 
 def only_estimates(verifier: str) -> bool:
@@ -278,6 +281,14 @@ class DatasetSpec(_Frozen):
     shape: tuple[int, ...]
     classes: int
     file: str | None = None  # a user's .npz
+    split: str = "test"  # what is measured on
+    function: str | None = None  # a user's own corruption of it
+
+    @property
+    def word(self) -> str:
+        """Its name with the split, unless that is the test split."""
+        split = None if self.split == "test" else self.split
+        return word_of(self.name)._replace(split=split).text
 
 
 class RegionFile(_Frozen):
@@ -292,7 +303,9 @@ class SweepSpec(_Frozen):
 
     name: PlainName
     dataset: DatasetSpec
+    datasets: dict[str, DatasetSpec]  # that entries name in place of it, as named there
     ood_sets: dict[str, DatasetSpec]
+    ood_groups: dict[str, tuple[str, ...]]  # names of OOD sets
     outlier_sets: dict[str, DatasetSpec]  # that trainings draw from, as named there
     samples: Samples
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
@@ -309,6 +322,11 @@ class SweepSpec(_Frozen):
     resources: dict[str, ResourceSpec]
     folder: Path  # of the sweep file: a user's own modules and weights lie there
     text: str  # the file as written
+
+    def dataset_of(self, entry: EntrySpec) -> DatasetSpec:
+        """What an entry is measured on."""
+        named = getattr(entry, "dataset", None)
+        return self.dataset if named is None else self.datasets[named]
 
 
 SECTIONS: dict[str, type[EntrySpec]] = {

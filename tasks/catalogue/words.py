@@ -37,7 +37,14 @@ class Word(NamedTuple):
     @property
     def name(self) -> str:
         """Without the split: as rows name it."""
-        return self.base if self.corruption is None else f"{self.base}+{self.corruption.text}"
+        return self._replace(split=None).text
+
+    @property
+    def text(self) -> str:
+        split = f":{self.split}" if self.split else ""
+        done = f"+{self.corruption.text}" if self.corruption is not None else ""
+        return f"{self.base}{split}{done}"
+
 
 
 def word_of(text: str) -> Word:

@@ -31,6 +31,7 @@ def attacks(make: Make, model: PlannedModel, models: Sequence[PlannedModel]) -> 
             name,
             entry.name,
             _params(entry, source),
+            dataset=make.spec.dataset_of(entry),
             samples=entry.samples or make.spec.samples,
             code=make.code(*code),
             needs=model.needs if source is None else (*model.needs, *source.needs),

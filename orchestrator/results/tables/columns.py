@@ -15,6 +15,7 @@ Row = dict[str, Any]
 
 _TEXT, _INT, _FLOAT = pl.String, pl.Int64, pl.Float64
 _MODEL = {"model": _TEXT, "training": _TEXT, "seed": _INT, "model_id": _TEXT}
+_ON = {"dataset": _TEXT}  # that `sample` counts in; of OOD detection, the ID data
 
 
 def _metric(name: str) -> dict[str, Any]:
@@ -53,18 +54,18 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         **_MODEL, "attack": _TEXT, "norm": _TEXT, "eps": _FLOAT,
         **_ROBUST, **_metric("attack_success_rate"),
         **_metric("median_distance"), "mean_min_distance": _FLOAT, "mean_min_distance_n": _INT,
-        "forward_per_sample": _FLOAT, "seconds": _FLOAT, "failed_checks": _INT, **_TRUST,
+        "forward_per_sample": _FLOAT, "seconds": _FLOAT, "failed_checks": _INT, **_TRUST, **_ON,
     },
     "calibration": {
         **_MODEL, "scaling": _TEXT, "temperature": _FLOAT, "at_bound": pl.Boolean,
         **_metric("ece"), "rms_ce": _FLOAT,
         "mce": _FLOAT, "ece_equal_mass": _FLOAT, "ece_equal_mass_low": _FLOAT,
-        "ece_equal_mass_high": _FLOAT, "brier": _FLOAT, "nll": _FLOAT,
+        "ece_equal_mass_high": _FLOAT, "brier": _FLOAT, "nll": _FLOAT, **_ON,
     },
     "ood": {
         **_MODEL, "scorer": _TEXT, "ood_set": _TEXT, "seen": pl.Boolean, **_AUROC,
         "aupr_out": _FLOAT,
-        "aupr_in": _FLOAT, "fpr95_ood_pos": _FLOAT, "fpr95_id_pos": _FLOAT, "id_n": _INT,
+        "aupr_in": _FLOAT, "fpr95_ood_pos": _FLOAT, "fpr95_id_pos": _FLOAT, "id_n": _INT, **_ON,
     },
     "shift": {
         **_MODEL, "entry": _TEXT, "corruption": _TEXT, "parameters": _TEXT, "severity": _INT,
@@ -72,7 +73,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "corruption_error": _FLOAT, "corruption_error_n": _INT, "corruption_error_wanted": _INT,
         "corruption_error_status": _TEXT,
         "mean_corruption_error": _FLOAT, "mean_corruption_error_n": _INT,
-        "mean_corruption_error_wanted": _INT, "mean_corruption_error_status": _TEXT,
+        "mean_corruption_error_wanted": _INT, "mean_corruption_error_status": _TEXT, **_ON,
     },
     "verification": {
         **_MODEL, "property": _TEXT, "norm": _TEXT, "eps": _FLOAT, **_metric("verified_accuracy"),
@@ -80,20 +81,21 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "unknown": _INT, "error": _INT, "over_reals": _INT, "unsolved": _INT,
         **_BRACKET, **_TRUST, "seconds": _FLOAT,
         **_metric("estimate_median"), "estimate_violations": _INT, "estimate_violations_n": _INT,
+        **_ON,
     },
     "sensitivity": {
         **_MODEL, "method": _TEXT, "eps": _FLOAT, **_metric("median_width"),
-        "mean_width": _FLOAT, "mean_log_volume": _FLOAT, "infinite_log_volume": _INT,
+        "mean_width": _FLOAT, "mean_log_volume": _FLOAT, "infinite_log_volume": _INT, **_ON,
     },
     "landscape": {
         **_MODEL, "landscape": _TEXT, "eps": _FLOAT, "measure": _TEXT,
         "chains": _INT, "chains_planned": _INT, "minima": _INT,
         "lowest_loss": _FLOAT, "highest_loss": _FLOAT,
-        **_metric("sensitivity_correlation"), **_metric("robust_accuracy_correlation"),
+        **_metric("sensitivity_correlation"), **_metric("robust_accuracy_correlation"), **_ON,
     },
     "honesty": {
         **_MODEL, "norm": _TEXT, "check": _TEXT, "status": _TEXT, "n": _INT, "violations": _INT,
-        "samples": _TEXT, "attacks": _TEXT, "detail": _TEXT,
+        "samples": _TEXT, "attacks": _TEXT, "detail": _TEXT, **_ON,
     },
 }  # fmt: skip
 

@@ -66,7 +66,6 @@ def _clean(model: Model, read: Read) -> Row:
     plain = calibrated(predictions)
     row: Row = {
         **model.names,
-        "dataset": clean[0].dataset if clean else None,
         **accuracy("clean_accuracy", predictions, clean),
         **estimate("ece", plain.ece),
         "ece_n": plain.n,

@@ -11,6 +11,7 @@ from robsweep.orchestrator.results.metrics.ood import detection
 from robsweep.orchestrator.results.metrics.planned import Asked, Model, outliers_of
 from robsweep.orchestrator.results.metrics.rates import estimate, known
 from robsweep.orchestrator.results.tables.columns import Read, Row, frame
+from robsweep.tasks.catalogue.words import word_of
 
 
 def ood_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
@@ -19,7 +20,7 @@ def ood_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
     return frame(
         "ood",
         (
-            {**row, "seen": row["ood_set"] in outliers[model.model_id]}
+            {**row, "seen": _base(row["ood_set"]) in {*map(_base, outliers[model.model_id])}}
             for model in models
             for row in ood_rows(model, read)
         ),
@@ -56,6 +57,11 @@ def ood_rows(model: Model, read: Read) -> Iterator[Row]:
             "fpr95_id_pos": known(measured.fpr95_id_pos),
             "id_n": len(id_),
         }
+
+
+def _base(word: str) -> str:
+    """A data set, whatever its split and whatever was done to it."""
+    return word_of(word).base
 
 
 def hardest(rows: Sequence[Row]) -> Row:
