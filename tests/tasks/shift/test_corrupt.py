@@ -38,7 +38,8 @@ def test_images_are_a_function_of_their_sample_alone(name: str, shape: tuple[int
 
 RANDOM = {
     "gaussian_noise", "rotation", "shot_noise", "impulse_noise", "glass_blur", "motion_blur",
-    "shear", "rotate", "translate", "fog", "spatter", "dotted_line", "zigzag",
+    "shear", "rotate", "translate", "fog", "spatter", "dotted_line", "zigzag", "speckle_noise",
+    "snow", "frost", "elastic_transform", "cifar_gaussian_noise",
 }  # fmt: skip
 
 
