@@ -308,7 +308,7 @@ NOT_IN_ORDER = {
         "frost",
         "pixelate",
         "glass_blur",
-    },  # fmt: skip
+    },
     "colour": {"glass_blur", "elastic_transform", "spatter", "saturate", "frost", "motion_blur"},
 }
 
