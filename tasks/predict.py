@@ -21,10 +21,11 @@ def predict(job: Job, inputs: Inputs) -> Output:
     source: str = m.params["source"]
     family, _, rest = source.partition(":")
     loaded, device = model_of(job, inputs), device_of(job.setting)
+    here = range(job.start, job.stop)
     if family == "ood":
-        data = data_for(m.model, rest, m.split, job.setting)
+        data = data_for(m.model, m.dataset, m.split, job.setting, here)
     elif family in ("clean", "corruption"):
-        data = labelled_data_for(m.model, m.dataset, m.split, job.setting)
+        data = labelled_data_for(m.model, m.dataset, m.split, job.setting, here)
     else:
         raise InputError(f"unknown source {source!r} of predictions")
 

@@ -34,6 +34,7 @@ STOREYS = [
     "tasks.verification.search",
     "tasks.verification.optimise",
     # rooms
+    "tasks.shift.corrupt",
     "tasks.data",
     "tasks.models.architectures",
     "tasks.models",
