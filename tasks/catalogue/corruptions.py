@@ -35,11 +35,25 @@ CORRUPTIONS: dict[str, Entry] = {
     "rotate": Entry(".shift.affine:rotate", {}, f"{_MNIST}; released: 2", _SAMPLE),
     "translate": Entry(".shift.affine:translate", {}, f"{_MNIST}; released: 3", _SAMPLE),
     "stripe": Entry(".shift.lines:stripe", {}, f"{_MNIST}; released: 3", _SAMPLE),
-    "fog": Entry(".shift.weather:fog", {}, f"{_BOTH}; released: 5", _SAMPLE),
-    "spatter": Entry(".shift.weather:spatter", {}, f"{_BOTH}; released: 4", _SAMPLE),
+    "fog": Entry(".shift.clouds:fog", {}, f"{_BOTH}; released: 5", _SAMPLE),
+    "spatter": Entry(".shift.spatter:spatter", {}, f"{_BOTH}; released: 4", _SAMPLE),
     "dotted_line": Entry(".shift.lines:dotted_line", {}, f"{_MNIST}; released: 1", _SAMPLE),
     "zigzag": Entry(".shift.lines:zigzag", {}, f"{_MNIST}; released: 1", _SAMPLE),
     "canny_edges": Entry(".shift.edges:canny_edges", {}, f"{_MNIST}; released: 5", _SAMPLE),
+    "speckle_noise": Entry(".shift.noise:speckle_noise", {}, _CIFAR, _SAMPLE),
+    "defocus_blur": Entry(".shift.blur:defocus_blur", {}, _CIFAR, _SAMPLE),
+    "zoom_blur": Entry(".shift.blur:zoom_blur", {}, _CIFAR, _SAMPLE),
+    "gaussian_blur": Entry(".shift.blur:gaussian_blur", {}, _CIFAR, _SAMPLE),
+    "snow": Entry(".shift.snow:snow", {}, _CIFAR, _SAMPLE),
+    "frost": Entry(".shift.snow:frost", {}, f"after {_CIFAR}, with ice that is made", _SAMPLE),
+    "elastic_transform": Entry(".shift.elastic:elastic_transform", {}, _CIFAR, _SAMPLE),
+    "pixelate": Entry(".shift.digital:pixelate", {}, _CIFAR, _SAMPLE),
+    "jpeg_compression": Entry(".shift.digital:jpeg_compression", {}, _CIFAR, _SAMPLE),
+    "saturate": Entry(".shift.colour:saturate", {}, _CIFAR, _COLOUR),
+    # whose plain names stand for the first release's, with ImageNet-C's constants
+    "cifar_gaussian_noise": Entry(".shift.noise:cifar_gaussian_noise", {}, _CIFAR, _COLOUR),
+    "cifar_brightness": Entry(".shift.colour:cifar_brightness", {}, _CIFAR, _COLOUR),
+    "cifar_contrast": Entry(".shift.colour:cifar_contrast", {}, _CIFAR, _COLOUR),
 }
 
 # What these benchmarks are made of, with the names that they have here.
@@ -47,3 +61,9 @@ MNIST_C = (
     "shot_noise", "impulse_noise", "glass_blur", "motion_blur", "shear", "scale", "rotate",
     "brightness", "translate", "stripe", "fog", "spatter", "dotted_line", "zigzag", "canny_edges",
 )  # fmt: skip
+CIFAR_C = (
+    "cifar_gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur",
+    "motion_blur", "zoom_blur", "snow", "frost", "fog", "cifar_brightness", "cifar_contrast",
+    "elastic_transform", "pixelate", "jpeg_compression",
+)  # fmt: skip
+CIFAR_C_EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")

@@ -1,9 +1,8 @@
-"""Fog, and mud on the lens."""
+"""Fog."""
 
 import numpy as np
-from scipy import ndimage
 
-from robsweep.tasks.shift.severity import Images, Randoms, at, drawn, grey, pixel
+from robsweep.tasks.shift.severity import Images, Randoms, at, grey, pixel
 
 
 def fog(images: Images, severity: int, randoms: Randoms) -> Images:
@@ -69,25 +68,3 @@ def _woven(corners: Images, above: Images, beside: Images, centres: Images) -> I
     woven[:, ::2, ::2], woven[:, ::2, 1::2] = corners, above
     woven[:, 1::2, ::2], woven[:, 1::2, 1::2] = beside, centres
     return woven
-
-
-def spatter(images: Images, severity: int, randoms: Randoms) -> Images:
-    """Spots of mud, where smoothed noise is high.
-
-    Source: Mu & Gilmer 2019.
-    """
-    # mean, deviation and blur of the noise; threshold; blur of the spots
-    of_grey = (
-        (0.65, 0.3, 4, 0.69, 0.6), (0.65, 0.3, 3, 0.68, 0.6), (0.65, 0.3, 2, 0.68, 0.5),
-        (0.65, 0.3, 1, 0.65, 1.5), (0.67, 0.4, 1, 0.65, 1.5),
-    )  # fmt: skip
-    mean, std, blur, threshold, soft = at(severity, of_grey)
-    size = pixel(images)
-    # as a smaller blur averages less, noise is scaled along: spots are as frequent at any size
-    noise = drawn(randoms, images.shape[2:], mean, std * size)
-    liquid = ndimage.gaussian_filter(noise, (0, blur * size, blur * size), mode="nearest")
-    spots = (liquid > threshold).astype(np.float64)
-    spots = ndimage.gaussian_filter(spots, (0, soft * size, soft * size), mode="nearest")
-    spots = np.where(spots < 0.8, 0, spots)[:, None]
-    dirty: Images = images * (1 - spots) + 63 / 255 * spots
-    return dirty.clip(0, 1)
