@@ -29,7 +29,7 @@ def ood_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
 
 def ood_rows(model: Model, read: Read) -> Iterator[Row]:
     """One row per scorer and OOD set of a model, in plan order."""
-    asked = model.of("score")
+    asked = [a for a in model.of("score") if "evasion" not in a.params]
     scores = read("ood_scores", asked).select("measurement_id", "score").collect()
     by_id = dict(scores.group_by("measurement_id").agg("score").iter_rows())
     of_id_set = {_scorer(a): a for a in asked if _is_id(a)}
