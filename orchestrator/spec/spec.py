@@ -36,7 +36,7 @@ from robsweep.tasks.catalogue import (
     TRAININGS,
     VERIFIERS,
 )
-from robsweep.tasks.catalogue.words import word_of
+from robsweep.tasks.catalogue.words import ADVERSARIALS, word_of
 
 # What a verifier that only estimates a distance has no use for.
 OF_A_QUESTION = (
@@ -158,6 +158,16 @@ class OodSpec(_Evaluation):
     lists = _Evaluation.lists | {"sets"}
     sets: Annotated[Names, Field(min_length=1)]
     ood_samples: Samples = None
+
+    @property
+    def data_sets(self) -> tuple[str, ...]:
+        return tuple(word for word in self.sets if not word.startswith(ADVERSARIALS))
+
+    @property
+    def adversarials(self) -> tuple[str, ...]:
+        """Attacks of this sweep, or `SWEEP/ATTACK`, whose adversarials are sets."""
+        words = (word for word in self.sets if word.startswith(ADVERSARIALS))
+        return tuple(word.removeprefix(ADVERSARIALS) for word in words)
 
 
 class ShiftSpec(_Evaluation):
