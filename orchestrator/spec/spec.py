@@ -38,7 +38,7 @@ from robsweep.tasks.catalogue import (
     VERIFIERS,
 )
 from robsweep.tasks.catalogue.scorers import scorer_named
-from robsweep.tasks.catalogue.words import word_of
+from robsweep.tasks.catalogue.words import ADVERSARIALS, word_of
 
 # What a verifier that only estimates a distance has no use for.
 OF_A_QUESTION = (
@@ -201,6 +201,16 @@ class OodSpec(_Evaluation):
                 + ("of all members together" if scorer.fit is None else "fitted to the ensemble")
             )
         return self
+
+    @property
+    def data_sets(self) -> tuple[str, ...]:
+        return tuple(word for word in self.sets if not word.startswith(ADVERSARIALS))
+
+    @property
+    def adversarials(self) -> tuple[str, ...]:
+        """Attacks of this sweep, or `SWEEP/ATTACK`, whose adversarials are sets."""
+        words = (word for word in self.sets if word.startswith(ADVERSARIALS))
+        return tuple(word.removeprefix(ADVERSARIALS) for word in words)
 
 
 class ShiftSpec(_Evaluation):

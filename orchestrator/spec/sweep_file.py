@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.spec import yaml_file
-from robsweep.orchestrator.spec.checks import datasets
+from robsweep.orchestrator.spec.checks import adversarials, datasets
 from robsweep.orchestrator.spec.checks.attacks import check as check_attacks
 from robsweep.orchestrator.spec.checks.ood import check as check_ood
 from robsweep.orchestrator.spec.checks.trainings import (
@@ -41,6 +41,7 @@ from robsweep.orchestrator.spec.versions import all_versions
 from robsweep.orchestrator.spec.yaml_file import Document, Key, did_you_mean
 from robsweep.tasks.catalogue import KINDS
 from robsweep.tasks.catalogue.entries import Attack, Entry, Verifier
+from robsweep.tasks.catalogue.words import ADVERSARIALS
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _TOP = {"name", "dataset", "samples", "seeds", "resources", "ood_groups", *SECTIONS}
@@ -123,6 +124,7 @@ def from_document(
     _check_applies(document, spec)
     check_attacks(document, spec)
     check_ood(document, spec)
+    adversarials.check(document, spec)
     _check_landscapes(document, spec)
     return spec
 
@@ -237,11 +239,14 @@ def _ood_sets(
 ) -> dict[str, DatasetSpec]:
     """The sets of `ood:` and of its groups, as named there."""
     places: list[tuple[Key, str]] = [
-        (("ood_groups", group), word) for group, words in groups.items() for word in words
+        (("ood_groups", group), word)
+        for group, words in groups.items()
+        for word in words
+        if not word.startswith(ADVERSARIALS)
     ]
     for name, entry in entries.items():
         assert isinstance(entry, OodSpec)
-        places += [(("ood", without_axes(name), "sets"), word) for word in entry.sets]
+        places += [(("ood", without_axes(name), "sets"), word) for word in entry.data_sets]
     found: dict[str, DatasetSpec] = {}
     for key, word in places:
         if word not in found:
@@ -301,7 +306,7 @@ def _check_sizes(document: Document, spec: SweepSpec) -> None:
             key: Key = (section, without_axes(name), "samples")
             named.append((key, entry.samples, spec.dataset_of(entry)))
     for name, entry in spec.ood.items():
-        for ood_set in entry.sets:
+        for ood_set in entry.data_sets:
             place: Key = ("ood", without_axes(name), "ood_samples")
             named.append((place, entry.ood_samples, spec.ood_sets[ood_set]))
     for place, samples, dataset in named:

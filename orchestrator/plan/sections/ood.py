@@ -149,7 +149,7 @@ def _scores(make: Make, model: PlannedModel, name: str, entry: OodSpec) -> Itera
     tuned_on = None if entry.tune is None else spec.tuning_sets[entry.tune.set].name
     own = use_of(spec, name, entry, None)
     parts = [_Part(spec.dataset_of(entry), entry.samples or spec.samples, own, outside=False)]
-    for word in entry.sets:
+    for word in entry.data_sets:
         use = use_of(spec, name, entry, word)
         parts.append(_Part(spec.ood_sets[word], entry.ood_samples, use, outside=True))
     for part in parts:

@@ -50,6 +50,12 @@ class Asked:
     why: str = ""  # the last of these jobs failed
     groups: tuple[str, ...] = ()  # of an OOD set, that are asked for as a whole
     shifted: bool = False  # an OOD set that is a corruption of the ID data, or the other way round
+    label: str = ""  # an OOD set as readers know it, where rows name it by an id
+
+    @property
+    def ood_set(self) -> str | None:
+        """Of a score; None for ID data."""
+        return self.label or self.params["ood_set"]
 
     @property
     def property(self) -> str:
@@ -163,6 +169,7 @@ def _by_dataset(
                     entry=here[0]["entry"],
                     groups=tuple(groups),
                     shifted=any(use["shifted"] for use in here),
+                    label=here[0].get("label", ""),
                 )
             )
         if uses:

@@ -77,7 +77,7 @@ def check(document: Document, spec: SweepSpec) -> None:
             if getattr(entry, "dataset", None) is not None:
                 _check_fits(document, (section, without_axes(name), "dataset"), spec, entry)
     for name, entry in spec.ood.items():
-        for word in entry.sets:
+        for word in entry.data_sets:
             _check_ood_set(document, ("ood", without_axes(name), "sets"), spec, entry, word)
     for name, sets in spec.ood_groups.items():
         if not any({*sets} <= {*entry.sets} for entry in spec.ood.values()):
