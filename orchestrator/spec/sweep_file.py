@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.spec import yaml_file
 from robsweep.orchestrator.spec.checks.attacks import check as check_attacks
+from robsweep.orchestrator.spec.checks.shift import check as check_shift
 from robsweep.orchestrator.spec.checks.trainings import (
     check_conflicts,
     check_schedules,
@@ -117,6 +118,7 @@ def from_document(
     check_versions(document, spec)
     _check_applies(document, spec)
     check_attacks(document, spec)
+    check_shift(document, spec)
     _check_landscapes(document, spec)
     return spec
 
