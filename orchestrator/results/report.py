@@ -15,6 +15,7 @@ PERCENT = frozenset(
     {
         "accuracy", "clean_accuracy", "robust_accuracy", "verified_accuracy",
         "attack_success_rate", "bracket", "corruption_error", "mean_corruption_error",
+        "worst_case_accuracy",
         "ece", "ece_scaled", "ece_equal_mass", "rms_ce", "mce",
         "auroc", "aupr_in", "aupr_out", "fpr95_ood_pos", "fpr95_id_pos",
     }

@@ -218,6 +218,17 @@ class ShiftSpec(_Evaluation):
     catalogue = CORRUPTIONS
     severity: Annotated[int, Field(ge=1, le=5, strict=True)] = 3
 
+    @model_validator(mode="before")
+    @classmethod
+    def _severity_of_a_grid(cls, given: Any) -> Any:
+        entry = CORRUPTIONS.get(str(given.get("name")))
+        if entry is None or "grid" not in entry.traits:
+            return given
+        if "severity" in given:
+            points = ", ".join(f"`{name}:`" for name in entry.parameters)
+            raise ValueError(f"{given['name']} has no severity: give it {points}")
+        return {**given, "severity": 1}
+
 
 class CalibrationSpec(EntrySpec):
     family = "method"

@@ -11,6 +11,7 @@ from robsweep.orchestrator.spec import yaml_file
 from robsweep.orchestrator.spec.checks import adversarials, datasets
 from robsweep.orchestrator.spec.checks.attacks import check as check_attacks
 from robsweep.orchestrator.spec.checks.ood import check as check_ood
+from robsweep.orchestrator.spec.checks.shift import check as check_shift
 from robsweep.orchestrator.spec.checks.trainings import (
     check_conflicts,
     check_schedules,
@@ -125,6 +126,7 @@ def from_document(
     check_attacks(document, spec)
     check_ood(document, spec)
     adversarials.check(document, spec)
+    check_shift(document, spec)
     _check_landscapes(document, spec)
     return spec
 

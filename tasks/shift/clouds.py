@@ -40,14 +40,20 @@ def plasma(randoms: Randoms, side: int, decay: float, crop: tuple[int, int]) -> 
     amplitude, used = 100.0, 0
     while True:
         size = corners.shape[1]
-        drawn_now = numbers[:, used : used + 3 * size**2].reshape(len(randoms), 3, size, size)
-        free = (np.float32(2 * amplitude**2) * drawn_now).swapaxes(0, 1)
-        right = np.roll(corners, -1, axis=2)
-        across = corners + right
-        centres = (across + np.roll(across, -1, axis=1)) / 4 + free[0]
-        above = (across + centres + np.roll(centres, 1, axis=1)) / 4 + free[1]
-        beside = corners + np.roll(corners, -1, axis=1)
-        beside = (beside + centres + np.roll(centres, 1, axis=2)) / 4 + free[2]
+        free = numbers[:, used : used + 3 * size**2].reshape(len(randoms), 3, size, size)
+        free *= np.float32(2 * amplitude**2)
+        beyond = np.pad(corners, ((0, 0), (0, 1), (0, 1)), mode="wrap")
+        across = beyond[:, :, :-1] + beyond[:, :, 1:]
+        centres = _quarter(across[:, :-1] + across[:, 1:], free[:, 0])
+        before = np.pad(centres, ((0, 0), (1, 0), (1, 0)), mode="wrap")
+        above = across[:, :-1]
+        above += centres
+        above += before[:, :-1, 1:]
+        above = _quarter(above, free[:, 1])
+        beside = beyond[:, :-1, :-1] + beyond[:, 1:, :-1]
+        beside += centres
+        beside += before[:, 1:, :-1]
+        beside = _quarter(beside, free[:, 2])
         parts = corners, above, beside, centres
         if 2 * size == side:  # the finest scale is put together where it is needed alone
             low, high = (np.stack([f(p.reshape(len(p), -1), axis=1) for p in parts])
@@ -59,6 +65,13 @@ def plasma(randoms: Randoms, side: int, decay: float, crop: tuple[int, int]) -> 
             return clouds
         corners = _woven(*parts)
         amplitude, used = amplitude / decay, used + 3 * size**2
+
+
+def _quarter(total: Images, free: Images) -> Images:
+    """A fourth of a sum, in its place, and what is free."""
+    total /= 4
+    total += free
+    return total
 
 
 def _woven(corners: Images, above: Images, beside: Images, centres: Images) -> Images:

@@ -29,6 +29,14 @@ def _metric(name: str) -> dict[str, Any]:
     }
 
 
+def _to_baseline(name: str) -> dict[str, Any]:
+    """Ratios, 1 where a model is as good as the baseline; `_why` where there is none."""
+    return {
+        **_metric(f"{name}_normalised"), f"{name}_normalised_why": _TEXT,
+        **_metric(f"{name}_relative"), f"{name}_relative_why": _TEXT,
+    }  # fmt: skip
+
+
 _AUROC = {  # `auroc_n` is that of the OOD set
     **_metric("auroc"), "auroc_n_id": _INT, "auroc_wanted_id": _INT, "auroc_n_ood": _INT,
 }  # fmt: skip
@@ -73,7 +81,12 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "corruption_error": _FLOAT, "corruption_error_n": _INT, "corruption_error_wanted": _INT,
         "corruption_error_status": _TEXT,
         "mean_corruption_error": _FLOAT, "mean_corruption_error_n": _INT,
-        "mean_corruption_error_wanted": _INT, "mean_corruption_error_status": _TEXT, **_ON,
+        "mean_corruption_error_wanted": _INT, "mean_corruption_error_status": _TEXT,
+        "corruption_error_low": _FLOAT, "corruption_error_high": _FLOAT,
+        "mean_corruption_error_low": _FLOAT, "mean_corruption_error_high": _FLOAT,
+        **_metric("worst_case_accuracy"), "baseline": _TEXT,
+        **_to_baseline("corruption_error"), **_to_baseline("mean_corruption_error"),
+        **_ON,
     },
     "verification": {
         **_MODEL, "property": _TEXT, "norm": _TEXT, "eps": _FLOAT, **_metric("verified_accuracy"),
