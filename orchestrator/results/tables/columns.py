@@ -28,6 +28,10 @@ def _metric(name: str) -> dict[str, Any]:
     }
 
 
+def _limits(*names: str) -> dict[str, Any]:
+    return {f"{name}_{end}": _FLOAT for name in names for end in ("low", "high")}
+
+
 _AUROC = {  # `auroc_n` is that of the OOD set
     **_metric("auroc"), "auroc_n_id": _INT, "auroc_wanted_id": _INT, "auroc_n_ood": _INT,
 }  # fmt: skip
@@ -65,6 +69,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         **_MODEL, "scorer": _TEXT, "ood_set": _TEXT, "seen": pl.Boolean, **_AUROC,
         "aupr_out": _FLOAT,
         "aupr_in": _FLOAT, "fpr95_ood_pos": _FLOAT, "fpr95_id_pos": _FLOAT, "id_n": _INT,
+        **_limits("aupr_out", "aupr_in", "fpr95_ood_pos", "fpr95_id_pos"), "why": _TEXT,
     },
     "shift": {
         **_MODEL, "entry": _TEXT, "corruption": _TEXT, "parameters": _TEXT, "severity": _INT,
