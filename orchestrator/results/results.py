@@ -8,6 +8,8 @@ from typing import Literal, Self, get_args
 import polars as pl
 
 from robsweep.orchestrator.errors import InputError, StoreError
+from robsweep.orchestrator.results.comparisons.metrics import METRICS
+from robsweep.orchestrator.results.comparisons.tables import comparison_table, tier_table
 from robsweep.orchestrator.results.metrics.attacks import breaks_from
 from robsweep.orchestrator.results.metrics.planned import Asked, Model, failures_of, models
 from robsweep.orchestrator.results.metrics.progress import progress
@@ -28,7 +30,7 @@ from robsweep.tasks.rows import schema
 
 TableName = Literal[
     "leaderboard", "attacks", "calibration", "ood", "shift", "verification", "sensitivity",
-    "landscape", "honesty",
+    "landscape", "honesty", "comparisons", "tiers",
 ]  # fmt: skip
 TABLES: tuple[TableName, ...] = get_args(TableName)
 
@@ -42,6 +44,8 @@ MAKERS: dict[TableName, Callable[[Sequence[Model], Read], pl.DataFrame]] = {
     "sensitivity": sensitivity_table,
     "landscape": landscape_table,
     "honesty": honesty_table,
+    "comparisons": comparison_table,
+    "tiers": tier_table,
 }
 
 
@@ -94,6 +98,26 @@ class Results:
     def table(self, sweep: str, name: TableName) -> pl.DataFrame:
         """One of `TABLES`; what has not been run yet is null with n = 0."""
         return MAKERS[name](self.models(sweep), self._wanted)
+
+    def comparisons(
+        self, sweep: str, metric: str | None = None, baseline: str | None = None
+    ) -> pl.DataFrame:
+        """The table `comparisons` of one metric, or with one model alone.
+
+        Raises:
+            InputError: There is no such sweep, metric or model.
+        """
+        _check_metric(metric)
+        return comparison_table(self.models(sweep), self._wanted, metric, baseline)
+
+    def tiers(self, sweep: str, metric: str | None = None) -> pl.DataFrame:
+        """The table `tiers` of one metric.
+
+        Raises:
+            InputError: There is no such sweep or metric.
+        """
+        _check_metric(metric)
+        return tier_table(self.models(sweep), self._wanted, metric)
 
     def leaderboard(self, sweep: str) -> pl.DataFrame:
         return self.table(sweep, "leaderboard")
@@ -179,6 +203,11 @@ class Results:
                 )
             )
         return pl.concat(frames)
+
+
+def _check_metric(metric: str | None) -> None:
+    if metric is not None and metric not in METRICS:
+        raise InputError(f"no metric {metric!r} to compare by; there are: {', '.join(METRICS)}")
 
 
 def polars_schema(table: str) -> dict[str, pl.DataType]:

@@ -36,7 +36,7 @@ def detection(ood_scores: ArrayLike, id_scores: ArrayLike) -> Detection:
     """
     why = undefined(ood_scores, id_scores)
     if why is not None:
-        return Detection(*[NO_DATA] * 5, why)
+        return Detection(NO_DATA, NO_DATA, NO_DATA, NO_DATA, NO_DATA, why)
     ood, id_ = _sorted(ood_scores), _sorted(id_scores)
     turned_id, turned_ood = -id_[::-1], -ood[::-1]
     return Detection(

@@ -41,6 +41,10 @@ _BRACKET = {
     "bracket_low": _FLOAT, "bracket_high": _FLOAT, "bracket_n": _INT, "bracket_wanted": _INT,
     "bracket_status": _TEXT, "bracket_clean": _FLOAT,
 }  # fmt: skip
+_QUESTION = {
+    "metric": _TEXT, "dataset": _TEXT, "norm": _TEXT, "eps": _FLOAT, "scorer": _TEXT,
+    "ood_set": _TEXT,
+}  # fmt: skip
 # what a number stands under: attacks that it is without, and checks that contradict it
 _TRUST = {"missing_attacks": _TEXT, "honesty": _TEXT}
 
@@ -95,6 +99,16 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "chains": _INT, "chains_planned": _INT, "minima": _INT,
         "lowest_loss": _FLOAT, "highest_loss": _FLOAT,
         **_metric("sensitivity_correlation"), **_metric("robust_accuracy_correlation"),
+    },
+    "comparisons": {
+        **_QUESTION, **_MODEL, **{f"other_{name}": kind for name, kind in _MODEL.items()},
+        "difference": _FLOAT, **_limits("difference"), "difference_n": _INT,
+        "difference_n_id": _INT, "p": _FLOAT, "p_holm": _FLOAT, "compared": _INT, "test": _TEXT,
+        "n": _INT, "other_n": _INT, "why": _TEXT, "note": _TEXT,
+    },
+    "tiers": {
+        **_QUESTION, "tier": _INT, **_MODEL, "value": _FLOAT, **_limits("value"), "value_n": _INT,
+        "first_in_halves": _FLOAT, "apart_within": _TEXT, "alike_beyond": _TEXT,
     },
     "honesty": {
         **_MODEL, "norm": _TEXT, "check": _TEXT, "status": _TEXT, "n": _INT, "violations": _INT,

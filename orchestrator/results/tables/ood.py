@@ -19,13 +19,20 @@ from robsweep.orchestrator.results.tables.columns import Read, Row, frame
 _OTHERS = ("aupr_out", "aupr_in", "fpr95_ood_pos", "fpr95_id_pos")
 
 
+class Scores(NamedTuple):
+    """Of one set, by sample."""
+
+    samples: NDArray[np.int64]
+    scores: NDArray[np.float64]
+
+
 class TwoSets(NamedTuple):
     """What an AUROC is about."""
 
     asked: Asked  # of the OOD set
     own: Asked | None  # of the ID set; None where no sweep has asked for it
-    ood: NDArray[np.float64]
-    id: NDArray[np.float64]
+    ood: Scores
+    id: Scores
 
 
 def ood_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
@@ -34,7 +41,7 @@ def ood_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
     rows: list[Row] = []
     for model in models:
         for two in two_sets(model, read):
-            measured = detection(two.ood, two.id)
+            measured = detection(two.ood.scores, two.id.scores)
             row = {**model.names, **_auroc(two, measured.auroc, measured.why)}
             for name, one in zip(_OTHERS, measured[1:5], strict=True):
                 row |= estimate(name, one)
@@ -45,18 +52,20 @@ def ood_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
 def ood_rows(model: Model, read: Read) -> Iterator[Row]:
     """One row per scorer and OOD set of a model, in plan order, with its AUROC alone."""
     for two in two_sets(model, read):
-        yield {**model.names, **_auroc(two, auroc(two.ood, two.id), undefined(two.ood, two.id))}
+        both = two.ood.scores, two.id.scores
+        yield {**model.names, **_auroc(two, auroc(*both), undefined(*both))}
 
 
 def two_sets(model: Model, read: Read) -> Iterator[TwoSets]:
     """The scores of each OOD set of a model, and those of the same scorer on its own data."""
     asked = model.of("score")
-    scores = read("ood_scores", asked).select("measurement_id", "score").collect()
+    needed = ("measurement_id", "sample", "score")
+    rows = read("ood_scores", asked).select(needed).collect().sort("measurement_id", "sample")
     by_id = {
-        str(key[0]): rows["score"].to_numpy()
-        for key, rows in scores.group_by("measurement_id", maintain_order=True)
+        str(key[0]): Scores(own["sample"].to_numpy(), own["score"].to_numpy())
+        for key, own in rows.group_by("measurement_id", maintain_order=True)
     }
-    nothing = np.zeros(0)
+    nothing = Scores(np.zeros(0, np.int64), np.zeros(0))
     of_id_set = {_scorer(a): a for a in asked if _is_id(a)}
     for a in asked:
         if _is_id(a):
@@ -67,7 +76,7 @@ def two_sets(model: Model, read: Read) -> Iterator[TwoSets]:
 
 
 def _auroc(two: TwoSets, measured: Interval, why: str | None) -> Row:
-    n_ood, n_id = len(two.ood), len(two.id)
+    n_ood, n_id = len(two.ood.samples), len(two.id.samples)
     return {
         "scorer": two.asked.entry,
         "ood_set": two.asked.params["ood_set"],

@@ -56,6 +56,8 @@ def false_positive_rate(
 def _quantiles_of_binomial(n: int, p: float) -> NDArray[np.int64]:
     """As many equally likely values as there are nodes."""
     spread = 10 * np.sqrt(n * p * (1 - p)) + 10
-    values = np.arange(max(0, int(n * p - spread)), min(n, int(n * p + spread)) + 1)
+    first = max(0, int(n * p - spread))
+    values = np.arange(first, min(n, int(n * p + spread)) + 1)
     nodes = (np.arange(_NODES) + 0.5) / _NODES
-    return values[np.searchsorted(bdtr(values, n, p), nodes).clip(max=len(values) - 1)]
+    found: NDArray[np.int64] = np.searchsorted(bdtr(values, n, p), nodes).clip(max=len(values) - 1)
+    return found + first

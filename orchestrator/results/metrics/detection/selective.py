@@ -43,9 +43,9 @@ def selective(scores: ArrayLike, wrong: ArrayLike) -> Selective:
     score, error = np.asarray(scores, np.float64), np.asarray(wrong, np.float64)
     n, errors = len(score), int(error.sum())
     if n == 0 or np.isnan(score).any():
-        return Selective(n, *[NO_DATA] * 3, errors, NO_SAMPLES if n == 0 else NOT_FINITE)
+        return _nothing(n, errors, NO_SAMPLES if n == 0 else NOT_FINITE)
     if score.min() == score.max() and n > 1:
-        return Selective(n, *[NO_DATA] * 3, errors, CONSTANT)
+        return _nothing(n, errors, CONSTANT)
     order = np.argsort(score)
     score, error = score[order], error[order]
     value, influence = _area(score, error)
@@ -63,6 +63,10 @@ def selective(scores: ArrayLike, wrong: ArrayLike) -> Selective:
     area = auroc(score[split], score[~split])
     found = share(area.value, [area.positives, area.negatives])
     return Selective(n, aurc, excess, found, errors)
+
+
+def _nothing(n: int, errors: int, why: str) -> Selective:
+    return Selective(n, NO_DATA, NO_DATA, NO_DATA, errors, why)
 
 
 def _area(score: Floats, error: Floats) -> tuple[float, Floats]:
