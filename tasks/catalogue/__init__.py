@@ -6,11 +6,12 @@ as default means a mapping of plain values, whose names the entry's own function
 """
 
 from robsweep.tasks.catalogue.attacks import ATTACKS
-from robsweep.tasks.catalogue.datasets import DATASETS
+from robsweep.tasks.catalogue.corruptions import CORRUPTIONS
+from robsweep.tasks.catalogue.datasets import DATASETS, DRAWN_SETS
 from robsweep.tasks.catalogue.kinds import KINDS
 from robsweep.tasks.catalogue.models import MODELS
 from robsweep.tasks.catalogue.nets import NETS
-from robsweep.tasks.catalogue.scores import CALIBRATIONS, CORRUPTIONS, SCORERS
+from robsweep.tasks.catalogue.scores import CALIBRATIONS, SCORERS
 from robsweep.tasks.catalogue.trainings import RECIPE, RECIPE_LATER, TRAININGS
 from robsweep.tasks.catalogue.verifiers import LANDSCAPES, SENSITIVITIES, VERIFIERS
 
@@ -19,6 +20,7 @@ __all__ = [
     "CALIBRATIONS",
     "CORRUPTIONS",
     "DATASETS",
+    "DRAWN_SETS",
     "KINDS",
     "LANDSCAPES",
     "MODELS",

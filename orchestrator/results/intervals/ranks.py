@@ -1,39 +1,11 @@
-"""Closed-form 95 % confidence intervals, one per sort of metric: same data, same interval."""
-
-from typing import NamedTuple
+"""Of what depends on order alone: AUROC, medians, rank correlations."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtrik, expit, logit, ndtri
+from scipy.special import bdtrik, expit, logit
 
-LEVEL = 0.95
-
-
-class Interval(NamedTuple):
-    """An estimate and its confidence limits; NaN throughout where there is no data."""
-
-    value: float
-    low: float
-    high: float
-
-
-NO_DATA = Interval(float("nan"), float("nan"), float("nan"))
-
-
-def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:
-    """Score interval of a proportion; never leaves [0, 1] and never collapses at 0 or n.
-
-    Source: Wilson 1927; recommended by Brown, Cai & DasGupta 2001, section 5.
-    """
-    if n == 0:
-        return NO_DATA
-    z = _z(level)
-    p = successes / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low = 0.0 if successes == 0 else float(centre - half)
-    high = 1.0 if successes == n else float(centre + half)
-    return Interval(p, low, high)
+from robsweep.orchestrator.results.intervals.interval import LEVEL, NO_DATA, Interval, z_of
+from robsweep.orchestrator.results.intervals.shares import wilson
 
 
 def delong_auroc(ood_scores: ArrayLike, id_scores: ArrayLike, level: float = LEVEL) -> Interval:
@@ -64,7 +36,7 @@ def delong_auroc(ood_scores: ArrayLike, id_scores: ArrayLike, level: float = LEV
         pairs = min(m, n)
         _, low, high = wilson(round(auroc * pairs), pairs, level)
         return Interval(auroc, low, high)
-    half = _z(level) * np.sqrt(variance) / (auroc * (1 - auroc))
+    half = z_of(level) * np.sqrt(variance) / (auroc * (1 - auroc))
     centre = logit(auroc)
     return Interval(auroc, float(expit(centre - half)), float(expit(centre + half)))
 
@@ -91,26 +63,6 @@ def order_statistic_median(values: ArrayLike, level: float = LEVEL) -> Interval:
     return Interval(median, float(ordered[rank]), float(ordered[n - 1 - rank]))
 
 
-def mean_of_signed(terms: ArrayLike, level: float = LEVEL) -> Interval:
-    """Interval of an expected calibration error by the delta method, clipped to [0, 1].
-
-    With the sign of each bin's gap held fixed, ECE is the plain mean of sign * (confidence -
-    correct), whose variance is known.
-
-    Args:
-        terms: (n,), sign of the sample's bin times (confidence - correct).
-    """
-    z = np.asarray(terms, dtype=np.float64)
-    n = len(z)
-    if n == 0:
-        return NO_DATA
-    mean = float(z.mean())
-    if n < 2:
-        return Interval(mean, 0.0, 1.0)
-    half = _z(level) * float(z.std(ddof=1)) / np.sqrt(n)
-    return Interval(mean, max(0.0, float(mean - half)), min(1.0, float(mean + half)))
-
-
 def spearman(x: ArrayLike, y: ArrayLike, level: float = LEVEL) -> Interval:
     """Rank correlation (equal values share their mean rank) and its interval by Fisher's z.
 
@@ -131,7 +83,7 @@ def spearman(x: ArrayLike, y: ArrayLike, level: float = LEVEL) -> Interval:
     rho = float(np.clip(np.corrcoef(a, b)[0, 1], -1, 1))
     if 1 - abs(rho) < 1e-12:
         return Interval(rho, float("nan"), float("nan"))
-    half = _z(level) * np.sqrt((1 + rho**2 / 2) / (n - 3))
+    half = z_of(level) * np.sqrt((1 + rho**2 / 2) / (n - 3))
     centre = np.arctanh(rho)
     return Interval(rho, float(np.tanh(centre - half)), float(np.tanh(centre + half)))
 
@@ -142,7 +94,3 @@ def midranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     last = np.cumsum(counts)
     ranks: NDArray[np.float64] = (last - (counts - 1) / 2)[inverse]
     return ranks
-
-
-def _z(level: float) -> float:
-    return float(ndtri((1 + level) / 2))
