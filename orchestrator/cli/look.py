@@ -48,7 +48,7 @@ def show(
         str,
         typer.Option(
             help="leaderboard, attacks, calibration, ood, shift, verification, sensitivity, "
-            "landscape, honesty, comparisons or tiers."
+            "landscape, honesty, joint, comparisons or tiers."
         ),
     ] = "leaderboard",
     style: Format = "text",
@@ -94,7 +94,11 @@ def show(
         frame = results.table(name, table)
     if not by_seed:
         frame = over_seeds(frame)
-    in_parts = {"leaderboard": report.leaderboard_text, "honesty": report.honesty_text}
+    in_parts = {
+        "leaderboard": report.leaderboard_text,
+        "honesty": report.honesty_text,
+        "joint": report.joint_text,
+    }
     if style == "text" and table in in_parts:
         print(in_parts[table](frame), end="")
     else:

@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 import polars as pl
 
 from robsweep.orchestrator.results.metrics.honesty_checks import SOUNDNESS
+from robsweep.orchestrator.results.tables.joint.table import QUESTIONS
 
 Format = Literal["text", "csv", "latex", "markdown"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -17,7 +18,7 @@ PERCENT = frozenset(
         "attack_success_rate", "bracket", "corruption_error", "mean_corruption_error",
         "ece", "ece_scaled", "ece_equal_mass", "rms_ce", "mce",
         "auroc", "aupr_in", "aupr_out", "fpr95_ood_pos", "fpr95_id_pos", "aurc", "e_aurc",
-        "first_in_halves",
+        "error_auroc", "accepted", "accepted_accuracy", "accepted_right", "first_in_halves",
     }
 )  # fmt: skip
 _PARTS = (
@@ -117,6 +118,15 @@ def honesty_text(table: pl.DataFrame) -> str:
     if absent.is_empty():
         return text
     return f"{text}\nnot run:\n{render(absent.select('norm', 'check', 'models', 'detail'), 'text')}"
+
+
+def joint_text(table: pl.DataFrame) -> str:
+    """One table per question, each with the columns that it has."""
+    parts = []
+    for (question,), rows in table.group_by(["question"], maintain_order=True):
+        shown = render(rows.drop("question"), "text")
+        parts.append(f"{question}: {QUESTIONS[str(question)]}\n{shown}")
+    return "\n".join(parts) or render(table, "text")
 
 
 def readable(table: pl.DataFrame) -> pl.DataFrame:

@@ -19,6 +19,7 @@ from robsweep.orchestrator.results.tables.boxes import landscape_table, sensitiv
 from robsweep.orchestrator.results.tables.calibration import calibration_table
 from robsweep.orchestrator.results.tables.columns import Read
 from robsweep.orchestrator.results.tables.honesty import honesty_table
+from robsweep.orchestrator.results.tables.joint.table import joint_table
 from robsweep.orchestrator.results.tables.leaderboard import leaderboard
 from robsweep.orchestrator.results.tables.ood import ood_table
 from robsweep.orchestrator.results.tables.shift import shift_table
@@ -30,7 +31,7 @@ from robsweep.tasks.rows import schema
 
 TableName = Literal[
     "leaderboard", "attacks", "calibration", "ood", "shift", "verification", "sensitivity",
-    "landscape", "honesty", "comparisons", "tiers",
+    "landscape", "honesty", "joint", "comparisons", "tiers",
 ]  # fmt: skip
 TABLES: tuple[TableName, ...] = get_args(TableName)
 
@@ -44,6 +45,7 @@ MAKERS: dict[TableName, Callable[[Sequence[Model], Read], pl.DataFrame]] = {
     "sensitivity": sensitivity_table,
     "landscape": landscape_table,
     "honesty": honesty_table,
+    "joint": joint_table,
     "comparisons": comparison_table,
     "tiers": tier_table,
 }

@@ -19,9 +19,7 @@ def score(job: Job, inputs: Inputs) -> Output:
     m = job.measurement
     name, ood_set = m.params["scorer"], m.params["ood_set"]
     loaded, device = model_of(job, inputs), device_of(job.setting)
-    data = data_for(
-        m.model, m.dataset, m.split, job.setting, range(job.start, job.stop)
-    )
+    data = data_for(m.model, m.dataset, m.split, job.setting, range(job.start, job.stop))
     scorer = function_of(SCORERS[name].path if name in SCORERS else name, "scorer")
     parts = []
     for group in groups(job.start, job.stop, m.params["group_size"], len(data.labels)):

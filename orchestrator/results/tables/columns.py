@@ -100,6 +100,14 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "lowest_loss": _FLOAT, "highest_loss": _FLOAT,
         **_metric("sensitivity_correlation"), **_metric("robust_accuracy_correlation"),
     },
+    "joint": {
+        "question": _TEXT, **_MODEL, "dataset": _TEXT, "entry": _TEXT, "corruption": _TEXT,
+        "severity": _INT, "attack": _TEXT, "detector": _TEXT, "norm": _TEXT, "eps": _FLOAT,
+        "scorer": _TEXT, **_metric("accuracy"), **_metric("ece"), **_metric("aurc"),
+        **_metric("e_aurc"), **_metric("error_auroc"), **_AUROC, **_metric("accepted"),
+        **_metric("accepted_accuracy"), **_metric("accepted_right"), **_ROBUST,
+        **_metric("verified_accuracy"), "unsolved": _INT, "missing_attacks": _TEXT, "why": _TEXT,
+    },
     "comparisons": {
         **_QUESTION, **_MODEL, **{f"other_{name}": kind for name, kind in _MODEL.items()},
         "difference": _FLOAT, **_limits("difference"), "difference_n": _INT,
