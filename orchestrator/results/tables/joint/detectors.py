@@ -110,7 +110,7 @@ def paired_auroc(
             (area.negatives - area.value) / len(id_),
         ]
     )
-    influence = np.bincount(at, weights=moved) * len(units)
+    influence = np.bincount(at, weights=moved).astype(np.float64) * len(units)
     return share(area.value, [influence]), None
 
 
