@@ -74,7 +74,8 @@ def notes(table: pl.DataFrame) -> list[str]:
     flagged = table.filter(pl.col("honesty").str.starts_with("fail"))
     lines = []
     for row in flagged.iter_rows(named=True):
-        names = [str(row[key]) for key in ("model", "training", "seed") if row[key] is not None]
+        keys = ("model", "training", "seed")
+        names = [str(row[key]) for key in keys if row.get(key) is not None]
         what = row["honesty"].removeprefix("fail: ")
         lines.append(
             f"{_MARK} {'/'.join(names)} {row['norm']}: honesty checks contradict it: {what}"

@@ -14,6 +14,7 @@ KEYS = (
 )  # fmt: skip
 # Floats that are no estimate, or not one that may be averaged.
 _NOT = frozenset({"temperature", "seconds", "chains"})
+_BESIDE = ("missing_attacks", "honesty", "why")
 _PARTS = ("_low", "_high", "_clean")
 
 
@@ -34,7 +35,28 @@ def over_seeds(table: pl.DataFrame) -> pl.DataFrame:
     pieces: list[pl.Expr] = [pl.len().alias("seeds")]
     for name in metrics:
         pieces += _pieces(name, table.columns)
+    if "bracket_low" in table.columns:  # two bounds around no estimate
+        pieces += [pl.col("bracket_low", "bracket_high").mean(), pl.col("bracket_n").min()]
+        pieces.append(_status("bracket"))
+    beside = [name for name in _BESIDE if name in table.columns]
+    pieces += [_said(name) for name in beside]
     return table.group_by(keys, maintain_order=True).agg(pieces)
+
+
+def _said(name: str) -> pl.Expr:
+    """What stands beside any of the seeds, each once; of the honesty checks, failures first."""
+    said = pl.col(name).drop_nulls().unique(maintain_order=True)
+    if name == "honesty":
+        failing = said.filter(said.str.starts_with("fail"))
+        return pl.coalesce(failing.first(), said.first()).alias(name)
+    return pl.when(said.len() > 0).then(said.str.join("; ")).alias(name)
+
+
+def _status(name: str) -> pl.Expr:
+    """The first that is not done."""
+    status = pl.col(f"{name}_status")
+    late = status.filter(status != DONE).first()
+    return pl.coalesce(late, status.first()).alias(f"{name}_status")
 
 
 def _pieces(name: str, columns: list[str]) -> list[pl.Expr]:
@@ -54,9 +76,7 @@ def _pieces(name: str, columns: list[str]) -> list[pl.Expr]:
     if f"{name}_n_id" in columns:
         found.append(pl.col(f"{name}_n_id").min())
     if f"{name}_status" in columns:
-        status = pl.col(f"{name}_status")
-        late = status.filter(status != DONE).first()
-        found.append(pl.coalesce(late, status.first()).alias(f"{name}_status"))
+        found.append(_status(name))
     return found
 
 
