@@ -6,6 +6,7 @@ from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from robsweep.orchestrator.results.metrics.detection.areas import auroc, average_precision
+from robsweep.orchestrator.results.metrics.detection.spectrum import Scores, joined, mean_auroc
 from robsweep.orchestrator.results.metrics.ood import detection
 
 
@@ -104,3 +105,32 @@ def _gaussians(m, n, shift):
     in_ = np.mean(n * share / (n * share + m * flagged))
     fpr95 = norm.sf(norm.isf(0.95) + shift)
     return norm.cdf(shift / math.sqrt(2)), out, in_, fpr95, fpr95
+
+
+def test_a_mean_over_sets_and_shifted_id_data_by_leaving_out_images():
+    rng = np.random.default_rng(0)
+    clean = Scores(np.arange(150), rng.normal(0, 1, 150))
+    shifted = Scores(np.arange(150), clean.scores + rng.normal(0.5, 0.3, 150))
+    ood = [Scores(np.arange(n), rng.normal(1.5, 1, n)) for n in (80, 120)]
+    id_ = joined([clean, shifted])
+    found = mean_auroc(ood, id_)
+    by_hand = [
+        roc_auc_score(np.r_[np.ones(len(one.scores)), np.zeros(300)], np.r_[one.scores, id_.scores])
+        for one in ood
+    ]
+    assert found.value == pytest.approx(np.mean(by_hand))
+
+    def jackknife(parts):
+        values = [mean_auroc(*part).value for part in parts]
+        return (len(values) - 1) * np.var(values)
+
+    def but(scores, i):
+        keep = scores.samples != i
+        return Scores(scores.samples[keep], scores.scores[keep])
+
+    variance = jackknife([(ood, but(id_, i)) for i in range(150)])
+    variance += jackknife([([but(ood[0], i), ood[1]], id_) for i in range(80)])
+    variance += jackknife([([ood[0], but(ood[1], i)], id_) for i in range(120)])
+    assert (found.high - found.low) / 2 / 1.96 == pytest.approx(np.sqrt(variance), rel=0.05)
+    apart = Scores(np.arange(300), id_.scores)  # as if each were an image of its own
+    assert mean_auroc(ood, apart).high < found.high
