@@ -92,19 +92,26 @@ class OpenStore:
         return found if by_seed else over_seeds(found)
 
     def comparisons(
-        self, sweep: str, metric: str | None = None, *, baseline: str | None = None
+        self,
+        sweep: str,
+        metric: str | None = None,
+        *,
+        baseline: str | None = None,
+        by_seed: bool = True,
     ) -> pl.DataFrame:
         """Pairs of models on the same samples: difference, interval, p-value, and that after Holm.
 
         Args:
             metric: One of those in the column `metric`; all without it.
             baseline: `MODEL[/TRAINING[/SEED]]`: pairs with it alone.
+            by_seed: Every trained model by itself; else models that differ by their seed alone as
+                one, where the test knows of seeds and of samples.
 
         Raises:
             InputError: There is no such sweep, metric or model.
         """
         self._check(sweep)
-        return self._results.comparisons(sweep, metric, baseline)
+        return self._results.comparisons(sweep, metric, baseline, by_seed=by_seed)
 
     def tiers(self, sweep: str, metric: str | None = None) -> pl.DataFrame:
         """Models in tiers of those that cannot be told apart, the best first.

@@ -83,16 +83,16 @@ def show(
         raise InputError("--metric is of --table comparisons and --table tiers")
     if baseline is not None and table != "comparisons":
         raise InputError("--baseline is of --table comparisons")
-    if not by_seed and table in {"comparisons", "tiers", "honesty"}:
+    if not by_seed and table in {"tiers", "honesty"}:
         raise InputError(f"--over-seeds has no mean of {table}: it is about single models")
     results = Results.open(settings_of(store).store)
     if table == "comparisons":
-        frame = results.comparisons(name, metric, baseline)
+        frame = results.comparisons(name, metric, baseline, by_seed=by_seed)
     elif table == "tiers":
         frame = results.tiers(name, metric)
     else:
         frame = results.table(name, table)
-    if not by_seed:
+    if not by_seed and table != "comparisons":
         frame = over_seeds(frame)
     in_parts = {
         "leaderboard": report.leaderboard_text,

@@ -9,7 +9,11 @@ import polars as pl
 
 from robsweep.orchestrator.errors import InputError, StoreError
 from robsweep.orchestrator.results.comparisons.metrics import METRICS
-from robsweep.orchestrator.results.comparisons.tables import comparison_table, tier_table
+from robsweep.orchestrator.results.comparisons.tables import (
+    comparison_table,
+    recipe_table,
+    tier_table,
+)
 from robsweep.orchestrator.results.metrics.attacks import breaks_from
 from robsweep.orchestrator.results.metrics.planned import Asked, Model, failures_of, models
 from robsweep.orchestrator.results.metrics.progress import progress
@@ -102,15 +106,21 @@ class Results:
         return MAKERS[name](self.models(sweep), self._wanted)
 
     def comparisons(
-        self, sweep: str, metric: str | None = None, baseline: str | None = None
+        self,
+        sweep: str,
+        metric: str | None = None,
+        baseline: str | None = None,
+        *,
+        by_seed: bool = True,
     ) -> pl.DataFrame:
-        """The table `comparisons` of one metric, or with one model alone.
+        """The table `comparisons` of one metric, or with one model alone; or of means over seeds.
 
         Raises:
             InputError: There is no such sweep, metric or model.
         """
         _check_metric(metric)
-        return comparison_table(self.models(sweep), self._wanted, metric, baseline)
+        make = comparison_table if by_seed else recipe_table
+        return make(self.models(sweep), self._wanted, metric, baseline)
 
     def tiers(self, sweep: str, metric: str | None = None) -> pl.DataFrame:
         """The table `tiers` of one metric.

@@ -44,13 +44,21 @@ def compare(metric: Metric, models: Sequence[Sampled]) -> paired.Pairs:
     """
     if metric.test == MCNEMAR:
         return paired.shares(np.stack([own[0].values[:, 0] > 0 for own in models], axis=1))
+    return paired.normal(*spread(metric, models))
+
+
+def spread(metric: Metric, models: Sequence[Sampled]) -> tuple[Floats, Floats]:
+    """The value of each model, (models,), and how they vary together over draws of the samples."""
     if metric.test == DELONG:
         found = areas(*([own[part].values[:, 0] for own in models] for part in (0, 1)))
-        return paired.normal(found.values, found.covariance())
+        return found.values, found.covariance()
     sizes = [len(part.samples) for part in models[0]]
+    if metric.test == MCNEMAR:
+        right = np.stack([own[0].values[:, 0] for own in models])
+        return right.mean(axis=1), _covariance(right) / sizes[0]
     drawn = _finite(metric.of(models, [weighted.resamples(n) for n in sizes]))
     values = _finite(metric.of(models, [weighted.everything(n) for n in sizes]))[:, 0]
-    return paired.normal(values, np.cov(drawn).reshape(len(models), len(models)))
+    return values, _covariance(drawn)
 
 
 def first_in_halves(metric: Metric, models: Sequence[Sampled]) -> Floats:
@@ -64,6 +72,14 @@ def first_in_halves(metric: Metric, models: Sequence[Sampled]) -> Floats:
     first = best >= best.max(axis=0) - 1e-12
     often: Floats = (first / first.sum(axis=0)).mean(axis=1)
     return often
+
+
+def _covariance(rows: Floats) -> Floats:
+    """(models, models); NaN of fewer than two columns."""
+    models, n = rows.shape
+    if n < 2:
+        return np.full((models, models), np.nan)
+    return np.cov(rows).reshape(models, models)
 
 
 def _finite(drawn: Floats) -> Floats:

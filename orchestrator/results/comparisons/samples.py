@@ -55,6 +55,17 @@ def shared(models: Sequence[Sampled]) -> Iterator[Shared]:
             yield Shared(members, [_only(models[index], common) for index in members], across)
 
 
+def on_common(models: Sequence[Sampled]) -> list[Sampled]:
+    """All models on the samples that every one of them has."""
+    common = [part.samples for part in models[0]]
+    for other in models[1:]:
+        common = [
+            np.intersect1d(a, b.samples, assume_unique=True)
+            for a, b in zip(common, other, strict=True)
+        ]
+    return [_only(model, common) for model in models]
+
+
 def _only(sampled: Sampled, common: Sequence[Ints]) -> Sampled:
     found = []
     for part, samples in zip(sampled, common, strict=True):

@@ -1,22 +1,31 @@
 """The tables `comparisons`, one row per pair of models, and `tiers`, one per model."""
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
 from robsweep.orchestrator.errors import InputError
-from robsweep.orchestrator.results.comparisons.metrics import METRICS, compare, first_in_halves
+from robsweep.orchestrator.results.comparisons.metrics import (
+    METRICS,
+    compare,
+    first_in_halves,
+    spread,
+)
 from robsweep.orchestrator.results.comparisons.paired import holm
 from robsweep.orchestrator.results.comparisons.questions import Answer, Question, answers
-from robsweep.orchestrator.results.comparisons.samples import shared
+from robsweep.orchestrator.results.comparisons.recipes import Contrast, contrast
+from robsweep.orchestrator.results.comparisons.samples import on_common, shared
 from robsweep.orchestrator.results.comparisons.tiers import tiers
 from robsweep.orchestrator.results.intervals import Interval
 from robsweep.orchestrator.results.metrics.planned import Model
 from robsweep.orchestrator.results.metrics.rates import estimate, known
 from robsweep.orchestrator.results.tables.columns import Read, Row, frame
 
+SEEDS = "seeds and samples"
+ONE_SEED = "one seed each: the luck of training is left out"
 NO_COMMON, NO_VARIANCE = "no samples in common", "no finite difference with a variance"
 
 
@@ -52,6 +61,21 @@ def comparison_table(
         corrected = holm(np.array([pair.p for pair in found]))
         for pair, p_holm in zip(found, corrected, strict=True):
             rows.append(_row(question, given, pair, float(p_holm), len(found)))
+    return frame("comparisons", rows)
+
+
+def recipe_table(
+    models: Sequence[Model], read: Read, metric: str | None = None, baseline: str | None = None
+) -> pl.DataFrame:
+    """As `comparison_table`, of models that are alike but for their seed, as one.
+
+    Raises:
+        InputError: No model of the sweep has that name.
+    """
+    chosen = None if baseline is None else _named(models, baseline)
+    rows: list[Row] = []
+    for question, given in answers(models, read, metric).items():
+        rows += _recipes(question, given, chosen)
     return frame("comparisons", rows)
 
 
@@ -129,6 +153,43 @@ def _row(
         "why": why,
         "note": _note(first, second),
     }
+
+
+def _recipes(question: Question, given: Sequence[Answer], chosen: set[str] | None) -> list[Row]:
+    by_recipe: dict[tuple[str, str | None], list[int]] = {}
+    for index, answer in enumerate(given):
+        by_recipe.setdefault((answer.model.model, answer.model.training), []).append(index)
+    own = {
+        key: chosen is not None and any(given[i].model.model_id in chosen for i in members)
+        for key, members in by_recipe.items()
+    }
+    wanted = [
+        (b, a) if own[a] else (a, b)
+        for a, b in combinations(by_recipe, 2)
+        if chosen is None or own[a] != own[b]
+    ]
+    common = on_common([answer.sampled for answer in given])
+    n = [len(part.samples) for part in common[0]]
+    known_of = min(n) > 1
+    values, covariance = spread(METRICS[question.metric], common) if known_of else (None, None)
+    found = []
+    for a, b in wanted:
+        nothing = Contrast(Interval(*[float("nan")] * 3), float("nan"))
+        if values is not None and covariance is not None:
+            nothing = contrast(values, covariance, by_recipe[a], by_recipe[b])
+        found.append((a, b, nothing))
+    corrected = holm(np.array([tested.p for *_, tested in found]))
+    rows = []
+    for (a, b, tested), p_holm in zip(found, corrected, strict=True):
+        first, second = (given[by_recipe[key][0]] for key in (a, b))
+        pair = Pair(by_recipe[a][0], by_recipe[b][0], tested.difference, tested.p, n)
+        seeds, others = len(by_recipe[a]), len(by_recipe[b])
+        row = _row(question, given, pair, float(p_holm), len(found))
+        row |= {"seeds": seeds, "other_seeds": others, "test": SEEDS}
+        row |= dict.fromkeys(("seed", "model_id", "other_seed", "other_model_id"))
+        notes = [_note(first, second), ONE_SEED if seeds == others == 1 else None]
+        rows.append({**row, "note": "; ".join(filter(None, notes)) or None})
+    return rows
 
 
 def _tiers(question: Question, given: Sequence[Answer]) -> list[Row]:

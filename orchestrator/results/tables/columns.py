@@ -112,7 +112,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         **_QUESTION, **_MODEL, **{f"other_{name}": kind for name, kind in _MODEL.items()},
         "difference": _FLOAT, **_limits("difference"), "difference_n": _INT,
         "difference_n_id": _INT, "p": _FLOAT, "p_holm": _FLOAT, "compared": _INT, "test": _TEXT,
-        "n": _INT, "other_n": _INT, "why": _TEXT, "note": _TEXT,
+        "n": _INT, "other_n": _INT, "why": _TEXT, "note": _TEXT, "seeds": _INT, "other_seeds": _INT,
     },
     "tiers": {
         **_QUESTION, "tier": _INT, **_MODEL, "value": _FLOAT, **_limits("value"), "value_n": _INT,

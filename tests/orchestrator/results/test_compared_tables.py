@@ -143,3 +143,21 @@ def test_over_seeds(tmp_path):
     sampling = np.sqrt(np.mean((width / 2 / 1.959964) ** 2))
     assert cnn["clean_accuracy_sampling"] == pytest.approx(sampling, rel=1e-5)
     assert (other["clean_accuracy_seeds"], other["clean_accuracy_spread"]) == (1, None)
+
+
+def test_recipes_are_compared_by_their_means_over_seeds(tmp_path):
+    demo = DemoSweep(tmp_path)
+    for training, wrongs in (("plain", (9, 10, 11)), ("noise", (1, 2, 3)), ("once", (5,))):
+        for seed, wrong in enumerate(wrongs):
+            predicted(demo, ("cnn", training, seed), [*range(wrong)])
+    results = Results.open(tmp_path)
+    rows = results.comparisons("demo", "clean_accuracy", "cnn/plain", by_seed=False).to_dicts()
+    assert [(row["training"], row["other_training"]) for row in rows] == [
+        ("noise", "plain"), ("once", "plain"),
+    ]  # fmt: skip
+    assert [row["difference"] for row in rows] == pytest.approx([8 / N, 5 / N])
+    assert [(row["seeds"], row["other_seeds"], row["seed"]) for row in rows] == [
+        (3, 3, None), (1, 3, None),
+    ]  # fmt: skip
+    assert rows[0]["p"] < rows[1]["p"]
+    assert {row["compared"] for row in rows} == {2}
