@@ -37,6 +37,10 @@ def _to_baseline(name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _limits(*names: str) -> dict[str, Any]:
+    return {f"{name}_{end}": _FLOAT for name in names for end in ("low", "high")}
+
+
 _AUROC = {  # `auroc_n` is that of the OOD set
     **_metric("auroc"), "auroc_n_id": _INT, "auroc_wanted_id": _INT, "auroc_n_ood": _INT,
 }  # fmt: skip
@@ -45,6 +49,10 @@ _ROBUST = {**_metric("robust_accuracy"), "robust_accuracy_clean": _FLOAT}
 _BRACKET = {
     "bracket_low": _FLOAT, "bracket_high": _FLOAT, "bracket_n": _INT, "bracket_wanted": _INT,
     "bracket_status": _TEXT, "bracket_clean": _FLOAT,
+}  # fmt: skip
+_QUESTION = {
+    "metric": _TEXT, "dataset": _TEXT, "norm": _TEXT, "eps": _FLOAT, "scorer": _TEXT,
+    "ood_set": _TEXT,
 }  # fmt: skip
 # what a number stands under: attacks that it is without, and checks that contradict it
 _TRUST = {"missing_attacks": _TEXT, "honesty": _TEXT}
@@ -73,7 +81,8 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "ood": {
         **_MODEL, "scorer": _TEXT, "ood_set": _TEXT, "seen": pl.Boolean, **_AUROC,
         "aupr_out": _FLOAT,
-        "aupr_in": _FLOAT, "fpr95_ood_pos": _FLOAT, "fpr95_id_pos": _FLOAT, "id_n": _INT, **_ON,
+        "aupr_in": _FLOAT, "fpr95_ood_pos": _FLOAT, "fpr95_id_pos": _FLOAT, "id_n": _INT,
+        **_limits("aupr_out", "aupr_in", "fpr95_ood_pos", "fpr95_id_pos"), "why": _TEXT, **_ON,
     },
     "shift": {
         **_MODEL, "entry": _TEXT, "corruption": _TEXT, "parameters": _TEXT, "severity": _INT,
@@ -105,6 +114,24 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "chains": _INT, "chains_planned": _INT, "minima": _INT,
         "lowest_loss": _FLOAT, "highest_loss": _FLOAT,
         **_metric("sensitivity_correlation"), **_metric("robust_accuracy_correlation"), **_ON,
+    },
+    "joint": {
+        "question": _TEXT, **_MODEL, "dataset": _TEXT, "entry": _TEXT, "corruption": _TEXT,
+        "severity": _INT, "attack": _TEXT, "detector": _TEXT, "norm": _TEXT, "eps": _FLOAT,
+        "scorer": _TEXT, **_metric("accuracy"), **_metric("ece"), **_metric("aurc"),
+        **_metric("e_aurc"), **_metric("error_auroc"), **_AUROC, **_metric("accepted"),
+        **_metric("accepted_accuracy"), **_metric("accepted_right"), **_ROBUST,
+        **_metric("verified_accuracy"), "unsolved": _INT, "missing_attacks": _TEXT, "why": _TEXT,
+    },
+    "comparisons": {
+        **_QUESTION, **_MODEL, **{f"other_{name}": kind for name, kind in _MODEL.items()},
+        "difference": _FLOAT, **_limits("difference"), "difference_n": _INT,
+        "difference_n_id": _INT, "p": _FLOAT, "p_holm": _FLOAT, "compared": _INT, "test": _TEXT,
+        "n": _INT, "other_n": _INT, "why": _TEXT, "note": _TEXT, "seeds": _INT, "other_seeds": _INT,
+    },
+    "tiers": {
+        **_QUESTION, "tier": _INT, **_MODEL, "value": _FLOAT, **_limits("value"), "value_n": _INT,
+        "first_in_halves": _FLOAT, "apart_within": _TEXT, "alike_beyond": _TEXT,
     },
     "honesty": {
         **_MODEL, "norm": _TEXT, "check": _TEXT, "status": _TEXT, "n": _INT, "violations": _INT,
