@@ -1,4 +1,4 @@
-"""OOD scores, corruptions and calibrations by name. Torch-free."""
+"""OOD scores and corruptions by name. Torch-free."""
 
 from robsweep.tasks.catalogue.entries import Entry
 
@@ -18,10 +18,4 @@ CORRUPTIONS: dict[str, Entry] = {
     "brightness": Entry(".shift.corruptions:brightness", {}, "Hendrycks & Dietterich 2019"),
     "contrast": Entry(".shift.corruptions:contrast", {}, "Hendrycks & Dietterich 2019"),
     "rotation": Entry(".shift.corruptions:rotation", {}, "a random angle, up to 5 .. 30 deg"),
-}
-
-CALIBRATIONS: dict[str, Entry] = {
-    "temperature": Entry(
-        ".calibration.temperature:temperature", {}, "Guo et al. 2017, section 4.2"
-    ),
 }
