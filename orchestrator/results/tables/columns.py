@@ -76,7 +76,18 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         **_MODEL, "scaling": _TEXT, "temperature": _FLOAT, "at_bound": pl.Boolean,
         **_metric("ece"), "rms_ce": _FLOAT,
         "mce": _FLOAT, "ece_equal_mass": _FLOAT, "ece_equal_mass_low": _FLOAT,
-        "ece_equal_mass_high": _FLOAT, "brier": _FLOAT, "nll": _FLOAT, **_ON,
+        "ece_equal_mass_high": _FLOAT, "brier": _FLOAT, "nll": _FLOAT,
+        "ece_debiased": _FLOAT, "ece_if_calibrated": _FLOAT, "ece_if_calibrated_high": _FLOAT,
+        "ece_equal_mass_debiased": _FLOAT,
+        "rms_ce_low": _FLOAT, "rms_ce_high": _FLOAT, "rms_ce_debiased": _FLOAT,
+        "smooth_ece": _FLOAT, "smooth_ece_low": _FLOAT, "smooth_ece_high": _FLOAT,
+        "smooth_ece_debiased": _FLOAT, "smooth_ece_bandwidth": _FLOAT, "classwise_ece": _FLOAT,
+        "few_errors": pl.Boolean,  # limits hold with at least 95 %, not with about as much
+        "scaled_accuracy": _FLOAT, "scaled_accuracy_low": _FLOAT, "scaled_accuracy_high": _FLOAT,
+        "scaled_accuracy_n": _INT,  # some scalings change which class is predicted
+        "legacy_ece": _FLOAT, "legacy_rms_ce": _FLOAT, "legacy_mce": _FLOAT,
+        "scaling_why": _TEXT,  # at its bound, or not defined
+        **_ON,
     },
     "ood": {
         **_MODEL, "scorer": _TEXT, "ood_set": _TEXT, "seen": pl.Boolean, **_AUROC,
