@@ -1,6 +1,7 @@
 """Runs any job: the one function that executors call."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -63,6 +64,8 @@ def run(job: Job, inputs: Inputs) -> Output:
         InputError: The measurement names something that is not there or does not fit.
         Exception: Whatever the computation raises; the caller records it as the job's failure.
     """
+    if inputs.images is not None:
+        job = replace(job, setting=replace(job.setting, images=inputs.images))
     m, setting = job.measurement, job.setting
     with all_kept(), importable(setting.import_paths, setting.code, importing) as own:
         torch.set_num_threads(setting.threads)

@@ -100,6 +100,8 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "nll_before": _FLOAT,
         "nll_after": _FLOAT,
         "at_bound": _BOOL,  # of the temperatures; no finite one is best
+        "parameters_json": _TEXT,  # what is fitted, where it is not one temperature
+        "why": _TEXT,  # the fit is at its bound, or there is none
     },
     "sensitivity": {"method": _TEXT, "eps": _FLOAT, "log_volume": _FLOAT, "mean_width": _FLOAT},
     "verification": {

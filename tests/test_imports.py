@@ -64,6 +64,7 @@ STOREYS = [
     "orchestrator.results.intervals",
     "orchestrator.results.metrics",
     "orchestrator.results.tables",
+    "orchestrator.results.comparisons",
     "orchestrator.results",
     "orchestrator.run",
     "orchestrator.cli",

@@ -152,4 +152,5 @@ def _merged(first: Planned, second: Planned) -> Planned:
         wanted=union([*first.wanted, *second.wanted]),
         setting=setting,
         rerun=max(first.rerun, second.rerun, key=_EAGER.index),
+        uses=tuple(dict.fromkeys((*first.uses, *second.uses))),
     )

@@ -13,7 +13,7 @@ from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.plan.cost import Costs
 from robsweep.orchestrator.plan.next_jobs import missing_ranges, next_jobs
 from robsweep.orchestrator.plan.plan import Places, Plan, asked_for, plan
-from robsweep.orchestrator.plan.recorded import is_recorded, record
+from robsweep.orchestrator.plan.recorded import attacks_on, is_recorded, record
 from robsweep.orchestrator.results.check import past_jobs
 from robsweep.orchestrator.run.counting import count_left, given_up
 from robsweep.orchestrator.run.drive import DEFAULT, Options, Stop, Summary, drive, preflight
@@ -47,7 +47,11 @@ def run(
     """
     store = Store.existing(settings.store)
     snapshot = store.snapshot() if store else Snapshot()
-    whole = plan(spec, Places(settings.data_dir, settings.nets_dir), snapshot.coverage)
+    whole = plan(
+        spec,
+        Places(settings.data_dir, settings.nets_dir, attacks_on(store, snapshot)),
+        snapshot.coverage,
+    )
     say_data_warnings(spec)
     todo = asked_for(whole, only, options.rerun)
     jobs = past_jobs(store, snapshot) if store else []

@@ -38,6 +38,7 @@ from robsweep.tasks.catalogue import (
     VERIFIERS,
 )
 from robsweep.tasks.catalogue.scorers import scorer_named
+from robsweep.tasks.catalogue.words import ADVERSARIALS, word_of
 
 # What a verifier that only estimates a distance has no use for.
 OF_A_QUESTION = (
@@ -109,6 +110,7 @@ class TrainingSpec(EntrySpec):
 
 
 class _Evaluation(EntrySpec):
+    dataset: str | None = None  # in place of the sweep's own
     samples: Samples = None
     group_size: Natural | None = None
     seed: Seed = 0
@@ -200,16 +202,38 @@ class OodSpec(_Evaluation):
             )
         return self
 
+    @property
+    def data_sets(self) -> tuple[str, ...]:
+        return tuple(word for word in self.sets if not word.startswith(ADVERSARIALS))
+
+    @property
+    def adversarials(self) -> tuple[str, ...]:
+        """Attacks of this sweep, or `SWEEP/ATTACK`, whose adversarials are sets."""
+        words = (word for word in self.sets if word.startswith(ADVERSARIALS))
+        return tuple(word.removeprefix(ADVERSARIALS) for word in words)
+
 
 class ShiftSpec(_Evaluation):
     family = "corruption"
     catalogue = CORRUPTIONS
     severity: Annotated[int, Field(ge=1, le=5, strict=True)] = 3
 
+    @model_validator(mode="before")
+    @classmethod
+    def _severity_of_a_grid(cls, given: Any) -> Any:
+        entry = CORRUPTIONS.get(str(given.get("name")))
+        if entry is None or "grid" not in entry.traits:
+            return given
+        if "severity" in given:
+            points = ", ".join(f"`{name}:`" for name in entry.parameters)
+            raise ValueError(f"{given['name']} has no severity: give it {points}")
+        return {**given, "severity": 1}
+
 
 class CalibrationSpec(EntrySpec):
     family = "method"
     catalogue = CALIBRATIONS
+    dataset: str | None = None  # fitted and measured there, in place of the sweep's own
 
 
 def only_estimates(verifier: str) -> bool:
@@ -321,6 +345,14 @@ class DatasetSpec(_Frozen):
     shape: tuple[int, ...]
     classes: int
     file: str | None = None  # a user's .npz
+    split: str = "test"  # what is measured on
+    function: str | None = None  # a user's own corruption of it
+
+    @property
+    def word(self) -> str:
+        """Its name with the split, unless that is the test split."""
+        split = None if self.split == "test" else self.split
+        return word_of(self.name)._replace(split=split).text
 
 
 class RegionFile(_Frozen):
@@ -335,7 +367,9 @@ class SweepSpec(_Frozen):
 
     name: PlainName
     dataset: DatasetSpec
+    datasets: dict[str, DatasetSpec]  # that entries name in place of it, as named there
     ood_sets: dict[str, DatasetSpec]
+    ood_groups: dict[str, tuple[str, ...]]  # names of OOD sets
     outlier_sets: dict[str, DatasetSpec]  # that trainings draw from, as named there
     tuning_sets: dict[str, DatasetSpec] = {}  # that searches of scorers look at, as named there
     samples: Samples
@@ -353,6 +387,11 @@ class SweepSpec(_Frozen):
     resources: dict[str, ResourceSpec]
     folder: Path  # of the sweep file: a user's own modules and weights lie there
     text: str  # the file as written
+
+    def dataset_of(self, entry: EntrySpec) -> DatasetSpec:
+        """What an entry is measured on."""
+        named = getattr(entry, "dataset", None)
+        return self.dataset if named is None else self.datasets[named]
 
 
 SECTIONS: dict[str, type[EntrySpec]] = {

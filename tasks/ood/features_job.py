@@ -25,9 +25,8 @@ def features(job: Job, inputs: Inputs) -> Output:
         FloatingPointError: Some are not finite.
     """
     m = job.measurement
-    family = m.params["source"].partition(":")[0]
+    family, here = m.params["source"].partition(":")[0], range(job.start, job.stop)
     loaded, device = model_of(job, inputs), device_of(job.setting)
-    here = range(job.start, job.stop)
     if family == "ood":
         data = data_for(m.model, m.dataset, m.split, job.setting, here)
     else:

@@ -116,9 +116,8 @@ def _searched(job: Job, inputs: Inputs) -> _Fit:
     seed_everything(params["seed"], m.kind, 0)
     batches = []
     for dataset, split in ((m.dataset, m.split), (params["set"], params["set_split"])):
-        wanted = range(params["samples"])
-        data = data_for(m.model, dataset, split, job.setting, wanted)
-        images = data.part(wanted, device).images
+        data = data_for(m.model, dataset, split, job.setting, range(params["samples"]))
+        images = data.part(range(min(params["samples"], len(data.labels))), device).images
         batches.append(images.split(params["group_size"]))  # type: ignore[no-untyped-call]
     tried = search(loaded.model, *batches, **params["parameters"])
     best = tried[0]

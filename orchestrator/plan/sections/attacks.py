@@ -39,6 +39,7 @@ def attacks(make: Make, model: PlannedModel, models: Sequence[PlannedModel]) -> 
             name,
             entry.name,
             params,
+            dataset=make.spec.dataset_of(entry),
             samples=entry.samples or make.spec.samples,
             code=make.code(*code),
             needs=needs if source is None else (*needs, *source.needs),

@@ -6,13 +6,14 @@ from typing import Any
 
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.plan.make import Make
-from robsweep.orchestrator.plan.planned import Planned, PlannedModel
+from robsweep.orchestrator.plan.planned import Planned, PlannedModel, Use
 from robsweep.orchestrator.plan.sections.predictions import CLEAN
 from robsweep.orchestrator.ranges import aligned, subtract, union
 from robsweep.orchestrator.spec.selection import selected
-from robsweep.orchestrator.spec.spec import DatasetSpec, OodSpec
+from robsweep.orchestrator.spec.spec import DatasetSpec, OodSpec, SweepSpec
 from robsweep.tasks.catalogue import FITS, KINDS, SCORERS
 from robsweep.tasks.catalogue.scorers import scorer_named
+from robsweep.tasks.catalogue.words import base_of
 
 _ROWS_GROUPS = 40  # groups in a job that only reads rows
 
@@ -23,15 +24,16 @@ class _Part:
 
     dataset: DatasetSpec
     samples: tuple[int, int] | None
+    use: Use
     outside: bool
 
     @property
     def ood_set(self) -> str | None:
-        return self.dataset.name if self.outside else None
+        return self.dataset.word if self.outside else None
 
     @property
     def source(self) -> str:
-        return f"ood:{self.dataset.name}" if self.outside else "clean"
+        return f"ood:{self.dataset.word}" if self.outside else "clean"
 
 
 def ood(make: Make, model: PlannedModel) -> Iterator[Planned]:
@@ -46,10 +48,12 @@ def ood(make: Make, model: PlannedModel) -> Iterator[Planned]:
         for name, entry in spec.ood.items()
         if selected(entry, model.name, model.training)
     }
-    asked = {spec.ood_sets[ood_set].name for entry in chosen.values() for ood_set in entry.sets}
-    for dataset in spec.ood_sets.values():
-        if dataset.name in asked:
-            yield _outside(make, model, dataset)
+    for ood_set, dataset in spec.ood_sets.items():
+        asking = [entry for entry in chosen.values() if ood_set in entry.sets]
+        if asking:
+            word = dataset.word
+            uses = tuple(use_of(spec, word, entry, ood_set) for entry in asking)
+            yield replace(_outside(make, model, dataset), uses=uses)
     for name, entry in chosen.items():
         yield from _scores(make, model, name, entry)
 
@@ -143,14 +147,17 @@ def _scores(make: Make, model: PlannedModel, name: str, entry: OodSpec) -> Itera
     yield from behind
     fit = behind[-1].measurement.measurement_id if behind else None
     tuned_on = None if entry.tune is None else spec.tuning_sets[entry.tune.set].name
-    parts = [_Part(spec.dataset, entry.samples or spec.samples, outside=False)]
-    parts += [_Part(spec.ood_sets[word], entry.ood_samples, outside=True) for word in entry.sets]
+    own = use_of(spec, name, entry, None)
+    parts = [_Part(spec.dataset_of(entry), entry.samples or spec.samples, own, outside=False)]
+    for word in entry.data_sets:
+        use = use_of(spec, name, entry, word)
+        parts.append(_Part(spec.ood_sets[word], entry.ood_samples, use, outside=True))
     for part in parts:
         params = _params(entry, part, fit, tuned_on)
         plain = make.planned(
             "score", model, "ood", name, entry.name, params,
             samples=part.samples, code=make.code(entry.name), dataset=part.dataset,
-            needs=model.needs if fit is None else (*model.needs, fit),
+            needs=model.needs if fit is None else (*model.needs, fit), uses=(part.use,),
         )  # fmt: skip
         rows = _rows(make, model, entry, part)
         if rows is not None and rows.measurement.kind == "features":
@@ -161,7 +168,7 @@ def _scores(make: Make, model: PlannedModel, name: str, entry: OodSpec) -> Itera
             yield make.planned(
                 "score", model, "ood", name, entry.name, {**params, "evasion": evasion},
                 samples=part.samples, code=make.code(entry.name), dataset=part.dataset,
-                needs=plain.needs,
+                needs=plain.needs, uses=plain.uses,
             )  # fmt: skip
 
 
@@ -202,8 +209,10 @@ def _rows(make: Make, model: PlannedModel, entry: OodSpec, part: _Part) -> Plann
     if part.outside:
         read = _outside(make, model, part.dataset)
     else:
-        samples = make.spec.samples
-        read = make.planned("predict", model, "clean", "clean", "clean", CLEAN, samples=samples)
+        read = make.planned(
+            "predict", model, "clean", "clean", "clean", CLEAN,
+            dataset=part.dataset, samples=make.spec.samples,
+        )  # fmt: skip
     asked = union([part.samples or (0, read.size)])
     groups = entry.group_size or KINDS["score"].group_size, read.group
     have = aligned(read.wanted, read.group, read.size)
@@ -228,9 +237,26 @@ def _features(place: Mapping[str, Any], group_size: int | None, source: str) -> 
 
 
 def _outside(make: Make, model: PlannedModel, dataset: DatasetSpec) -> Planned:
-    name = dataset.name
-    source = {**CLEAN, "source": f"ood:{name}"}
-    return make.planned("predict", model, "ood", name, "ood", source, dataset=dataset)
+    word = dataset.word
+    source = {**CLEAN, "source": f"ood:{word}"}
+    return make.planned("predict", model, "ood", word, "ood", source, dataset=dataset)
+
+
+def use_of(spec: SweepSpec, name: str, entry: OodSpec, ood_set: str | None) -> Use:
+    """What an entry of `ood:` asks a set for; None: its ID data.
+
+    A set is of a group where the entry asks for all sets of that group.
+    """
+    own = spec.dataset_of(entry).name
+    if ood_set is None:
+        return Use("ood", name, own)
+    groups = [
+        group
+        for group, sets in spec.ood_groups.items()
+        if ood_set in sets and {*sets} <= {*entry.sets}
+    ]
+    shifted = base_of(spec.ood_sets[ood_set].name) == base_of(own)
+    return Use("ood", name, own, tuple(groups), shifted)
 
 
 def _check_split(dataset: DatasetSpec, split: str, scorer: str) -> None:

@@ -39,7 +39,7 @@ def check(document: Document, spec: SweepSpec) -> None:
             )
         if tuned.name == spec.dataset.name:
             raise document.error((*key, "tune"), f"{tuned.name} is the data set itself")
-        for word in entry.sets:
+        for word in entry.data_sets:
             tested = word.partition(":")[2] or "test"
             if spec.ood_sets[word].name == tuned.name and tested == entry.tune.split:
                 raise document.error(
