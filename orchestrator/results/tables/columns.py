@@ -94,6 +94,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "aupr_out": _FLOAT,
         "aupr_in": _FLOAT, "fpr95_ood_pos": _FLOAT, "fpr95_id_pos": _FLOAT, "id_n": _INT,
         **_limits("aupr_out", "aupr_in", "fpr95_ood_pos", "fpr95_id_pos"), "why": _TEXT, **_ON,
+        "seen_as": _TEXT,  # trained on, tuned on, or both
     },
     "shift": {
         **_MODEL, "entry": _TEXT, "corruption": _TEXT, "parameters": _TEXT, "severity": _INT,

@@ -1,7 +1,7 @@
 """The table of out-of-distribution detection."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +37,9 @@ class TwoSets(NamedTuple):
 
 
 def ood_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
-    """One row per scorer and OOD set; `seen` where the model was trained on outliers from there."""
+    """One row per scorer and OOD set; `seen` where the model was trained on outliers from there, or
+    the scorer tuned on it.
+    """
     outliers = outliers_of(models)
     rows: list[Row] = []
     for model in models:
@@ -46,8 +48,8 @@ def ood_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
             row = {**model.names, **_auroc(two, measured.auroc, measured.why)}
             for name, one in zip(_OTHERS, measured[1:5], strict=True):
                 row |= estimate(name, one)
-            seen = _base(row["ood_set"]) in {*map(_base, outliers[model.model_id])}
-            rows.append({**row, "seen": seen})
+            seen = _seen(two.asked, outliers[model.model_id])
+            rows.append({**row, "seen": bool(seen), "seen_as": " and ".join(seen) or None})
     return frame("ood", rows)
 
 
@@ -92,6 +94,14 @@ def _auroc(two: TwoSets, measured: Interval, why: str | None) -> Row:
         "id_n": n_id,
         "why": why if n_ood and n_id else None,  # of no samples, the status speaks
     }
+
+
+def _seen(asked: Asked, outliers: Collection[str]) -> list[str]:
+    """As what the OOD set of a score was seen before, by whichever split."""
+    base, tuned = _base(asked.params["ood_set"]), asked.params.get("tune")
+    trained = base in {*map(_base, outliers)}
+    searched = tuned is not None and _base(tuned["set"]) == base
+    return ["trained on"] * trained + ["tuned on"] * searched
 
 
 def _base(word: str) -> str:

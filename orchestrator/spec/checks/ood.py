@@ -5,6 +5,7 @@ from robsweep.orchestrator.spec.spec import SweepSpec
 from robsweep.orchestrator.spec.yaml_file import Document, Key
 from robsweep.tasks.catalogue import FITS
 from robsweep.tasks.catalogue.scorers import scorer_named
+from robsweep.tasks.catalogue.words import base_of
 
 _SPLITS = {"features": "train", "logits": "validation"}  # that a fit on these needs
 
@@ -37,13 +38,13 @@ def check(document: Document, spec: SweepSpec) -> None:
                 f"{tuned.name} has shape {tuned.shape}, {spec.dataset.name} has "
                 f"{spec.dataset.shape}",
             )
-        if tuned.name == spec.dataset.name:
+        if base_of(tuned.name) == base_of(spec.dataset_of(entry).name):
             raise document.error((*key, "tune"), f"{tuned.name} is the data set itself")
         for word in entry.data_sets:
-            tested = word.partition(":")[2] or "test"
-            if spec.ood_sets[word].name == tuned.name and tested == entry.tune.split:
+            tested = spec.ood_sets[word]
+            if base_of(tested.name) == base_of(tuned.name) and tested.split == entry.tune.split:
                 raise document.error(
                     (*key, "tune"),
-                    f"{word} is tested on the very {tested} split that {entry.name} is tuned on: "
-                    "tune on another split, or on another set",
+                    f"{word} is tested on the very {tested.split} split that "
+                    f"{entry.name} is tuned on: tune on another split, or on another set",
                 )
