@@ -114,6 +114,7 @@ def test_what_cannot_be_divided_says_why(tmp_path):
 def test_a_baseline_must_be_one_model(tmp_path):
     demo = DemoSweep(tmp_path)
     both(demo)
+    assert table(tmp_path, "mlp/standard/0").equals(table(tmp_path, "mlp"))
     given(demo, ("mlp", "noisy", 0), "clean", "clean", set())
     for name, message in (
         ("vgg", "baseline 'vgg' is none of mlp/standard, cnn/standard, mlp/noisy"),
