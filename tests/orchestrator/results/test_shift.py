@@ -89,6 +89,22 @@ def test_errors_against_a_baseline_are_the_published_ratios(tmp_path):
         assert (cnn[0][f"{name}_n"], cnn[0][f"{name}_status"]) == (N, "done")
 
 
+def test_a_baseline_is_named_on_the_command_line(tmp_path, robsweep):
+    both(DemoSweep(tmp_path))
+    asked = ("show", "demo", "--store", tmp_path, "--table", "shift", "--baseline", "mlp")
+    for more in ((), ("--over-seeds",)):
+        code, out, err = robsweep(*asked, "--format", "csv", *more)
+        assert code == 0, err
+        rows = pl.read_csv(out.encode())
+        assert rows["mean_corruption_error_normalised"].to_list() == pytest.approx(
+            [1] * 3 + [5 / 12] * 3
+        )
+        assert rows["baseline"].to_list() == ["mlp/standard"] * 6
+    code, _, err = robsweep("show", "demo", "--store", tmp_path, "--baseline", "mlp")
+    assert code == 2
+    assert "--baseline is of --table comparisons and --table shift" in err
+
+
 def test_what_cannot_be_divided_says_why(tmp_path):
     demo = DemoSweep(tmp_path)
     both(demo)
