@@ -21,7 +21,8 @@ TERMS = {
     "ood": "Higher scores mean more OOD. fpr95_ood_pos: share of the model's own data flagged when "
     "95 % of OOD is caught; fpr95_id_pos: share of OOD accepted when 95 % of own data is.",
     "shift": "Accuracy and calibration under corruptions. corruption_error: mean error over the "
-    "severities of one entry; mean_corruption_error: that over all corruptions, not normalised.",
+    "severities of one entry; mean_corruption_error: that over all corruptions, not normalised. "
+    "worst_case_accuracy: right in every row of an entry.",
     "verification": "Samples by final verdict: a proof beats a timeout, that an unknown. "
     "unsolved: left open by the screen, and no solver has been at them yet. "
     "Only plain `untargeted` robustness in a ball has a bracket.",

@@ -57,7 +57,10 @@ def show(
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(help="Of comparisons: pairs with MODEL[/TRAINING[/SEED]] alone."),
+        typer.Option(
+            help="MODEL[/TRAINING[/SEED]]: of comparisons, pairs with it alone; of shift, errors "
+            "divided by its."
+        ),
     ] = None,
     by_seed: Annotated[
         bool,
@@ -81,13 +84,15 @@ def show(
         raise InputError(f"--format {style!r}{did_you_mean(style, report.FORMATS)}")
     if metric is not None and table not in {"comparisons", "tiers"}:
         raise InputError("--metric is of --table comparisons and --table tiers")
-    if baseline is not None and table != "comparisons":
-        raise InputError("--baseline is of --table comparisons")
+    if baseline is not None and table not in {"comparisons", "shift"}:
+        raise InputError("--baseline is of --table comparisons and --table shift")
     if not by_seed and table in {"tiers", "honesty"}:
         raise InputError(f"--over-seeds has no mean of {table}: it is about single models")
     results = Results.open(settings_of(store).store)
     if table == "comparisons":
         frame = results.comparisons(name, metric, baseline, by_seed=by_seed)
+    elif table == "shift":
+        frame = results.shift(name, baseline)
     elif table == "tiers":
         frame = results.tiers(name, metric)
     else:

@@ -105,6 +105,14 @@ class Results:
         """One of `TABLES`; what has not been run yet is null with n = 0."""
         return MAKERS[name](self.models(sweep), self._wanted)
 
+    def shift(self, sweep: str, baseline: str | None = None) -> pl.DataFrame:
+        """The table `shift`, with errors against a baseline where one is named.
+
+        Raises:
+            InputError: There is no such sweep, or no such model.
+        """
+        return shift_table(self.models(sweep), self._wanted, baseline)
+
     def comparisons(
         self,
         sweep: str,

@@ -14,7 +14,7 @@ KEYS = (
 )  # fmt: skip
 # Floats that are no estimate, or not one that may be averaged.
 _NOT = frozenset({"temperature", "seconds", "chains"})
-_BESIDE = ("missing_attacks", "honesty", "why")
+_BESIDE = ("missing_attacks", "honesty", "why", "baseline")
 _PARTS = ("_low", "_high", "_clean")
 
 
@@ -38,7 +38,7 @@ def over_seeds(table: pl.DataFrame) -> pl.DataFrame:
     if "bracket_low" in table.columns:  # two bounds around no estimate
         pieces += [pl.col("bracket_low", "bracket_high").mean(), pl.col("bracket_n").min()]
         pieces.append(_status("bracket"))
-    beside = [name for name in _BESIDE if name in table.columns]
+    beside = [name for name in table.columns if name in _BESIDE or name.endswith("_why")]
     pieces += [_said(name) for name in beside]
     return table.group_by(keys, maintain_order=True).agg(pieces)
 

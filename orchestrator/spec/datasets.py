@@ -10,6 +10,7 @@ from robsweep.orchestrator.spec.parameters import unknown_name
 from robsweep.orchestrator.spec.spec import DatasetSpec
 from robsweep.orchestrator.spec.yaml_file import did_you_mean
 from robsweep.tasks.catalogue import CORRUPTIONS, DATASETS, DRAWN_SETS
+from robsweep.tasks.catalogue.corruptions import misfit
 from robsweep.tasks.catalogue.words import SPLITS, Corruption, Word, word_of
 
 
@@ -59,7 +60,7 @@ def _named(
         raise InputError(f"{found.name} has no split {split!r}; it has {', '.join(found.splits)}")
     changed: dict[str, Any] = {"split": split}
     if word.corruption is not None:
-        corruption = _checked(word.corruption, folder)
+        corruption = _checked(word.corruption, folder, found.shape)
         changed["name"] = Word(found.name, None, corruption).name
         changed["function"] = corruption.name if ":" in corruption.name else None
     return found.model_copy(update=changed)
@@ -94,13 +95,17 @@ def _base(
     )
 
 
-def _checked(corruption: Corruption, folder: Path) -> Corruption:
-    """A corruption that there is; a user's own with the hash of its code."""
+def _checked(corruption: Corruption, folder: Path, shape: tuple[int, ...]) -> Corruption:
+    """A corruption that there is, for such inputs; a user's own with the hash of its code."""
     name = corruption.name
     if ":" in name:
         return corruption.of_code(source_sha256(name, (str(folder),)))
     if name not in CORRUPTIONS:
         raise InputError(unknown_name("corruption", name, CORRUPTIONS))
+    if "grid" in CORRUPTIONS[name].traits:
+        raise InputError(f"{name} has no severity, and makes no data set: it is for `shift:`")
+    if (why := misfit(name, shape)) is not None:
+        raise InputError(why)
     return corruption
 
 

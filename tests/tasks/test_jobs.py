@@ -39,6 +39,7 @@ SLICED = {
     "hopskipjump": ("attack", attack_params("LinfHopSkipJump", None, steps=1)),
     "clean": ("predict", {"source": "clean", "group_size": GROUP, "seed": 0}),
     "noise": ("predict", {"source": "corruption:gaussian_noise:2", "group_size": GROUP, "seed": 0}),
+    "fog": ("predict", {"source": "corruption:fog:2", "group_size": GROUP, "seed": 0}),
     "score": (
         "score",
         {"scorer": "energy", "ood_set": None, "group_size": GROUP, "seed": 0, "parameters": {}},

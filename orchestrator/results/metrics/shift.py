@@ -11,6 +11,9 @@ from robsweep.orchestrator.results.intervals import LEVEL, NO_DATA, Interval, wi
 
 Errors = NDArray[np.float64]  # (samples, measurements), 1 where a prediction is wrong
 
+_FEW = 10  # errors, below which they do not say how far those of a sample go together
+_SURE = 3.0  # standard errors of a divisor
+
 
 class Wrong(NamedTuple):
     """Of one measurement."""
@@ -39,7 +42,8 @@ def mean_error(groups: Sequence[Errors], level: float = LEVEL) -> Interval:
     """The mean over groups of the mean error over each one's measurements.
 
     The interval is Wilson's for as many samples as would vary as much, if each were of one
-    measurement: errors of a sample under several corruptions go together.
+    measurement: errors of a sample under several corruptions go together. Where errors are few they
+    do not say how much, and it is for the samples that there are.
 
     Args:
         groups: (n, k) each, of the same n samples.
@@ -51,7 +55,7 @@ def mean_error(groups: Sequence[Errors], level: float = LEVEL) -> Interval:
     mean, variance = float(shares.mean()), float(shares.var())
     most = n * sum(errors.shape[1] for errors in groups)
     alike = float(n)
-    if 0 < mean < 1:
+    if n * min(mean, 1 - mean) >= _FEW:
         alike = min(n * mean * (1 - mean) / variance, most) if variance else float(most)
     return wilson(mean * alike, alike, level)
 
@@ -66,7 +70,8 @@ def against(
 
     1 is as good as the baseline. Limits by the delta method on the samples, which the model and the
     baseline share; on the logarithmic scale without `clean`. None where nothing varies, unless the
-    two err on the very same samples.
+    two err on the very same samples, and where what is divided by might as well be 0: less than
+    three of its standard errors.
 
     Args:
         own: Per corruption (n, severities).
@@ -79,6 +84,7 @@ def against(
     n = len(own[0])
     before, below = (0.0, 0.0) if clean is None else clean
     ratios, terms = [], []
+    sure = n >= 2
     for ours, theirs in zip(own, baseline, strict=True):
         a, b = ours.mean(axis=1) - before, theirs.mean(axis=1) - below
         if n == 0 or b.mean() <= 0:
@@ -86,12 +92,13 @@ def against(
         ratio = float(a.mean() / b.mean())
         ratios.append(ratio)
         terms.append((a - ratio * b) / b.mean())
+        sure = sure and b.mean() > _SURE * b.std(ddof=1) / np.sqrt(n)
     value, nan = float(np.mean(ratios)), float("nan")
-    if n < 2:
-        return Interval(value, nan, nan)
-    deviation = float(np.mean(terms, axis=0).std(ddof=1))
-    same = all(np.array_equal(a, b) for a, b in zip(own, baseline, strict=True))
-    if deviation == 0 and not same:
+    pairs = [*zip(own, baseline, strict=True), (np.asarray(before), np.asarray(below))]
+    if all(np.array_equal(a, b) for a, b in pairs):
+        return Interval(value, value, value)
+    deviation = float(np.mean(terms, axis=0).std(ddof=1)) if sure else 0.0
+    if deviation == 0:
         return Interval(value, nan, nan)
     half = z_of(level) * deviation / np.sqrt(n)
     if clean is not None:

@@ -40,8 +40,8 @@ def shift_table(models: Sequence[Model], read: Read, baseline: str | None = None
     severities or points of a grid.
 
     Args:
-        baseline: A model, `model` or `model/training`; of its seeds the row's own, or else the
-            first.
+        baseline: A model, `cnn`, `cnn/standard` or `cnn/standard/0`; of its seeds the row's own, or
+            else the first.
 
     Raises:
         InputError: No model is named so.
@@ -57,13 +57,17 @@ def _baselines(models: Sequence[Model], named: str | None) -> Callable[[Model], 
     """From a model to what it is held against."""
     if named is None:
         return lambda _: None
-    found = [m for m in models if named in {m.model, f"{m.model}/{m.training}"}]
-    kinds = dict.fromkeys(f"{m.model}/{m.training}" if m.training else m.model for m in found)
+    found = [m for m in models if named in {m.model, _name(m), f"{_name(m)}/{m.seed}"}]
+    kinds = dict.fromkeys(map(_name, found))
     if len(kinds) != 1:
-        known = ", ".join(dict.fromkeys(f"{m.model}/{m.training}" for m in models if m.training))
+        known = ", ".join(dict.fromkeys(map(_name, models)))
         several = f"is {' and '.join(kinds)}: name one" if kinds else f"is none of {known}"
         raise InputError(f"baseline {named!r} {several}")
     return lambda model: next((m for m in found if m.seed == model.seed), found[0])
+
+
+def _name(model: Model) -> str:
+    return model.model if model.training is None else f"{model.model}/{model.training}"
 
 
 class _Group(NamedTuple):
@@ -95,7 +99,7 @@ def _rows(model: Model, baseline: Model | None, read: Read) -> list[Row]:
             if not _grid(group.corruption):
                 errors[key] |= held.columns("corruption_error", [group])
         whole |= held.columns("mean_corruption_error", averaged) if once else {}
-        whole |= {"baseline": "/".join(filter(None, (baseline.model, baseline.training)))}
+        whole |= {"baseline": _name(baseline)}
     worst = _worst_cases(asked, wrong)
     return [
         {

@@ -11,7 +11,7 @@ from robsweep.orchestrator.results.results import Results
 from robsweep.orchestrator.results.tables.shift import shift_table
 from tests.demo_store import DemoSweep
 
-N = 20
+N = 200
 CNN, MLP = ("cnn", "standard", 0), ("mlp", "standard", 0)
 
 
@@ -41,9 +41,9 @@ def test_the_worst_case_is_per_sample_over_all_points_of_an_entry(tmp_path):
     given(demo, CNN, "fog[severity=4]", "corruption:fog:4", {5, 6, 7})
     rows = table(tmp_path).to_dicts()
     worst = [row["worst_case_accuracy"] for row in rows]
-    assert worst == pytest.approx([16 / 20] * 3 + [17 / 20] * 2)
+    assert worst == pytest.approx([1 - 4 / N] * 3 + [1 - 3 / N] * 2)
     assert [rows[0][f"worst_case_accuracy_{k}"] for k in ("low", "high")] == pytest.approx(
-        wilson(16, N)[1:]
+        wilson(N - 4, N)[1:]
     )
     assert rows[0]["worst_case_accuracy_n"] == rows[0]["worst_case_accuracy_wanted"] == N
     assert rows[0]["worst_case_accuracy_status"] == "done"
@@ -53,10 +53,10 @@ def test_the_worst_case_is_per_sample_over_all_points_of_an_entry(tmp_path):
 
 
 def both(demo):
-    """Two models under two corruptions: errors of 2 and 4, 6 of 20; of 1 and 2, 2."""
+    """Two models under two corruptions: 20 and 40, 60 errors of 200; 10 and 20, 20 errors."""
     for model, clean, wrongs in (
-        (MLP, {0}, ({0, 1}, {0, 1, 2, 3}, set(range(6)))),
-        (CNN, set(), ({0}, {0, 1}, {4, 5})),
+        (MLP, range(10), (range(20), range(40), range(60))),
+        (CNN, (), (range(10), range(20), range(40, 60))),
     ):
         given(demo, model, "clean", "clean", clean)
         given(demo, model, "fog[severity=1]", "corruption:fog:1", wrongs[0])
@@ -79,7 +79,7 @@ def test_errors_against_a_baseline_are_the_published_ratios(tmp_path):
         [(1 + 2) / (2 + 4)] * 2 + [2 / 6]
     )
     assert cnn[0]["mean_corruption_error_normalised"] == pytest.approx((3 / 6 + 2 / 6) / 2)
-    # the baseline errs on one clean image, the other model on none
+    # the baseline errs on ten clean images, the other model on none
     assert [row["corruption_error_relative"] for row in cnn] == pytest.approx(
         [(1 + 2) / (1 + 3)] * 2 + [2 / 5]
     )
@@ -87,6 +87,22 @@ def test_errors_against_a_baseline_are_the_published_ratios(tmp_path):
     for name in ("corruption_error_normalised", "mean_corruption_error_relative"):
         assert cnn[0][f"{name}_low"] < cnn[0][name] < cnn[0][f"{name}_high"]
         assert (cnn[0][f"{name}_n"], cnn[0][f"{name}_status"]) == (N, "done")
+
+
+def test_a_baseline_is_named_on_the_command_line(tmp_path, robsweep):
+    both(DemoSweep(tmp_path))
+    asked = ("show", "demo", "--store", tmp_path, "--table", "shift", "--baseline", "mlp")
+    for more in ((), ("--over-seeds",)):
+        code, out, err = robsweep(*asked, "--format", "csv", *more)
+        assert code == 0, err
+        rows = pl.read_csv(out.encode())
+        assert rows["mean_corruption_error_normalised"].to_list() == pytest.approx(
+            [1] * 3 + [5 / 12] * 3
+        )
+        assert rows["baseline"].to_list() == ["mlp/standard"] * 6
+    code, _, err = robsweep("show", "demo", "--store", tmp_path, "--baseline", "mlp")
+    assert code == 2
+    assert "--baseline is of --table comparisons and --table shift" in err
 
 
 def test_what_cannot_be_divided_says_why(tmp_path):
@@ -114,6 +130,7 @@ def test_what_cannot_be_divided_says_why(tmp_path):
 def test_a_baseline_must_be_one_model(tmp_path):
     demo = DemoSweep(tmp_path)
     both(demo)
+    assert table(tmp_path, "mlp/standard/0").equals(table(tmp_path, "mlp"))
     given(demo, ("mlp", "noisy", 0), "clean", "clean", set())
     for name, message in (
         ("vgg", "baseline 'vgg' is none of mlp/standard, cnn/standard, mlp/noisy"),
@@ -157,10 +174,31 @@ def test_the_interval_of_a_mean_error_knows_what_goes_together():
     assert np.isnan(mean_error([np.zeros((0, 2))]).value)
 
 
-def test_a_ratio_has_no_limits_where_nothing_varies():
-    ours, theirs = np.zeros((5, 2)), np.ones((5, 2))
+def test_a_ratio_has_no_limits_where_nothing_is_known_of_it():
+    ours, theirs = np.zeros((50, 2)), np.ones((50, 2))
     value, low, high = against([ours], [theirs])
     assert value == 0
     assert np.isnan([low, high]).all()
     assert against([theirs], [theirs]) == (1, 1, 1)
     assert np.isnan(against([theirs], [ours]).value)
+    few = np.zeros((50, 2))
+    few[:4] = 1  # a divisor that might as well be 0
+    value, low, high = against([theirs], [few])
+    assert value == pytest.approx(50 / 4)
+    assert np.isnan([low, high]).all()
+    # as many errors as the baseline, which had some before
+    before = np.arange(50) % 2.0
+    value, low, high = against([theirs], [theirs], (np.zeros(50), before))
+    assert value == pytest.approx(2)
+    assert low < 2 < high
+
+
+def test_limits_of_a_ratio_are_those_of_the_delta_method():
+    random = np.random.default_rng(1)
+    a, b = ((random.random((900, 1)) < p).astype(float) for p in (0.2, 0.4))
+    value, low, high = against([a], [b])
+    p, q, both_ = a.mean(), b.mean(), (a * b).mean()
+    variance = ((1 - p) / p + (1 - q) / q - 2 * (both_ - p * q) / (p * q)) / 900
+    half = 1.959964 * np.sqrt(variance * 900 / 899)
+    assert value == pytest.approx(p / q)
+    assert np.log([low, high]) == pytest.approx([np.log(p / q) - half, np.log(p / q) + half])

@@ -47,3 +47,17 @@ def test_inputs_that_are_no_images_are_refused():
             "trainings: {standard: {epochs: 1}}\nshift:\n  fog: {}\n"
         )
     assert ":6: " in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ("digits+saturate:3", "saturate is for colour images"),
+        ("digits+rotate_by:3", "rotate_by has no severity, and makes no data set"),
+        ("iris+fog:3", "fog is for images"),
+    ],
+)
+def test_a_corrupted_data_set_must_be_of_images_that_it_is_for(dataset, message):
+    with pytest.raises(SpecError, match=r"sweep.yaml:\d+: ") as refused:
+        spec_of(SMALL.replace("dataset: digits", f"dataset: {dataset}"))
+    assert message in str(refused.value)
