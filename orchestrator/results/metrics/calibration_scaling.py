@@ -48,5 +48,7 @@ def _mapped(logits: Floats, parameters: Mapping[str, Any]) -> Floats:
         p = softmax(logits, axis=1)
         knots = zip(parameters["x"], parameters["y"], strict=True)
         columns = [np.interp(p[:, k], x, y) for k, (x, y) in enumerate(knots)]
-        return np.log(np.stack(columns, axis=1))
+        probabilities: Floats = np.stack(columns, axis=1)
+        result = np.log(probabilities)
+        return result
     raise ValueError(f"calibration of an unknown sort: {parameters['map']!r}")
