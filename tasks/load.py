@@ -1,8 +1,11 @@
 """What nearly every job begins with: its device, its model, its data."""
 
+from collections.abc import Sequence
+
 import torch
 
-from robsweep.tasks.data.load import Labelled
+from robsweep.tasks.catalogue import DRAWN_SETS
+from robsweep.tasks.data.load import Labelled, corrupted, parts
 from robsweep.tasks.data.load import load as load_data
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.job import Inputs, Job, Live, ModelRef, Setting
@@ -24,16 +27,35 @@ def model_of(job: Job, inputs: Inputs, *, many_passes: bool = False) -> LoadedMo
     return load_model(ref, inputs.weights, device, many_passes=many_passes)
 
 
-def data_for(ref: ModelRef, dataset: str, split: str, setting: Setting) -> Labelled:
+def data_for(
+    ref: ModelRef,
+    dataset: str,
+    split: str,
+    setting: Setting,
+    samples: Sequence[int] | None = None,
+) -> Labelled:
     """A split that a model is run on.
+
+    Args:
+        samples: Which are needed, where images are made one by one; None: all.
 
     Raises:
         InputError: The data cannot be loaded, or the model takes inputs of another shape.
     """
-    if setting.live is not None:
+    base, corruption = parts(dataset)
+    if setting.live is not None and base not in DRAWN_SETS:
         data = _in_memory(setting.live, split)
+        if corruption is not None:
+            data = corrupted(data, split, corruption, samples)
     else:
-        data = load_data(dataset, split, setting.data_dir, setting.data_files)
+        data = load_data(
+            dataset,
+            split,
+            setting.data_dir,
+            setting.data_files,
+            samples=samples,
+            shape=tuple(ref.shape),
+        )
     shape = tuple(data.images.shape[1:])
     if shape != tuple(ref.shape):
         raise InputError(
@@ -49,13 +71,19 @@ def _in_memory(live: Live, split: str) -> Labelled:
     return Labelled(*live.splits[split])
 
 
-def labelled_data_for(ref: ModelRef, dataset: str, split: str, setting: Setting) -> Labelled:
+def labelled_data_for(
+    ref: ModelRef,
+    dataset: str,
+    split: str,
+    setting: Setting,
+    samples: Sequence[int] | None = None,
+) -> Labelled:
     """A split whose labels are the model's classes.
 
     Raises:
         InputError: As `data_for`, or a label beyond the model's classes.
     """
-    data = data_for(ref, dataset, split, setting)
+    data = data_for(ref, dataset, split, setting, samples)
     largest = int(data.labels.max())
     if largest >= ref.classes:
         raise InputError(

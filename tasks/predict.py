@@ -1,19 +1,14 @@
 """The predict job: logits of clean, corrupted or out-of-distribution images."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
-from torch import Tensor
 
-from robsweep.tasks.catalogue import CORRUPTIONS
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.groups import groups, seed_everything
 from robsweep.tasks.job import Inputs, Job, Output
 from robsweep.tasks.load import data_for, device_of, labelled_data_for, model_of
 from robsweep.tasks.logits import confidence, logits_of
-from robsweep.tasks.own_functions import function_of
 from robsweep.tasks.rows import table
+from robsweep.tasks.shift.corrupt import called, corrupt, per_sample
 
 
 def predict(job: Job, inputs: Inputs) -> Output:
@@ -26,10 +21,11 @@ def predict(job: Job, inputs: Inputs) -> Output:
     source: str = m.params["source"]
     family, _, rest = source.partition(":")
     loaded, device = model_of(job, inputs), device_of(job.setting)
+    here = range(job.start, job.stop)
     if family == "ood":
-        data = data_for(m.model, rest, m.split, job.setting)
+        data = data_for(m.model, m.dataset, m.split, job.setting, here)
     elif family in ("clean", "corruption"):
-        data = labelled_data_for(m.model, m.dataset, m.split, job.setting)
+        data = labelled_data_for(m.model, m.dataset, m.split, job.setting, here)
     else:
         raise InputError(f"unknown source {source!r} of predictions")
 
@@ -38,7 +34,13 @@ def predict(job: Job, inputs: Inputs) -> Output:
         seed_everything(m.params["seed"], m.kind, group.start // m.params["group_size"])
         images = data.part(group, device).images
         if family == "corruption":
-            images = _corrupt(rest, images, m.params.get("parameters", {}))
+            name, _, severity = rest.rpartition(":")
+            parameters = m.params.get("parameters", {})
+            if per_sample(name):
+                seed = m.params["seed"]
+                images = corrupt(name, images, int(severity), parameters, seed, group)
+            else:
+                images = called(name, images, int(severity), parameters)
         parts.append(logits_of(loaded.model, images).cpu())
     logits = torch.cat(parts)
     labels = None if family == "ood" else data.labels[job.start : job.stop].numpy()
@@ -54,10 +56,3 @@ def predict(job: Job, inputs: Inputs) -> Output:
     return Output(
         {"predictions": table("predictions", keys, samples, columns, classes=m.model.classes)}
     )
-
-
-def _corrupt(name_and_severity: str, images: Tensor, parameters: Mapping[str, Any]) -> Tensor:
-    name, _, severity = name_and_severity.rpartition(":")
-    path = CORRUPTIONS[name].path if name in CORRUPTIONS else name
-    corrupted: Tensor = function_of(path, "corruption")(images, int(severity), **parameters)
-    return corrupted

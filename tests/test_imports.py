@@ -27,12 +27,14 @@ STOREYS = [
     "tasks.own_functions",
     "tasks.ball",
     "tasks.logits",
+    "tasks.shift",
     # a network as layers, and what can be proved of it, whoever asks
     "tasks.verification.reading",
     "tasks.verification.bounds",
     "tasks.verification.search",
     "tasks.verification.optimise",
     # rooms
+    "tasks.shift.corrupt",
     "tasks.data",
     "tasks.models.architectures",
     "tasks.models",
@@ -44,7 +46,6 @@ STOREYS = [
     "tasks.attacks.methods",
     "tasks.ood",
     "tasks.calibration",
-    "tasks.shift",
     "tasks.sensitivity",
     "tasks.landscape",
     "tasks.verification",

@@ -38,7 +38,8 @@ def attack(job: Job, inputs: Inputs) -> Output:
     size = m.params["group_size"]
     loaded, device = model_of(job, inputs), device_of(job.setting)
     attacked_model = model_of(job, inputs, many_passes=True).model
-    data = labelled_data_for(m.model, m.dataset, m.split, job.setting)
+    samples = range(job.start, job.stop)
+    data = labelled_data_for(m.model, m.dataset, m.split, job.setting, samples)
     seed_everything(m.params["seed"], m.kind, -1)  # a detector's threshold may be drawn too
     how = _how(job, inputs, loaded.model)
     attack_function = load(m.params)

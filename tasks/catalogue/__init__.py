@@ -7,11 +7,12 @@ as default means a mapping of plain values, whose names the entry's own function
 
 from robsweep.tasks.catalogue.attacks import ATTACKS
 from robsweep.tasks.catalogue.calibrations import CALIBRATIONS
-from robsweep.tasks.catalogue.datasets import DATASETS
+from robsweep.tasks.catalogue.corruptions import CORRUPTIONS
+from robsweep.tasks.catalogue.datasets import DATASETS, DRAWN_SETS
 from robsweep.tasks.catalogue.kinds import KINDS
 from robsweep.tasks.catalogue.models import MODELS
 from robsweep.tasks.catalogue.nets import NETS
-from robsweep.tasks.catalogue.scores import CORRUPTIONS, SCORERS
+from robsweep.tasks.catalogue.scores import SCORERS
 from robsweep.tasks.catalogue.trainings import RECIPE, RECIPE_LATER, TRAININGS
 from robsweep.tasks.catalogue.verifiers import LANDSCAPES, SENSITIVITIES, VERIFIERS
 
@@ -20,6 +21,7 @@ __all__ = [
     "CALIBRATIONS",
     "CORRUPTIONS",
     "DATASETS",
+    "DRAWN_SETS",
     "KINDS",
     "LANDSCAPES",
     "MODELS",

@@ -70,3 +70,15 @@ DATASETS: dict[str, Dataset] = {
         "Fisher 1936, as in scikit-learn; lengths and widths scaled to [0, 1]",
     ),
 }
+
+# Drawn in whatever shape is asked for: of a sample's number and the shape.
+DRAWN_SETS: dict[str, Dataset] = {
+    name: Dataset(f".data.noise:{name}", {"test": 10_000}, (), 1, source)
+    for name, source in (
+        ("uniform_noise", "each number uniform on [0, 1]; Liang et al. 2018, section 4"),
+        (
+            "gaussian_noise_images",
+            "each number N(0.5, 1), clipped to [0, 1]; Liang et al. 2018, section 4",
+        ),
+    )
+}

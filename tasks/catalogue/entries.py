@@ -39,7 +39,7 @@ class Entry:
     path: str
     parameters: Parameters
     source: str
-    traits: frozenset[str] = frozenset()  # of a model: what attacks may need of it
+    traits: frozenset[str] = frozenset()  # of a model: what attacks may need; of a corruption
     later: frozenset[str] = frozenset()
 
 

@@ -1,4 +1,4 @@
-"""OOD scores and corruptions by name. Torch-free."""
+"""OOD scores by name. Torch-free."""
 
 from robsweep.tasks.catalogue.entries import Entry
 
@@ -9,13 +9,4 @@ SCORERS: dict[str, Entry] = {
         ".ood.logit_scores:energy", {"temperature": 1.0}, "Liu et al. 2020, equation 4"
     ),
     "entropy": Entry(".ood.logit_scores:entropy", {}, "entropy of the softmax"),
-}
-
-CORRUPTIONS: dict[str, Entry] = {
-    "gaussian_noise": Entry(
-        ".shift.corruptions:gaussian_noise", {}, "Hendrycks & Dietterich 2019"
-    ),
-    "brightness": Entry(".shift.corruptions:brightness", {}, "Hendrycks & Dietterich 2019"),
-    "contrast": Entry(".shift.corruptions:contrast", {}, "Hendrycks & Dietterich 2019"),
-    "rotation": Entry(".shift.corruptions:rotation", {}, "a random angle, up to 5 .. 30 deg"),
 }

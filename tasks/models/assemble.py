@@ -34,7 +34,7 @@ def assemble(job: Job, inputs: Inputs) -> Output:
         }
     )
     whole = load(m.model, content, torch.device("cpu"))
-    data = load_data(m.dataset, m.split, setting.data_dir, setting.data_files)
+    data = load_data(m.dataset, m.split, setting.data_dir, setting.data_files, samples=range(ASKED))
     found = ask_trained(whole.model, data.images[:ASKED])
     spec = {"arch": m.model.arch, "params": dict(m.model.params), "members": m.params["members"]}
     described = {

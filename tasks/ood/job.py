@@ -12,14 +12,14 @@ from robsweep.tasks.rows import table
 
 
 def score(job: Job, inputs: Inputs) -> Output:
-    """One `ood_scores` row per sample of the OOD set, or of the model's own data set.
+    """One `ood_scores` row per sample of the measurement's data set.
 
-    Params: scorer, ood_set (None: the measurement's data set), group_size, seed, parameters.
+    Params: scorer, ood_set (None: ID data), group_size, seed, parameters.
     """
     m = job.measurement
     name, ood_set = m.params["scorer"], m.params["ood_set"]
     loaded, device = model_of(job, inputs), device_of(job.setting)
-    data = data_for(m.model, ood_set or m.dataset, m.split, job.setting)
+    data = data_for(m.model, m.dataset, m.split, job.setting, range(job.start, job.stop))
     scorer = function_of(SCORERS[name].path if name in SCORERS else name, "scorer")
     parts = []
     for group in groups(job.start, job.stop, m.params["group_size"], len(data.labels)):

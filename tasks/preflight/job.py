@@ -11,6 +11,7 @@ from torch import nn
 from robsweep.tasks.attacks.load import GIVEN
 from robsweep.tasks.catalogue import RECIPE
 from robsweep.tasks.catalogue.resolve import resolve
+from robsweep.tasks.catalogue.words import base_of
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.groups import seed_everything
 from robsweep.tasks.job import Inputs, Job, ModelRef, Output
@@ -42,7 +43,7 @@ def preflight(job: Job, inputs: Inputs) -> Output:
         loaded = model_of(job, inputs)
     except MoreOutputsError as error:
         raise InputError(f"{error}{_classes(job, error.outputs)}") from error
-    some = data_for(m.model, m.dataset, m.split, job.setting).images
+    some = data_for(m.model, m.dataset, m.split, job.setting, range(ASKED)).images[:ASKED]
     images = some[:2]
     called = f"model {m.model.arch!r}, called on {len(images)} images {tuple(images.shape)}"
     try:
@@ -65,7 +66,7 @@ def preflight(job: Job, inputs: Inputs) -> Output:
     if not torch.isfinite(logits).all():
         raise InputError(f"{called}, gave logits that are not finite")
     try:
-        found = ask(loaded.model, some[:ASKED].to(device_of(job.setting)))
+        found = ask(loaded.model, some.to(device_of(job.setting)))
     except Exception as error:
         raise InputError(
             f"model {m.model.arch!r}, asked about batches of up to {2 * ASKED} images, raised "
@@ -101,7 +102,7 @@ def preflight(job: Job, inputs: Inputs) -> Output:
 def _classes(job: Job, outputs: int) -> str:
     """What to do about a network of more classes than a user's data have."""
     m = job.measurement
-    file = job.setting.data_files.get(m.dataset)
+    file = job.setting.data_files.get(base_of(m.dataset))
     if file is None or outputs <= m.model.classes:
         return ""
     return (

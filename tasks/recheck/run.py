@@ -60,7 +60,7 @@ def _findings(
             what = f"property {claim.property!r} in norm {claim.norm}"
             shown = Shown("open", f"another property: {what} cannot be rechecked")
         else:
-            data = labelled_data_for(ref, claim.dataset, claim.split, setting)
+            data = labelled_data_for(ref, claim.dataset, claim.split, setting, (claim.sample,))
             shown = _shown(subject, data, question, claim.eps, budget)
         if shown is not None:
             yield finding(claim, *shown, time.monotonic() - started)

@@ -21,7 +21,8 @@ def sensitivity(job: Job, inputs: Inputs) -> Output:
     m = job.measurement
     radii: list[float] = m.params["eps"]
     loaded, device = model_of(job, inputs), device_of(job.setting)
-    data = data_for(m.model, m.dataset, m.split, job.setting)
+    samples = range(job.start, job.stop)
+    data = data_for(m.model, m.dataset, m.split, job.setting, samples)
     network = read(loaded.model, m.model.shape)
     volumes, widths = [], []
     for group in groups(job.start, job.stop, m.params["group_size"], len(data.labels)):
@@ -29,7 +30,6 @@ def sensitivity(job: Job, inputs: Inputs) -> Output:
         boxes = [network_box(network, images, eps, m.params["method"]) for eps in radii]
         volumes.append(torch.stack([log_volume(box) for box in boxes], dim=1).cpu())
         widths.append(torch.stack([mean_width(box) for box in boxes], dim=1).cpu())
-    samples = range(job.start, job.stop)
     columns = {
         "method": m.params["method"],
         "eps": radii * len(samples),

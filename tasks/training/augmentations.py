@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from robsweep.tasks.data.load import Labelled
 from robsweep.tasks.errors import InputError
+from robsweep.tasks.shift.moves import beside, moved
 from robsweep.tasks.training.mixing_set import drawn
 from robsweep.tasks.training.recipe import Recipe
 
@@ -79,24 +80,6 @@ class Augmentation:
         return images, labels, targets
 
 
-def moved(images: Tensor, degrees: float, share: float, random: np.random.Generator) -> Tensor:
-    """Rotates each image by up to `degrees` and shifts it by up to a share of its sides.
-
-    Bilinear; what comes in from outside is 0.
-    """
-    count, _, height, width = images.shape
-    angle = np.deg2rad(random.uniform(-degrees, degrees, count))
-    cos, sin = np.cos(angle), np.sin(angle)
-    down, right = random.uniform(-2 * share, 2 * share, (2, count))  # a side is 2 long
-    stretch = height / width  # of a square in these coordinates
-    matrix = np.stack(
-        [np.stack([cos, -sin * stretch, right], 1), np.stack([sin / stretch, cos, down], 1)], 1
-    )
-    theta = _beside(images, matrix.astype(np.float32))
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="zeros", align_corners=False).clamp(0, 1)
-
-
 def mixup(
     images: Tensor, targets: Tensor, alpha: float, random: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
@@ -143,7 +126,7 @@ def pixmixed(
     mixed = torch.where(_coins(images, random), images, turned)
     depth = _per_image(images, random.integers(rounds + 1, size=count))
     for k in range(rounds):
-        picked = _beside(images, random.integers(len(mixing_set), size=count))
+        picked = beside(images, random.integers(len(mixing_set), size=count))
         picture = torch.where(_coins(images, random), mixing_set[picked], turned)
         first = _per_image(images, random.beta(beta, 1, count))
         second = _per_image(images, random.beta(1, beta, count))
@@ -156,11 +139,11 @@ def pixmixed(
 
 
 def _permutation(images: Tensor, random: np.random.Generator) -> Tensor:
-    return _beside(images, random.permutation(len(images)))
+    return beside(images, random.permutation(len(images)))
 
 
 def _per_image(images: Tensor, values: np.ndarray) -> Tensor:
-    return _beside(images, values.astype(np.float32)).view(-1, *[1] * (images.ndim - 1))
+    return beside(images, values.astype(np.float32)).view(-1, *[1] * (images.ndim - 1))
 
 
 def _coins(images: Tensor, random: np.random.Generator) -> Tensor:
@@ -170,11 +153,3 @@ def _coins(images: Tensor, random: np.random.Generator) -> Tensor:
 def _normal(images: Tensor, random: np.random.Generator) -> Tensor:
     generator = torch.Generator(images.device).manual_seed(int(random.integers(2**62)))
     return torch.randn(images.shape, generator=generator, device=images.device)
-
-
-def _beside(images: Tensor, values: np.ndarray) -> Tensor:
-    """An array where the images are; a GPU is not waited for."""
-    tensor = torch.from_numpy(values)
-    if images.device.type == "cuda":
-        tensor = tensor.pin_memory()
-    return tensor.to(images.device, non_blocking=True)

@@ -33,7 +33,8 @@ def screen(job: Job, inputs: Inputs) -> Output:
     size = m.params["group_size"]
     loaded, device = model_of(job, inputs), device_of(job.setting)
     model = estimable(loaded.model, m.model)
-    data = labelled_data_for(m.model, m.dataset, m.split, job.setting)
+    samples = range(job.start, job.stop)
+    data = labelled_data_for(m.model, m.dataset, m.split, job.setting, samples)
     rows: list[Row] = []
     for group in groups(job.start, job.stop, size, len(data.labels)):
         seed_everything(m.params["seed"], m.kind, group.start // size)

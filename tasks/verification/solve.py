@@ -33,7 +33,8 @@ def solve(job: Job, inputs: Inputs) -> Output:
     solver = solver_named(given["solver"])
     method = Method(frozenset(given["stages"]), solver, effort_of(given))
     loaded, device = model_of(job, inputs), device_of(job.setting)
-    data = labelled_data_for(m.model, m.dataset, m.split, job.setting)
+    samples = range(job.start, job.stop)
+    data = labelled_data_for(m.model, m.dataset, m.split, job.setting, samples)
     subject = subject_of(loaded.model, m.model.shape)
     rows: list[Row] = []
     counterexamples: dict[str, Tensor] = {}

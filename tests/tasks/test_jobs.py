@@ -176,7 +176,9 @@ def test_scores_tell_photographs_from_digits(weights: Inputs) -> None:
     def scores(scorer: str, ood_set: str | None) -> np.ndarray:
         params = {"scorer": scorer, "ood_set": ood_set, "parameters": {}}
         return (
-            run(job_of("score", params, 0, 500), weights).tables["ood_scores"]["score"].to_numpy()
+            run(job_of("score", params, 0, 500, dataset=ood_set or "digits"), weights)
+            .tables["ood_scores"]["score"]
+            .to_numpy()
         )
 
     for scorer in ("max_softmax", "entropy"):

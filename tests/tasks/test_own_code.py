@@ -13,8 +13,10 @@ from robsweep.tasks.jobs import run
 from tests.tasks.digit_jobs import job_of
 
 NAME = "mine:shift"
-MINE = "def shift(images, severity):\n    return images + {}\n"
-BY_HELPER = "from helper import SCALE\ndef shift(images, severity):\n    return images + SCALE\n"
+MINE = "def shift(images, severity):\n    return images / (1 + {})\n"
+BY_HELPER = (
+    "from helper import SCALE\ndef shift(images, severity):\n    return images / (1 + SCALE)\n"
+)
 
 
 def setting_of(folder, *, planned=True, name=NAME):
@@ -107,7 +109,9 @@ def test_an_edit_after_the_plan_is_no_row_of_the_plan(tmp_path, weights, by_shif
 
 
 def test_so_for_a_module_that_is_imported_late(tmp_path, weights, by_shift):
-    late = "def shift(images, severity):\n    import helper\n    return images + helper.SCALE\n"
+    late = (
+        "def shift(images, severity):\n    import helper\n    return images / (1 + helper.SCALE)\n"
+    )
     (tmp_path / "mine.py").write_text(late)
     (tmp_path / "helper.py").write_text("SCALE = 1\n")
     planned = setting_of(tmp_path)
@@ -123,9 +127,7 @@ def test_packages_and_folders_without_init(tmp_path, weights, by_shift, name):
     folder.mkdir()
     if folder.name == "pkg":
         (folder / "__init__.py").write_text("")
-    text = (
-        "def shift(images, severity):\n    from .helper import SCALE\n    return images + SCALE\n"
-    )
+    text = BY_HELPER.replace("from helper", "from .helper")
     (folder / "mine.py").write_text(text)
     for value in (1, 2):
         (folder / "helper.py").write_text(f"SCALE = {value}\n")
@@ -142,7 +144,7 @@ def test_what_a_module_draws_or_sets_when_it_is_imported_is_the_same_everywhere(
         "torch.manual_seed(1)\ntorch.set_default_dtype(torch.float64)\n"
         "def shift(images, severity):\n"
         "    assert torch.get_default_dtype() == torch.float32\n"
-        "    return images + sum(drawn) * torch.rand_like(images)\n"
+        "    return images * (1 - sum(drawn) * torch.rand_like(images)).clamp(0, 1)\n"
     )
     (tmp_path / "mine.py").write_text(text)
     first = shifted(setting_of(tmp_path), weights)

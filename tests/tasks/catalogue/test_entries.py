@@ -50,7 +50,8 @@ ENTRIES = [
 def test_parameters_and_defaults_are_the_functions(entry: Entry, seam: list[str]) -> None:
     parameters = inspect.signature(resolve(entry.path, "entry")).parameters
     positional = [p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
-    assert positional == seam
+    given = ["randoms"] if "per_sample" in entry.traits else []
+    assert positional == [*seam, *given]
     keywords = {p.name: p.default for p in parameters.values() if p.kind is p.KEYWORD_ONLY}
     expected = {
         name: inspect.Parameter.empty if isinstance(default, type) else default
