@@ -4,14 +4,20 @@ python benchmarks/coverage.py                       all of them, 200 draws of ea
 python benchmarks/coverage.py --draws 2000 --only ece median
 """
 
-from collections.abc import Callable
+import argparse
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gammaincinv, ndtri
 
 from robsweep.orchestrator.results.intervals import (
     Interval,
+    delong_auroc,
+    order_statistic_median,
+    spearman,
+    wilson,
 )
 from robsweep.orchestrator.results.intervals.debiased import (
     binned,
