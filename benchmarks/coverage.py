@@ -192,7 +192,7 @@ def rows(names: list[str], draws: int) -> Iterator[str]:
     for name in names:
         if name in OTHERS:
             for p in OTHERS[name][1]:
-                many = draws * 10  # they are quick
+                many = draws * 5  # they are quick
                 found = [other_coverage(name, n, p, many) for n in SIZES]
                 yield _row(name, f"{p:g}", found)
         else:

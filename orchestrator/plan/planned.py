@@ -22,6 +22,7 @@ class PlannedModel:
     seed: int | None
     needs: tuple[str, ...]
     code: Code = field(default_factory=dict)  # of an imported one: its architecture, if a user's
+    members: tuple["PlannedModel", ...] = ()  # of an ensemble that is put together of others
 
 
 @dataclass(frozen=True)

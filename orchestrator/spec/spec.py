@@ -167,6 +167,7 @@ class ShiftSpec(_Evaluation):
 class CalibrationSpec(EntrySpec):
     family = "method"
     catalogue = CALIBRATIONS
+    members: Literal["before", "after"] = "after"  # of an ensemble: scaled before the vote, or not
 
 
 def only_estimates(verifier: str) -> bool:

@@ -26,13 +26,19 @@ def calibrations(make: Make, model: PlannedModel) -> Iterator[Planned]:
         raise InputError(
             f"calibration needs a validation split, which {make.spec.dataset.name} has not"
         )
-    fitted_on = make.planned(
-        "predict", model, "calibration", "validation", "clean", CLEAN, split="validation"
-    )
+    fitted_on = _fitted_on(make, model)
     yield fitted_on
     key = fitted_on.measurement.measurement_id
     for name, entry in chosen.items():
         params = {"method": entry.name, "predictions": key, "parameters": entry.parameters}
+        needs = (*model.needs, key)
+        if entry.members == "before":
+            of_members = _of_members(make, model, name)
+            yield from of_members
+            keys = [one.measurement.measurement_id for one in of_members]
+            vote = model.ref.params["vote"]
+            params |= {"predictions": keys, "members": "before", "vote": vote}
+            needs = (*model.needs, *keys)
         yield make.planned(
             "calibrate",
             model,
@@ -42,5 +48,25 @@ def calibrations(make: Make, model: PlannedModel) -> Iterator[Planned]:
             params,
             split="validation",
             code=make.code(entry.name),
-            needs=(*model.needs, key),
+            needs=needs,
         )
+
+
+def _fitted_on(make: Make, model: PlannedModel) -> Planned:
+    return make.planned(
+        "predict", model, "calibration", "validation", "clean", CLEAN, split="validation"
+    )
+
+
+def _of_members(make: Make, model: PlannedModel, entry: str) -> list[Planned]:
+    """The validation predictions of an ensemble's members.
+
+    Raises:
+        InputError: The model has no members of its own in the sweep.
+    """
+    if not model.members:
+        raise InputError(
+            f"calibration.{entry}: `members: before` is for ensembles of models of this sweep, "
+            f"which {model.name} is not: name those by `only:`"
+        )
+    return [_fitted_on(make, member) for member in model.members]

@@ -97,10 +97,10 @@ def binned(confidence: Floats, correct: NDArray[np.bool_], bin_of: NDArray[np.in
         bin_of: (n,).
     """
     n = len(confidence)
-    counts = np.bincount(bin_of)
-    filled = counts > 0
+    all_counts = np.bincount(bin_of)
+    filled = all_counts > 0
     index = (np.cumsum(filled) - 1)[bin_of]
-    counts = counts[filled].astype(np.float64)
+    counts = all_counts[filled].astype(np.float64)
 
     def mean(values: Floats) -> Floats:
         return np.bincount(index, weights=values, minlength=len(counts)) / counts

@@ -18,8 +18,8 @@ from robsweep.orchestrator.results.intervals.interval import LEVEL, Interval
 
 Floats = NDArray[np.float64]
 
-_CANDIDATES = 25
-_DRAWS = 400
+_CANDIDATES = 17
+_DRAWS = 300
 
 
 class Curve(NamedTuple):

@@ -110,7 +110,7 @@ def curve(confidence: Floats, correct: Bools, width: float) -> Curve:
     def sums(values: Floats) -> Floats:
         return np.bincount(index, weights=values, minlength=len(counts))
 
-    mesh = np.linspace(0, 1, int(np.clip(1.5 / width, 41, 201)))
+    mesh = np.linspace(0, 1, int(np.clip(1 / width, 31, 101)))
     at = sums(confidence) / counts
     weights = _kernel(mesh, at, width)
     weights /= (weights @ counts).sum()
