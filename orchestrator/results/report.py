@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 import polars as pl
 
 from robsweep.orchestrator.results.metrics.honesty_checks import SOUNDNESS
+from robsweep.orchestrator.results.tables.joint.table import QUESTIONS
 
 Format = Literal["text", "csv", "latex", "markdown"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -15,17 +16,21 @@ PERCENT = frozenset(
     {
         "accuracy", "clean_accuracy", "robust_accuracy", "verified_accuracy",
         "attack_success_rate", "bracket", "corruption_error", "mean_corruption_error",
+        "worst_case_accuracy",
         "ece", "ece_scaled", "ece_equal_mass", "rms_ce", "mce",
-        "auroc", "aupr_in", "aupr_out", "fpr95_ood_pos", "fpr95_id_pos",
+        "auroc", "aupr_in", "aupr_out", "fpr95_ood_pos", "fpr95_id_pos", "aurc", "e_aurc",
+        "error_auroc", "accepted", "accepted_accuracy", "accepted_right", "first_in_halves",
     }
 )  # fmt: skip
 _PARTS = (
     "_low", "_high", "_n", "_wanted", "_status", "_clean", "_n_id", "_wanted_id", "_n_ood",
-    "_at_bound",
+    "_at_bound", "_spread", "_sampling", "_seeds",
 )  # fmt: skip
 # What the checks say and which attacks are missing stands beside the numbers themselves.
 _BESIDE = ("honesty", "missing_attacks")
-_HIDDEN = frozenset({"model_id", *_BESIDE})
+_HIDDEN = frozenset({"model_id", "other_model_id", *_BESIDE})
+# Of tables that have one row per metric: percent where the metric is.
+_OF_METRIC = frozenset({"value", "difference"})
 _NOTHING = "-"
 _MARK = "!"
 _OF_ATTACKS = frozenset(
@@ -70,7 +75,8 @@ def notes(table: pl.DataFrame) -> list[str]:
     flagged = table.filter(pl.col("honesty").str.starts_with("fail"))
     lines = []
     for row in flagged.iter_rows(named=True):
-        names = [str(row[key]) for key in ("model", "training", "seed") if row[key] is not None]
+        keys = ("model", "training", "seed", *_several(table))
+        names = [str(row[key]) for key in keys if row.get(key) is not None]
         what = row["honesty"].removeprefix("fail: ")
         lines.append(
             f"{_MARK} {'/'.join(names)} {row['norm']}: honesty checks contradict it: {what}"
@@ -91,7 +97,8 @@ def leaderboard_text(table: pl.DataFrame) -> str:
     """The leaderboard as two tables that fit a terminal: one row per ball, one row per model."""
     balls = ("norm", "eps", "robust_accuracy", "verified_accuracy", "unsolved", "bracket", *_BESIDE)
     whole = ("clean_accuracy", "ece", "ece_scaled", "auroc", "auroc_of", "warnings")
-    keys = ["model", "training", "seed"]
+    named = ("model", "training", "seed", "seeds", *_several(table))
+    keys = [name for name in named if name in table.columns]
 
     def of(metrics: Sequence[str]) -> list[str]:
         return [name for name in table.columns if _base(name) in metrics]
@@ -116,13 +123,29 @@ def honesty_text(table: pl.DataFrame) -> str:
     return f"{text}\nnot run:\n{render(absent.select('norm', 'check', 'models', 'detail'), 'text')}"
 
 
+def joint_text(table: pl.DataFrame) -> str:
+    """One table per question, each with the columns that it has."""
+    parts = []
+    for (question,), rows in table.group_by(["question"], maintain_order=True):
+        shown = render(rows.drop("question"), "text")
+        parts.append(f"{question}: {QUESTIONS[str(question)]}\n{shown}")
+    return "\n".join(parts) or render(table, "text")
+
+
 def readable(table: pl.DataFrame) -> pl.DataFrame:
     """The table with one text column per metric."""
-    names = [name for name in _bases(table) if name not in _HIDDEN and not _empty(table, name)]
+    hidden = _HIDDEN if _several(table) else _HIDDEN | {"dataset"}
+    names = [name for name in _bases(table) if name not in hidden and not _empty(table, name)]
     return pl.DataFrame(
         {name: [cell(name, row) for row in table.iter_rows(named=True)] for name in names},
         schema=dict.fromkeys(names, pl.String),
     )
+
+
+def _several(table: pl.DataFrame) -> list[str]:
+    """The column that tells data sets apart, where a table has several of them."""
+    there = "dataset" in table.columns and table["dataset"].n_unique() > 1
+    return ["dataset"] if there else []
 
 
 def cell(name: str, row: Mapping[str, Any]) -> str:
@@ -132,16 +155,20 @@ def cell(name: str, row: Mapping[str, Any]) -> str:
         return absent(name, row)
     if name == "eps":
         return eps_text(row[name])
-    percent = name in PERCENT
+    percent = _in_percent(name, row)
     unit = " %" if percent else ""
     if value is None:  # a bracket is two bounds around no estimate
         text = f"{number(low, percent=percent)} .. {number(high, percent=percent)}{unit}"
         limits = ""
     else:
         text = number(value, percent=percent) + unit
-        limits = interval(name, row)
+        limits = interval(name, row) or between_seeds(name, row)
     parts = [text, _MARK if contradicted(name, row) else "", limits, counted(name, row)]
     return " ".join([*filter(None, parts), *without(name, row)])
+
+
+def _in_percent(name: str, row: Mapping[str, Any]) -> bool:
+    return name in PERCENT or (name in _OF_METRIC and row.get("metric") in PERCENT)
 
 
 def absent(name: str, row: Mapping[str, Any]) -> str:
@@ -183,8 +210,21 @@ def interval(name: str, row: Mapping[str, Any]) -> str:
     low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
     if low is None or high is None:
         return ""
-    percent = name in PERCENT
+    percent = _in_percent(name, row)
     return f"[{number(low, percent=percent)}, {number(high, percent=percent)}]"
+
+
+def between_seeds(name: str, row: Mapping[str, Any]) -> str:
+    """`+- 0.3 (3 seeds; sampling 0.5)`, of a mean over seeds; nothing of another number."""
+    seeds = row.get(f"{name}_seeds")
+    if seeds is None:
+        return ""
+    percent = _in_percent(name, row)
+    spread, sampling = row.get(f"{name}_spread"), row.get(f"{name}_sampling")
+    parts = [] if spread is None else [f"+- {number(spread, percent=percent)}"]
+    of = [f"{seeds} seed{'' if seeds == 1 else 's'}"]
+    of += [] if sampling is None else [f"sampling {number(sampling, percent=percent)}"]
+    return " ".join([*parts, f"({'; '.join(of)})"])
 
 
 def counted(name: str, row: Mapping[str, Any]) -> str:

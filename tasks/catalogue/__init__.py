@@ -12,7 +12,7 @@ from robsweep.tasks.catalogue.datasets import DATASETS, DRAWN_SETS
 from robsweep.tasks.catalogue.kinds import KINDS
 from robsweep.tasks.catalogue.models import MODELS
 from robsweep.tasks.catalogue.nets import NETS
-from robsweep.tasks.catalogue.scores import SCORERS
+from robsweep.tasks.catalogue.scorers import FITS, SCORERS
 from robsweep.tasks.catalogue.trainings import RECIPE, RECIPE_LATER, TRAININGS
 from robsweep.tasks.catalogue.verifiers import LANDSCAPES, SENSITIVITIES, VERIFIERS
 
@@ -22,6 +22,7 @@ __all__ = [
     "CORRUPTIONS",
     "DATASETS",
     "DRAWN_SETS",
+    "FITS",
     "KINDS",
     "LANDSCAPES",
     "MODELS",

@@ -7,10 +7,11 @@ from robsweep.orchestrator.plan.make import Make
 from robsweep.orchestrator.plan.planned import Planned, PlannedModel
 from robsweep.orchestrator.plan.sections.predictions import CLEAN
 from robsweep.orchestrator.spec.selection import selected
+from robsweep.orchestrator.spec.spec import DatasetSpec
 
 
 def calibrations(make: Make, model: PlannedModel) -> Iterator[Planned]:
-    """The predictions that all fits read, and one fit per entry.
+    """One fit per entry, behind the predictions that it reads.
 
     Raises:
         InputError: The data set has nothing to fit on.
@@ -22,18 +23,19 @@ def calibrations(make: Make, model: PlannedModel) -> Iterator[Planned]:
     }
     if not chosen:
         return
-    if "validation" not in make.spec.dataset.splits:
-        raise InputError(
-            f"calibration needs a validation split, which {make.spec.dataset.name} has not"
-        )
-    fitted_on = _fitted_on(make, model)
-    yield fitted_on
-    key = fitted_on.measurement.measurement_id
+    fitted_on: dict[str, Planned] = {}
     for name, entry in chosen.items():
+        dataset = make.spec.dataset_of(entry)
+        if "validation" not in dataset.splits:
+            raise InputError(f"calibration needs a validation split, which {dataset.name} has not")
+        if dataset.name not in fitted_on:
+            fitted_on[dataset.name] = _fitted_on(make, model, dataset)
+            yield fitted_on[dataset.name]
+        key = fitted_on[dataset.name].measurement.measurement_id
         params = {"method": entry.name, "predictions": key, "parameters": entry.parameters}
         needs = (*model.needs, key)
         if entry.members == "before":
-            of_members = _of_members(make, model, name)
+            of_members = _of_members(make, model, name, dataset)
             yield from of_members
             keys = [one.measurement.measurement_id for one in of_members]
             vote = model.ref.params["vote"]
@@ -46,19 +48,21 @@ def calibrations(make: Make, model: PlannedModel) -> Iterator[Planned]:
             name,
             entry.name,
             params,
+            dataset=dataset,
             split="validation",
             code=make.code(entry.name),
             needs=needs,
         )
 
 
-def _fitted_on(make: Make, model: PlannedModel) -> Planned:
+def _fitted_on(make: Make, model: PlannedModel, dataset: DatasetSpec) -> Planned:
     return make.planned(
-        "predict", model, "calibration", "validation", "clean", CLEAN, split="validation"
-    )
+        "predict", model, "calibration", "validation", "clean", CLEAN,
+        dataset=dataset, split="validation",
+    )  # fmt: skip
 
 
-def _of_members(make: Make, model: PlannedModel, entry: str) -> list[Planned]:
+def _of_members(make: Make, model: PlannedModel, entry: str, dataset: DatasetSpec) -> list[Planned]:
     """The validation predictions of an ensemble's members.
 
     Raises:
@@ -69,4 +73,4 @@ def _of_members(make: Make, model: PlannedModel, entry: str) -> list[Planned]:
             f"calibration.{entry}: `members: before` is for ensembles of models of this sweep, "
             f"which {model.name} is not: name those by `only:`"
         )
-    return [_fitted_on(make, member) for member in model.members]
+    return [_fitted_on(make, member, dataset) for member in model.members]

@@ -68,7 +68,6 @@ def _clean(model: Model, models: Sequence[Model], read: Read) -> Row:
     plain = calibrated(predictions)
     row: Row = {
         **model.names,
-        "dataset": clean[0].dataset if clean else None,
         **accuracy("clean_accuracy", predictions, clean),
         **estimate("ece", plain.ece),
         "ece_n": plain.n,
