@@ -1,17 +1,23 @@
 """How often each 95 % interval that tables print covers the truth.
 
-python benchmarks/coverage.py                   all of them, 400 draws each
-python benchmarks/coverage.py --draws 2000 --only ece
+python benchmarks/coverage.py                       all of them, 200 draws of each setting
+python benchmarks/coverage.py --draws 2000 --only ece median
 """
 
-from collections.abc import Callable
+import argparse
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gammaincinv, ndtri
 
 from robsweep.orchestrator.results.intervals import (
     Interval,
+    delong_auroc,
+    order_statistic_median,
+    spearman,
+    wilson,
 )
 from robsweep.orchestrator.results.intervals.debiased import (
     binned,
@@ -25,7 +31,7 @@ from robsweep.orchestrator.results.metrics.calibration_smooth import smooth_ece
 Floats = NDArray[np.float64]
 Random = np.random.Generator
 
-SIZES = (100, 500, 2000, 10_000)
+SIZES = (100, 500, 10_000)
 MANY = 400_000  # samples that stand for the population
 
 
@@ -57,7 +63,6 @@ SETTINGS = [
         ("overconfident", 0.01),
         ("overconfident", 0.03),
         ("overconfident", 0.08),
-        ("underconfident", 0.01),
         ("underconfident", 0.03),
         ("mixed", 0.03),
         ("too sharp", 1.5),
@@ -143,3 +148,75 @@ def covered(found: list[Interval], truth: float, draws: int) -> Covered:
         float(np.median(high - low)),
         1 - len(found) / draws,
     )
+
+
+def _wilson(random: Random, n: int, p: float) -> tuple[Interval, float]:
+    return wilson(int(random.binomial(n, p)), n), p
+
+
+def _auroc(random: Random, n: int, p: float) -> tuple[Interval, float]:
+    apart = np.sqrt(2) * ndtri(p)
+    return delong_auroc(random.normal(apart, 1, n), random.normal(0, 1, n)), p
+
+
+def _median(random: Random, n: int, p: float) -> tuple[Interval, float]:
+    return order_statistic_median(random.gamma(p, size=n)), float(gammaincinv(p, 0.5))
+
+
+def _spearman(random: Random, n: int, p: float) -> tuple[Interval, float]:
+    x, noise = random.normal(size=(2, n))
+    ranks = 6 / np.pi * np.arcsin(p / 2)  # of two normals with correlation p
+    return spearman(x, p * x + np.sqrt(1 - p**2) * noise), float(ranks)
+
+
+OTHERS: dict[str, tuple[Callable[[Random, int, float], tuple[Interval, float]], list[float]]] = {
+    "wilson": (_wilson, [0.5, 0.9, 0.98]),
+    "delong_auroc": (_auroc, [0.5, 0.9, 0.98]),
+    "median": (_median, [1.0, 4.0]),
+    "spearman": (_spearman, [0.0, 0.5, 0.9]),
+}
+
+
+def other_coverage(name: str, n: int, p: float, draws: int, seed: int = 0) -> Covered:
+    """Of an interval that is no calibration error, at one true parameter."""
+    random = np.random.default_rng(seed)
+    found = [OTHERS[name][0](random, n, p) for _ in range(draws)]
+    return covered([interval for interval, _ in found], found[0][1], draws)
+
+
+def rows(names: list[str], draws: int) -> Iterator[str]:
+    """Lines of a Markdown table, interval by interval."""
+    cells = " | ".join(f"n = {n}" for n in SIZES)
+    yield f"| interval | setting | {cells} |"
+    yield "|---|---|" + "---|" * len(SIZES)
+    for name in names:
+        if name in OTHERS:
+            for p in OTHERS[name][1]:
+                many = draws * 5  # they are quick
+                found = [other_coverage(name, n, p, many) for n in SIZES]
+                yield _row(name, f"{p:g}", found)
+        else:
+            for setting in SETTINGS:
+                found = [calibration_coverage(name, setting, n, draws) for n in SIZES]
+                yield _row(name, str(setting), found)
+
+
+def _row(name: str, setting: str, found: list[Covered]) -> str:
+    shown = [
+        "few errors" if one.none > 0.5 else f"{100 * one.share:.1f} ({100 * one.above:.1f})"
+        for one in found
+    ]
+    return f"| {name} | {setting} | {' | '.join(shown)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--only", nargs="*", default=[*OTHERS, *CALIBRATION])
+    arguments = parser.parse_args()
+    for line in rows(arguments.only, arguments.draws):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

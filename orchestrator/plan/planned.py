@@ -23,6 +23,7 @@ class PlannedModel:
     seed: int | None
     needs: tuple[str, ...]
     code: Code = field(default_factory=dict)  # of an imported one: its architecture, if a user's
+    members: tuple["PlannedModel", ...] = ()  # of an ensemble that is put together of others
 
 
 class Use(NamedTuple):

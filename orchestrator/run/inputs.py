@@ -40,7 +40,9 @@ class InputReader:
             return Inputs(members=tuple(map(self._weights_of, job.setting.members)))
         rows = None
         if m.kind == "calibrate":
-            rows = self._rows("predictions", self._plan.measurements[m.measurement_id].needs[-1])
+            named = m.params["predictions"]
+            ids = [named] if isinstance(named, str) else named
+            rows = pa.concat_tables([self._rows("predictions", one) for one in ids])
         members = tuple(map(self._weights_of, job.setting.members))
         if m.kind in {"score", "fit"}:
             return self._of_scores(job)

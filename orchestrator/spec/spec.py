@@ -233,6 +233,7 @@ class ShiftSpec(_Evaluation):
 class CalibrationSpec(EntrySpec):
     family = "method"
     catalogue = CALIBRATIONS
+    members: Literal["before", "after"] = "after"  # of an ensemble: scaled before the vote, or not
     dataset: str | None = None  # fitted and measured there, in place of the sweep's own
 
 

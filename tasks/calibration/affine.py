@@ -68,7 +68,8 @@ def _fitted(logits: np.ndarray, labels: np.ndarray, *, of: str, full: bool, pena
     split = int(np.prod(shape))
 
     def applied(weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
-        return (x @ weights.T if full else x * weights) + bias
+        result: np.ndarray = (x @ weights.T if full else x * weights) + bias
+        return result
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights, bias = flat[:split].reshape(shape), flat[split:]

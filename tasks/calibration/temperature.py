@@ -33,8 +33,8 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> Fit:
     below = logits - logits.max(axis=1, keepdims=True)
     spread = float(-below.mean())
     if spread == 0:  # all classes tie: every temperature is the same
-        why = "all classes tie in every sample: all temperatures are alike"
-        return Fit(1.0, before, before, at_bound=True, why=why)
+        tie = "all classes tie in every sample: all temperatures are alike"
+        return Fit(1.0, before, before, at_bound=True, why=tie)
     scaled = below / spread
     inverse, why = _best_inverse(scaled, labels)
     after = nll(scaled * inverse, labels)

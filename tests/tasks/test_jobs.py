@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -218,3 +219,30 @@ def test_every_kind_has_a_job() -> None:
     from robsweep.tasks.catalogue import KINDS
 
     assert set(JOBS) == set(KINDS)
+
+
+def test_members_are_fitted_each_on_its_own_predictions(weights: Inputs) -> None:
+    rows = predict("clean", weights, split="validation")
+    logits = np.array(rows["logits"].to_pylist(), dtype=np.float32)
+    hot = pa.FixedSizeListArray.from_arrays(pa.array((logits * 3).ravel()), logits.shape[1])
+    place = rows.schema.get_field_index("logits")
+    other = rows.set_column(place, rows.schema.field(place), hot)
+    named = rows.schema.get_field_index("measurement_id")
+    other = other.set_column(named, "measurement_id", pa.array(["other"] * len(rows)))
+    first = rows["measurement_id"][0].as_py()
+    params = {
+        "method": "temperature",
+        "parameters": {},
+        "members": "before",
+        "vote": "mean_logits",
+        "predictions": ["other", first],
+    }
+    job = job_of("calibrate", params, split="validation")
+    both = Inputs(rows=pa.concat_tables([rows, other.cast(rows.schema)]))
+    (row,) = run(job, both).tables["calibration"].to_pylist()
+    found = json.loads(row["parameters_json"])
+    hotter, plain = (fit["temperature"] for fit in found["fits"])
+    assert hotter == pytest.approx(3 * plain, rel=1e-6)
+    assert found["vote"] == "mean_logits"
+    assert row["temperature"] is None
+    assert row["nll_after"] <= row["nll_before"]

@@ -102,7 +102,7 @@ def _assembled(make: Make, name: str, version: Version, seed: int | None, known:
     dataset = make.spec.dataset
     parts = {"vote": vote, "members": built}
     ref = ModelRef(key, "ensemble", parts, dataset.shape, dataset.classes, name=name)
-    ensemble = PlannedModel(ref, key, name, version.training, seed, (key,))
+    ensemble = PlannedModel(ref, key, name, version.training, seed, (key,), members=tuple(members))
     by = make.planned(
         "ensemble",
         ensemble,

@@ -31,11 +31,11 @@ class Cells(NamedTuple):
     gap: Floats  # (B,), mean of confidence - correct
     accuracy: Floats  # (B,)
     noise: Floats  # (B,), standard error of mass * gap
+    sign: Floats  # (B,), of the gap, as far as it is known
     calibrated: Floats  # (B,), confidence * (1 - confidence) of one of its samples, over their n
     n: int
     variance: float  # of one sample's signed confidence - correct
     noise_of_sum: float  # variance of the signed sum of mass * gap
-    shared: float = 1.0  # below 1 where cells share samples, as only even parts of noise count at 0
 
 
 class Moments(NamedTuple):
@@ -54,17 +54,16 @@ def ece_interval(cells: Cells, level: float = LEVEL) -> Interval:
     units of noise, where that of the plain |x| is up to 0.80 too large. What is left of the bias is
     taken off as for gaps of one size (bins may differ in sign).
     """
-    seen = float((cells.noise * _damped(cells.mass * cells.gap / cells.noise)).sum())
+    seen = float((cells.noise * damped(cells.mass * cells.gap / cells.noise)).sum())
     candidates = _candidates(cells, seen)
     ratio = candidates[:, None] * cells.mass / cells.noise
     at, bias, variance, third = _damped_moments()
     near = np.minimum(ratio, _FARTHEST)
     apart = np.exp(-(near**2) / 2) @ cells.noise**2 / (cells.noise**2).sum()
     variances = np.interp(near, at, variance) @ cells.noise**2
-    together = cells.noise_of_sum / (cells.noise**2).sum() * (1 - apart * (1 - cells.shared))
     moments = Moments(
         (cells.noise * (ratio + np.interp(near, at, bias))).sum(axis=1),
-        variances * together,
+        variances,
         (np.interp(near, at, third) @ cells.noise**3) / variances**1.5,
         1 - apart,
     )
@@ -98,10 +97,10 @@ def binned(confidence: Floats, correct: NDArray[np.bool_], bin_of: NDArray[np.in
         bin_of: (n,).
     """
     n = len(confidence)
-    counts = np.bincount(bin_of)
-    filled = counts > 0
+    all_counts = np.bincount(bin_of)
+    filled = all_counts > 0
     index = (np.cumsum(filled) - 1)[bin_of]
-    counts = counts[filled]
+    counts = all_counts[filled].astype(np.float64)
 
     def mean(values: Floats) -> Floats:
         return np.bincount(index, weights=values, minlength=len(counts)) / counts
@@ -116,6 +115,7 @@ def binned(confidence: Floats, correct: NDArray[np.bool_], bin_of: NDArray[np.in
         gap=gap,
         accuracy=accuracy,
         noise=noise,
+        sign=np.sign(gap),
         calibrated=calibrated / counts,
         n=n,
         variance=float((np.sign(gap)[index] * (confidence - correct)).var()) if n else 0.0,
@@ -178,31 +178,45 @@ def _inverted(
     errors becomes as accuracies move, so that one bin alone has Wilson's interval.
     """
     value = float(np.interp(seen, moments.mean, candidates))
-    moved, skew = _moved(cells, candidates - value)
-    deviation = np.sqrt(moments.variance * moved)
+    spread, skew = moved(cells, candidates - value)
+    deviation = np.sqrt(moments.variance * spread)
     skew = np.clip(moments.skew + moments.clear * skew, -1, 1)
     z = (seen - moments.mean) / deviation
     z -= skew * (np.minimum(z**2, 9) - 1) / 6  # Cornish & Fisher 1938, first term
-    above, below = _tails((moments.mean - moments.mean[0]) / deviation, level)
-    inside = np.flatnonzero((z <= above) & (z >= -below))
+    above, below = tails((moments.mean - moments.mean[0]) / deviation, level)
+    return Interval(value, *limits(candidates, z - above, z + below, value))
+
+
+def limits(
+    candidates: Floats, over: Floats, under: Floats, otherwise: float
+) -> tuple[float, float]:
+    """The first and the last candidate that is no surprise, to a fraction of a step.
+
+    Args:
+        candidates: (C,), rising.
+        over: (C,), above 0 where too much is seen for the candidate.
+        under: (C,), below 0 where too little is.
+        otherwise: What to say where all are surprises.
+    """
+    inside = np.flatnonzero((over <= 0) & (under >= 0))
     if not len(inside):
-        return Interval(value, value, value)
+        return otherwise, otherwise
     first, last = int(inside[0]), int(inside[-1])
     low, high = float(candidates[first]), float(candidates[last])
     if first:
-        low = _crossing(candidates[first - 1 : first + 1], (z - above)[first - 1 : first + 1])
+        low = _crossing(candidates[first - 1 : first + 1], over[first - 1 : first + 1])
     if last + 1 < len(candidates):
-        high = _crossing(candidates[last : last + 2], (z + below)[last : last + 2])
-    return Interval(value, low, high)
+        high = _crossing(candidates[last : last + 2], under[last : last + 2])
+    return low, high
 
 
-def _moved(cells: Cells, by: Floats) -> tuple[Floats, Floats]:
+def moved(cells: Cells, by: Floats) -> tuple[Floats, Floats]:
     """What the signed mean of the gaps is like as all of them grow by (C,).
 
     Returns:
         Its variance, over that which the noise of the cells has, and its skew.
     """
-    toward = -np.sign(cells.gap)
+    toward = -cells.sign
     accuracy = np.clip(cells.accuracy + toward * by[:, None], 0, 1)
     one = accuracy * (1 - accuracy)
     binomial = (one + cells.calibrated) @ cells.mass
@@ -217,7 +231,7 @@ def _crossing(x: Floats, y: Floats) -> float:
     return float(x[0] + share * (x[1] - x[0]))
 
 
-def _damped(x: Floats) -> Floats:
+def damped(x: Floats) -> Floats:
     constant, square = _DAMPED
     damped: Floats = np.abs(x) + np.exp(-(x**2) / 2) * (constant + square * x**2)
     return damped
@@ -229,13 +243,13 @@ def _damped_moments() -> tuple[Floats, Floats, Floats, Floats]:
     at, noise = np.linspace(0, _FARTHEST, 241), np.linspace(-8, 8, 1601)
     density = np.exp(-(noise**2) / 2)
     density /= density.sum()
-    values = _damped(at[:, None] + noise)
+    values = damped(at[:, None] + noise)
     mean = values @ density
     off = values - mean[:, None]
     return at, mean - at, off**2 @ density, off**3 @ density
 
 
-def _tails(mean: Floats, level: float) -> tuple[Floats, Floats]:
+def tails(mean: Floats, level: float) -> tuple[Floats, Floats]:
     """How far above and below its mean a value that cannot be negative is no surprise.
 
     Args:

@@ -11,16 +11,15 @@ from robsweep.orchestrator.results.intervals.debiased import (
     Cells,
     blended,
     bounded,
-    ece_interval,
     few_errors,
 )
+from robsweep.orchestrator.results.intervals.simulated import Curve, curve_interval
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 _SMALLEST = 0.001  # bandwidth
 _HALVINGS = 10
-_WIDE = 0.03  # bandwidth from where neighbours are correlated over much of [0, 1]
 _NAN = float("nan")
 
 
@@ -43,14 +42,14 @@ def smooth_ece(confidence: Floats, correct: Bools) -> Smooth:
         correct: (n,).
 
     Source: Blasiok & Nakkiran 2023, section 3.2 and algorithm 1; the interval is that of
-    `ece_interval`, with points of the curve for bins.
+    `curve_interval`.
     """
     if not len(confidence):
         return Smooth(Interval(_NAN, _NAN, _NAN), _NAN, _NAN)
     curves = _Curves(confidence, confidence - correct)
     width = _bandwidth(curves)
     value = curves.error(width)
-    found = ece_interval(points(confidence, correct, width))
+    found = curve_interval(curve(confidence, correct, width))
     if few_errors(confidence, correct):
         found = bounded(confidence, correct, found.value)
     return Smooth(Interval(value, found.low, found.high), found.value, width)
@@ -92,7 +91,7 @@ class _Curves:
         return rfft(mirrored, size, axis=1), size
 
 
-def points(confidence: Floats, correct: Bools, width: float) -> Cells:
+def curve(confidence: Floats, correct: Bools, width: float) -> Curve:
     """Points of the smooth curve as cells, whose samples overlap.
 
     Args:
@@ -111,42 +110,33 @@ def points(confidence: Floats, correct: Bools, width: float) -> Cells:
     def sums(values: Floats) -> Floats:
         return np.bincount(index, weights=values, minlength=len(counts))
 
-    mesh = np.linspace(0, 1, int(np.clip(1.5 / width, 61, 301)))
-    weights = _kernel(mesh, sums(confidence) / counts, width)  # (points, pieces)
+    mesh = np.linspace(0, 1, int(np.clip(1 / width, 31, 101)))
+    at = sums(confidence) / counts
+    weights = _kernel(mesh, at, width)
     weights /= (weights @ counts).sum()
+    near = weights @ counts > 1e-9
+    weights, mesh = weights[near], mesh[near]
     mass = weights @ counts
-    near = mass > 1e-9
-    weights, mass = weights[near], mass[near]
-    right, calibrated = sums(correct.astype(np.float64)), sums(confidence * (1 - confidence))
+    right, own = sums(correct.astype(np.float64)), sums(confidence * (1 - confidence))
     accuracy = weights @ right / mass
     gap = weights @ sums(confidence - correct) / mass
     effective = mass**2 / (weights**2 @ counts)
-    own = weights @ calibrated / mass
-    one = blended(effective, accuracy, own)
-    signed = (np.sign(gap) @ weights * n)[index] * (confidence - correct)
-    return Cells(
+    calibrated = weights @ own / mass
+    one = np.maximum(blended(effective, accuracy, calibrated), 1e-14)
+    by_piece = weights * np.sqrt(np.interp(at, mesh, one) * counts)
+    residual = confidence - correct
+    cells = Cells(
         mass=mass,
         gap=gap,
         accuracy=accuracy,
-        noise=mass * np.sqrt(np.maximum(one, 1e-14) / effective),
-        calibrated=own / effective,
+        noise=np.sqrt((by_piece**2).sum(axis=1)),
+        sign=np.full(len(mass), np.sign(residual.mean())),
+        calibrated=calibrated / effective,
         n=n,
-        variance=float(signed.var()),
-        noise_of_sum=max(float(mass @ one), 1e-14) / n,
-        shared=_even_part(weights, calibrated) if width > _WIDE else float(np.sqrt(0.5)),
+        variance=float(residual.var()),
+        noise_of_sum=float(mass @ one) / n,
     )
-
-
-def _even_part(weights: Floats, variance: Floats) -> float:
-    """Sum of s s' rho^2 over that of s s' rho, for points with noise s that correlates by rho.
-
-    Where gaps are 0 the statistic is even in each noise, and even parts correlate by rho^2.
-    """
-    covariance = (weights * variance) @ weights.T
-    noise = np.sqrt(np.diag(covariance))
-    product = noise[:, None] * noise
-    squares = np.divide(covariance**2, product, out=np.zeros_like(product), where=product > 0)
-    return float(squares.sum() / covariance.sum())
+    return Curve(cells, by_piece)
 
 
 def _kernel(mesh: Floats, at: Floats, width: float) -> Floats:

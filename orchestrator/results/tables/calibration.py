@@ -17,9 +17,14 @@ from robsweep.orchestrator.results.metrics.calibration import (
     predicted,
     rms_error,
 )
-from robsweep.orchestrator.results.metrics.calibration_scaling import Fitted, scaled
+from robsweep.orchestrator.results.metrics.calibration_scaling import (
+    Fitted,
+    members_of,
+    scaled,
+    voted,
+)
 from robsweep.orchestrator.results.metrics.calibration_smooth import smooth_ece
-from robsweep.orchestrator.results.metrics.extent import extent
+from robsweep.orchestrator.results.metrics.extent import NOT_RUN, extent
 from robsweep.orchestrator.results.metrics.planned import Asked, Model
 from robsweep.orchestrator.results.metrics.rates import estimate, known, rate
 from robsweep.orchestrator.results.tables.columns import Read, Row, frame
@@ -56,10 +61,14 @@ def calibration_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
         rows.append({**model.names, "scaling": "none", "temperature": 1.0, **unscaled})
         for one in scalings(model, read):
             row: Row = {**model.names, "scaling": one.asked.entry, **scaled_extent(one, clean)}
-            if one.fit is not None:
-                row |= _everything(predictions_of(predictions, one.fit))
-                row |= {"temperature": one.fit.temperature, "at_bound": one.at_bound}
-            rows.append({**row, "scaling_why": one.why})
+            after = scaled_predictions(one, predictions, models, read)
+            if after is not None:
+                row |= _everything(after)
+                row |= {"temperature": one.temperature, "at_bound": one.at_bound}
+            elif one.fit is not None:
+                row |= {"ece_status": NOT_RUN}
+                row |= {"scaling_why": "a member has no clean predictions of these samples"}
+            rows.append({"scaling_why": one.why, **row})
     return frame("calibration", rows)
 
 
@@ -106,6 +115,32 @@ def predictions_of(rows: pl.DataFrame, fit: Fitted | None = None) -> Predicted:
     labels = rows["label"].to_numpy().astype(np.int64)
     shaped = logits.reshape(n, -1) if n else logits.reshape(0, 1)
     return predicted(shaped if fit is None or not n else scaled(shaped, fit), labels, own)
+
+
+def scaled_predictions(
+    one: Scaling, rows: pl.DataFrame, models: Sequence[Model], read: Read
+) -> Predicted | None:
+    """Prediction rows after a scaling; None where there is no fit, or members have not all run.
+
+    Members that are scaled before the vote are taken from their own clean predictions.
+    """
+    if one.fit is None:
+        return None
+    members = members_of(one.fit)
+    if not members:
+        return predictions_of(rows, one.fit)
+    by_id = {model.model_id: model for model in models}
+    found = []
+    for key in members:
+        clean = by_id[key].of("predict", "clean") if key in by_id else []
+        theirs = prediction_rows(clean, read) if clean else rows.clear()
+        aligned = rows.select("sample").join(theirs, on="sample", maintain_order="left")
+        if len(aligned) < len(rows) or rows.is_empty():
+            return None
+        logits = aligned["logits"].explode(empty_as_null=False).to_numpy().astype(np.float64)
+        found.append(logits.reshape(len(rows), -1))
+    labels = rows["label"].to_numpy().astype(np.int64)
+    return predicted(voted(found, one.fit), labels)
 
 
 def calibrated(rows: pl.DataFrame, fit: Fitted | None = None) -> Calibration:

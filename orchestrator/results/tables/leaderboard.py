@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 
 from robsweep.orchestrator.results.metrics import verification
+from robsweep.orchestrator.results.metrics.calibration import measured
 from robsweep.orchestrator.results.metrics.extent import NOT_ASKED, extent
 from robsweep.orchestrator.results.metrics.planned import Model
 from robsweep.orchestrator.results.metrics.rates import estimate
@@ -14,6 +15,7 @@ from robsweep.orchestrator.results.tables.calibration import (
     calibrated,
     prediction_rows,
     scaled_extent,
+    scaled_predictions,
     scalings,
 )
 from robsweep.orchestrator.results.tables.columns import Read, Row, frame
@@ -32,12 +34,12 @@ def leaderboard(models: Sequence[Model], read: Read) -> pl.DataFrame:
     those that do not. `auroc` is that of the first scorer on the OOD set where it is lowest;
     `auroc_of` names both. `honesty` is what the honesty checks say of the attacks.
     """
-    return frame("leaderboard", (row for model in models for row in _rows(model, read)))
+    return frame("leaderboard", (row for model in models for row in _rows(model, models, read)))
 
 
-def _rows(model: Model, read: Read) -> Iterator[Row]:
+def _rows(model: Model, models: Sequence[Model], read: Read) -> Iterator[Row]:
     whole_model = {
-        **_clean(model, read),
+        **_clean(model, models, read),
         **hardest(list(ood_rows(model, read))),
         **{f"{name}_status": NOT_ASKED for name in _OF_BALLS},
         "warnings": model.warnings,
@@ -60,7 +62,7 @@ def _rows(model: Model, read: Read) -> Iterator[Row]:
         yield whole_model
 
 
-def _clean(model: Model, read: Read) -> Row:
+def _clean(model: Model, models: Sequence[Model], read: Read) -> Row:
     clean = model.of("predict", "clean")
     predictions = prediction_rows(clean, read)
     plain = calibrated(predictions)
@@ -74,8 +76,9 @@ def _clean(model: Model, read: Read) -> Row:
     }
     for fit in scalings(model, read):
         row |= scaled_extent(fit, clean, "ece_scaled")
-        if fit.fit is not None:
-            scaled = calibrated(predictions, fit.fit)
+        after = scaled_predictions(fit, predictions, models, read)
+        if after is not None:
+            scaled = measured(after)
             row |= {**estimate("ece_scaled", scaled.ece), "ece_scaled_n": scaled.n}
             row["ece_scaled_at_bound"] = fit.at_bound
         break  # the first fit of the sweep file; the calibration table has them all

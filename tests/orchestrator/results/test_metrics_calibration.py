@@ -3,9 +3,17 @@ import math
 import numpy as np
 import pytest
 
+from robsweep.orchestrator.results.intervals import wilson
 from robsweep.orchestrator.results.metrics.calibration import (
     calibration,
+    classwise_ece,
+    equal_mass_ece,
     errors,
+    if_calibrated,
+    legacy_errors,
+    measured,
+    predicted,
+    rms_error,
 )
 from robsweep.orchestrator.results.metrics.calibration_bins import equal_mass, equal_width
 
@@ -116,3 +124,106 @@ def test_the_predicted_class_is_that_of_the_logits_at_every_scale(scale):
         assert found.ece.value == pytest.approx(1 - right)
     scaled = calibration(logits * scale, labels, temperature=scale)
     assert scaled.ece.value == pytest.approx(calibration(logits, labels).ece.value)
+
+
+def slow_classwise(p, labels, bins):
+    """The definition, class by class and bin by bin."""
+    total = 0.0
+    for k in range(p.shape[1]):
+        for b in range(bins):
+            inside = [(b / bins < x <= (b + 1) / bins) or (b == 0 and x == 0) for x in p[:, k]]
+            gap = sum(p[inside, k]) - sum(labels[inside] == k)
+            total += abs(gap) / len(p)
+    return total / p.shape[1]
+
+
+def test_classwise_ece_against_its_definition():
+    random = np.random.default_rng(2)
+    logits, labels = random.normal(size=(80, 4)) * 2, random.integers(4, size=80)
+    of = predicted(logits, labels)
+    assert classwise_ece(of, 5) == pytest.approx(slow_classwise(np.exp(of.log_p), labels, 5))
+
+
+def hendrycks(confidence, correct, p):
+    """Bins of 100 in order of confidence; the loop leaves out the last one."""
+    order = np.argsort(confidence)
+    confidence, correct = confidence[order], correct[order]
+    edges = [(100 * i, 100 * (i + 1)) for i in range(len(confidence) // 100)]
+    edges[-1] = (edges[-1][0], len(confidence))
+    gaps = [abs(confidence[a:b].mean() - correct[a:b].mean()) for a, b in edges[:-1]]
+    shares = [(b - a) / len(confidence) for a, b in edges[:-1]]
+    if p == "max":
+        return max(gaps)
+    return sum(s * g**p for s, g in zip(shares, gaps, strict=True)) ** (1 / p)
+
+
+def test_legacy_errors_are_those_of_the_older_code():
+    random = np.random.default_rng(4)
+    confidence = random.random(1234)
+    correct = random.random(1234) < confidence**2
+    found = legacy_errors(confidence, correct)
+    assert found == pytest.approx([hendrycks(confidence, correct, p) for p in (1, 2, "max")])
+    assert all(map(math.isnan, legacy_errors(confidence[:199], correct[:199])))
+
+
+def test_noise_alone_gives_a_calibrated_model_this_ece():
+    random = np.random.default_rng(1)
+    confidence = random.uniform(0.1, 1, 400)
+    shown = []
+    for _ in range(300):
+        correct = random.random(400) < confidence
+        shown.append(errors(confidence, correct, equal_width(confidence)).ece.seen.value)
+    noise = if_calibrated(confidence)
+    assert noise.mean == pytest.approx(np.mean(shown), rel=0.05)
+    assert noise.high == pytest.approx(np.quantile(shown, 0.95), rel=0.1)
+    assert noise == if_calibrated(confidence)
+    assert if_calibrated(np.ones(10)) == (0, 0)
+
+
+def test_the_debiased_error_of_a_calibrated_model_is_small_and_of_a_bad_one_right():
+    random = np.random.default_rng(5)
+    plain, without = [], []
+    for _ in range(60):
+        confidence = random.uniform(0.1, 1, 500)
+        found = errors(confidence, random.random(500) < confidence, equal_width(confidence))
+        plain.append(found.ece.seen.value)
+        without.append(found.ece.debiased)
+    assert np.mean(without) < np.mean(plain) / 2
+    confidence = np.full(5000, 0.9)
+    off = errors(confidence, np.arange(5000) < 3500, equal_width(confidence)).ece
+    assert off.debiased == pytest.approx(0.2, abs=1e-4)
+
+
+def test_one_bin_has_the_interval_of_wilson():
+    """Where all confidences are alike, ECE is |confidence - accuracy|."""
+    confidence = np.full(400, 0.9)
+    for right in (280, 320, 396):
+        found = errors(confidence, np.arange(400) < right, equal_width(confidence)).ece.seen
+        accuracy = wilson(right, 400)
+        expected = sorted(abs(0.9 - limit) for limit in (accuracy.low, accuracy.high))
+        assert [found.low, found.high] == pytest.approx(expected, abs=0.004)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 60])
+def test_few_errors_have_limits_that_hold(n):
+    """An exact bound: of no error in n, the true error is not beyond what Clopper-Pearson says."""
+    confidence = np.full(n, 0.99)
+    found = calibration(np.log(np.tile([[0.99, 0.01]], (n, 1))), np.zeros(n, dtype=np.int64))
+    assert found.few_errors
+    assert found.ece.low == 0.0
+    assert found.ece.high == pytest.approx(min(0.01 + 1 - 0.025 ** (1 / n), 1.0))
+    wrong = errors(confidence, np.zeros(n, dtype=bool), equal_width(confidence)).ece.seen
+    assert wrong.value == pytest.approx(0.99)
+    assert wrong.low == pytest.approx(0.025 ** (1 / n) - 0.01)
+
+
+def test_rms_is_no_less_than_ece_and_its_interval_holds_the_debiased_value():
+    random = np.random.default_rng(6)
+    logits = random.normal(size=(600, 5)) * 3
+    labels = np.where(random.random(600) < 0.5, logits.argmax(axis=1), 0)
+    of = predicted(logits, labels)
+    rms = rms_error(of)
+    assert rms.seen.value >= measured(of).ece.value
+    assert rms.seen.low < rms.debiased < rms.seen.high
+    assert rms.debiased < rms.seen.value
+    assert 0 < equal_mass_ece(of).debiased < 1
