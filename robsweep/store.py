@@ -11,6 +11,7 @@ from robsweep.images import Adversarials, Chosen, Counterexamples, Kept
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.results.metrics.planned import Asked
 from robsweep.orchestrator.results.results import TABLES, Results
+from robsweep.orchestrator.results.seeds import over_seeds
 from robsweep.orchestrator.results.wanted import wanted
 from robsweep.orchestrator.settings import Settings
 from robsweep.orchestrator.spec.yaml_file import did_you_mean
@@ -69,11 +70,16 @@ class OpenStore:
         self._check(sweep)
         return self._results.progress(sweep)
 
-    def table(self, sweep: str, name: str = "leaderboard") -> pl.DataFrame:
+    def table(self, sweep: str, name: str = "leaderboard", *, by_seed: bool = True) -> pl.DataFrame:
         """A table of `robsweep show`: metrics with their n and interval, shares in [0, 1].
 
         A metric `m` has the columns `m`, `m_low` and `m_high` (95 %), `m_n`, and `m_wanted`, the
         samples that were asked for. What has not been run is null with n = 0.
+
+        Args:
+            by_seed: A row for each training seed; else one row over seeds, where `m` is the mean,
+                `m_spread` the standard deviation between seeds, `m_sampling` the standard error of
+                one seed's number by the luck of its samples, and `m_seeds` their number.
 
         Raises:
             InputError: There is no such sweep or table.
@@ -82,7 +88,39 @@ class OpenStore:
         known = {table: table for table in TABLES}
         if name not in known:
             raise InputError(f"no table {name!r}{did_you_mean(name, TABLES)}")
-        return self._results.table(sweep, known[name])
+        found = self._results.table(sweep, known[name])
+        return found if by_seed else over_seeds(found)
+
+    def comparisons(
+        self,
+        sweep: str,
+        metric: str | None = None,
+        *,
+        baseline: str | None = None,
+        by_seed: bool = True,
+    ) -> pl.DataFrame:
+        """Pairs of models on the same samples: difference, interval, p-value, and that after Holm.
+
+        Args:
+            metric: One of those in the column `metric`; all without it.
+            baseline: `MODEL[/TRAINING[/SEED]]`: pairs with it alone.
+            by_seed: Every trained model by itself; else models that differ by their seed alone as
+                one, where the test knows of seeds and of samples.
+
+        Raises:
+            InputError: There is no such sweep, metric or model.
+        """
+        self._check(sweep)
+        return self._results.comparisons(sweep, metric, baseline, by_seed=by_seed)
+
+    def tiers(self, sweep: str, metric: str | None = None) -> pl.DataFrame:
+        """Models in tiers of those that cannot be told apart, the best first.
+
+        Raises:
+            InputError: There is no such sweep or metric.
+        """
+        self._check(sweep)
+        return self._results.tiers(sweep, metric)
 
     def rows(self, table: str, sweep: str | None = None) -> pl.DataFrame:
         """Stored rows: predictions, attacks, verification, ood_scores, jobs, models and so on.

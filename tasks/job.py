@@ -103,6 +103,7 @@ class Inputs:
     weights: bytes | None = None  # the model's, as stored; of a training: those it starts from
     rows: pa.Table | None = None  # e.g. the validation predictions of a temperature fit
     members: tuple[bytes | None, ...] = ()  # weights of `Setting.members`; None: they need none
+    fit: bytes | None = None  # tensors that a scorer was fitted to, as stored
     images: bytes | None = None  # that an attack has made, where these are what is measured on
 
 

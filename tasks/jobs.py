@@ -15,6 +15,8 @@ from robsweep.tasks.job import Inputs, Job, Output
 from robsweep.tasks.landscape.job import landscape
 from robsweep.tasks.models.assemble import assemble
 from robsweep.tasks.models.load import forget_all
+from robsweep.tasks.ood.features_job import features
+from robsweep.tasks.ood.fit_job import fit
 from robsweep.tasks.ood.job import score
 from robsweep.tasks.own_functions import all_kept, importing
 from robsweep.tasks.predict import predict
@@ -42,6 +44,8 @@ JOBS: dict[str, Callable[[Job, Inputs], Output]] = {
     "ensemble": assemble,
     "predict": predict,
     "attack": attack,
+    "features": features,
+    "fit": fit,
     "score": score,
     "calibrate": calibrate,
     "screen": screen,

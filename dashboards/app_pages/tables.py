@@ -28,6 +28,12 @@ TERMS = {
     "sensitivity": "How large a box the logits can reach in a linf ball, by interval or linear "
     "bounds: the smaller, the less sensitive.",
     "landscape": "Minima of the training loss, and what lower ones have in common (Spearman).",
+    "joint": "What several sections say together: confidence under attack and corruption, what a "
+    "detector sees and lets through (95 % of clean images), and robustness of corrupted images.",
+    "comparisons": "Pairs of models on the same samples: the difference, its 95 % interval, and a "
+    "p-value corrected for all pairs of the question (Holm).",
+    "tiers": "Models that cannot be told apart from the best of a tier share it. first_in_halves: "
+    "how often a model is the best on a random half of the samples.",
     "honesty": "Signs that attacks were too weak: how many of the n samples that a check could "
     "look at speak against them, and the first of these.",
 }

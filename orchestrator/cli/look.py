@@ -48,24 +48,57 @@ def show(
         str,
         typer.Option(
             help="leaderboard, attacks, calibration, ood, shift, verification, sensitivity, "
-            "landscape or honesty."
+            "landscape, honesty, joint, comparisons or tiers."
         ),
     ] = "leaderboard",
     style: Format = "text",
+    metric: Annotated[
+        str | None, typer.Option(help="Of comparisons and tiers: this one alone.")
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="Of comparisons: pairs with MODEL[/TRAINING[/SEED]] alone."),
+    ] = None,
+    by_seed: Annotated[
+        bool,
+        typer.Option(
+            "--by-seed/--over-seeds",
+            help="A row per training seed, or one over seeds: mean +- spread between seeds.",
+        ),
+    ] = True,
     store: StoreOption = None,
 ) -> None:
     """Print one of a sweep's tables."""
     from robsweep.orchestrator.errors import InputError
     from robsweep.orchestrator.results import report
     from robsweep.orchestrator.results.results import TABLES, Results
+    from robsweep.orchestrator.results.seeds import over_seeds
     from robsweep.orchestrator.spec.yaml_file import did_you_mean
 
     if table not in TABLES:
         raise InputError(f"--table {table!r}{did_you_mean(table, TABLES)}")
     if style not in report.FORMATS:
         raise InputError(f"--format {style!r}{did_you_mean(style, report.FORMATS)}")
-    frame = Results.open(settings_of(store).store).table(name, table)
-    in_parts = {"leaderboard": report.leaderboard_text, "honesty": report.honesty_text}
+    if metric is not None and table not in {"comparisons", "tiers"}:
+        raise InputError("--metric is of --table comparisons and --table tiers")
+    if baseline is not None and table != "comparisons":
+        raise InputError("--baseline is of --table comparisons")
+    if not by_seed and table in {"tiers", "honesty"}:
+        raise InputError(f"--over-seeds has no mean of {table}: it is about single models")
+    results = Results.open(settings_of(store).store)
+    if table == "comparisons":
+        frame = results.comparisons(name, metric, baseline, by_seed=by_seed)
+    elif table == "tiers":
+        frame = results.tiers(name, metric)
+    else:
+        frame = results.table(name, table)
+    if not by_seed and table != "comparisons":
+        frame = over_seeds(frame)
+    in_parts = {
+        "leaderboard": report.leaderboard_text,
+        "honesty": report.honesty_text,
+        "joint": report.joint_text,
+    }
     if style == "text" and table in in_parts:
         print(in_parts[table](frame), end="")
     else:

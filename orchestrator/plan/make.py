@@ -15,7 +15,8 @@ from robsweep.tasks.catalogue import KINDS
 from robsweep.tasks.catalogue.words import base_of
 from robsweep.tasks.job import Measurement, Setting
 
-_WHOLE = frozenset({"preflight", "train", "ensemble", "calibrate"})  # one unit, not one per sample
+# one unit, not one per sample
+_WHOLE = frozenset({"preflight", "train", "ensemble", "calibrate", "fit"})
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Make:
 
     @classmethod
     def of(cls, spec: SweepSpec, places: Places, hashed: Hash = source_sha256) -> "Make":
-        others = (spec.datasets, spec.ood_sets, spec.outlier_sets)
+        others = (spec.datasets, spec.ood_sets, spec.outlier_sets, spec.tuning_sets)
         sets = [spec.dataset, *(one for named in others for one in named.values())]
         planned: dict[str, str] = {}
         setting = Setting(

@@ -55,6 +55,7 @@ class Planned:
     rerun: Rerun = "ambiguous"  # of a solve: which past ones to do again
     code: Code = field(default_factory=dict)  # a user's own functions that its id hashes
     uses: tuple[Use, ...] = ()  # of what is asked for in other ways than the fields above say
+    from_rows: bool = False  # its jobs read rows of what it needs, and run no model
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 import polars as pl
 
 from robsweep.orchestrator.results.metrics.honesty_checks import SOUNDNESS
+from robsweep.orchestrator.results.tables.joint.table import QUESTIONS
 
 Format = Literal["text", "csv", "latex", "markdown"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -15,17 +16,21 @@ PERCENT = frozenset(
     {
         "accuracy", "clean_accuracy", "robust_accuracy", "verified_accuracy",
         "attack_success_rate", "bracket", "corruption_error", "mean_corruption_error",
+        "worst_case_accuracy",
         "ece", "ece_scaled", "ece_equal_mass", "rms_ce", "mce",
-        "auroc", "aupr_in", "aupr_out", "fpr95_ood_pos", "fpr95_id_pos",
+        "auroc", "aupr_in", "aupr_out", "fpr95_ood_pos", "fpr95_id_pos", "aurc", "e_aurc",
+        "error_auroc", "accepted", "accepted_accuracy", "accepted_right", "first_in_halves",
     }
 )  # fmt: skip
 _PARTS = (
     "_low", "_high", "_n", "_wanted", "_status", "_clean", "_n_id", "_wanted_id", "_n_ood",
-    "_at_bound",
+    "_at_bound", "_spread", "_sampling", "_seeds",
 )  # fmt: skip
 # What the checks say and which attacks are missing stands beside the numbers themselves.
 _BESIDE = ("honesty", "missing_attacks")
-_HIDDEN = frozenset({"model_id", *_BESIDE})
+_HIDDEN = frozenset({"model_id", "other_model_id", *_BESIDE})
+# Of tables that have one row per metric: percent where the metric is.
+_OF_METRIC = frozenset({"value", "difference"})
 _NOTHING = "-"
 _MARK = "!"
 _OF_ATTACKS = frozenset(
@@ -71,7 +76,7 @@ def notes(table: pl.DataFrame) -> list[str]:
     lines = []
     for row in flagged.iter_rows(named=True):
         keys = ("model", "training", "seed", *_several(table))
-        names = [str(row[key]) for key in keys if row[key] is not None]
+        names = [str(row[key]) for key in keys if row.get(key) is not None]
         what = row["honesty"].removeprefix("fail: ")
         lines.append(
             f"{_MARK} {'/'.join(names)} {row['norm']}: honesty checks contradict it: {what}"
@@ -92,7 +97,8 @@ def leaderboard_text(table: pl.DataFrame) -> str:
     """The leaderboard as two tables that fit a terminal: one row per ball, one row per model."""
     balls = ("norm", "eps", "robust_accuracy", "verified_accuracy", "unsolved", "bracket", *_BESIDE)
     whole = ("clean_accuracy", "ece", "ece_scaled", "auroc", "auroc_of", "warnings")
-    keys = ["model", "training", "seed", *_several(table)]
+    named = ("model", "training", "seed", "seeds", *_several(table))
+    keys = [name for name in named if name in table.columns]
 
     def of(metrics: Sequence[str]) -> list[str]:
         return [name for name in table.columns if _base(name) in metrics]
@@ -115,6 +121,15 @@ def honesty_text(table: pl.DataFrame) -> str:
     if absent.is_empty():
         return text
     return f"{text}\nnot run:\n{render(absent.select('norm', 'check', 'models', 'detail'), 'text')}"
+
+
+def joint_text(table: pl.DataFrame) -> str:
+    """One table per question, each with the columns that it has."""
+    parts = []
+    for (question,), rows in table.group_by(["question"], maintain_order=True):
+        shown = render(rows.drop("question"), "text")
+        parts.append(f"{question}: {QUESTIONS[str(question)]}\n{shown}")
+    return "\n".join(parts) or render(table, "text")
 
 
 def readable(table: pl.DataFrame) -> pl.DataFrame:
@@ -140,16 +155,20 @@ def cell(name: str, row: Mapping[str, Any]) -> str:
         return absent(name, row)
     if name == "eps":
         return eps_text(row[name])
-    percent = name in PERCENT
+    percent = _in_percent(name, row)
     unit = " %" if percent else ""
     if value is None:  # a bracket is two bounds around no estimate
         text = f"{number(low, percent=percent)} .. {number(high, percent=percent)}{unit}"
         limits = ""
     else:
         text = number(value, percent=percent) + unit
-        limits = interval(name, row)
+        limits = interval(name, row) or between_seeds(name, row)
     parts = [text, _MARK if contradicted(name, row) else "", limits, counted(name, row)]
     return " ".join([*filter(None, parts), *without(name, row)])
+
+
+def _in_percent(name: str, row: Mapping[str, Any]) -> bool:
+    return name in PERCENT or (name in _OF_METRIC and row.get("metric") in PERCENT)
 
 
 def absent(name: str, row: Mapping[str, Any]) -> str:
@@ -191,8 +210,21 @@ def interval(name: str, row: Mapping[str, Any]) -> str:
     low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
     if low is None or high is None:
         return ""
-    percent = name in PERCENT
+    percent = _in_percent(name, row)
     return f"[{number(low, percent=percent)}, {number(high, percent=percent)}]"
+
+
+def between_seeds(name: str, row: Mapping[str, Any]) -> str:
+    """`+- 0.3 (3 seeds; sampling 0.5)`, of a mean over seeds; nothing of another number."""
+    seeds = row.get(f"{name}_seeds")
+    if seeds is None:
+        return ""
+    percent = _in_percent(name, row)
+    spread, sampling = row.get(f"{name}_spread"), row.get(f"{name}_sampling")
+    parts = [] if spread is None else [f"+- {number(spread, percent=percent)}"]
+    of = [f"{seeds} seed{'' if seeds == 1 else 's'}"]
+    of += [] if sampling is None else [f"sampling {number(sampling, percent=percent)}"]
+    return " ".join([*parts, f"({'; '.join(of)})"])
 
 
 def counted(name: str, row: Mapping[str, Any]) -> str:

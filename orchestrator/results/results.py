@@ -8,6 +8,12 @@ from typing import Literal, Self, get_args
 import polars as pl
 
 from robsweep.orchestrator.errors import InputError, StoreError
+from robsweep.orchestrator.results.comparisons.metrics import METRICS
+from robsweep.orchestrator.results.comparisons.tables import (
+    comparison_table,
+    recipe_table,
+    tier_table,
+)
 from robsweep.orchestrator.results.metrics.attacks import breaks_from
 from robsweep.orchestrator.results.metrics.planned import Asked, Model, failures_of, models
 from robsweep.orchestrator.results.metrics.progress import progress
@@ -17,6 +23,7 @@ from robsweep.orchestrator.results.tables.boxes import landscape_table, sensitiv
 from robsweep.orchestrator.results.tables.calibration import calibration_table
 from robsweep.orchestrator.results.tables.columns import Read
 from robsweep.orchestrator.results.tables.honesty import honesty_table
+from robsweep.orchestrator.results.tables.joint.table import joint_table
 from robsweep.orchestrator.results.tables.leaderboard import leaderboard
 from robsweep.orchestrator.results.tables.ood import ood_table
 from robsweep.orchestrator.results.tables.shift import shift_table
@@ -28,7 +35,7 @@ from robsweep.tasks.rows import schema
 
 TableName = Literal[
     "leaderboard", "attacks", "calibration", "ood", "shift", "verification", "sensitivity",
-    "landscape", "honesty",
+    "landscape", "honesty", "joint", "comparisons", "tiers",
 ]  # fmt: skip
 TABLES: tuple[TableName, ...] = get_args(TableName)
 
@@ -42,6 +49,9 @@ MAKERS: dict[TableName, Callable[[Sequence[Model], Read], pl.DataFrame]] = {
     "sensitivity": sensitivity_table,
     "landscape": landscape_table,
     "honesty": honesty_table,
+    "joint": joint_table,
+    "comparisons": comparison_table,
+    "tiers": tier_table,
 }
 
 
@@ -94,6 +104,32 @@ class Results:
     def table(self, sweep: str, name: TableName) -> pl.DataFrame:
         """One of `TABLES`; what has not been run yet is null with n = 0."""
         return MAKERS[name](self.models(sweep), self._wanted)
+
+    def comparisons(
+        self,
+        sweep: str,
+        metric: str | None = None,
+        baseline: str | None = None,
+        *,
+        by_seed: bool = True,
+    ) -> pl.DataFrame:
+        """The table `comparisons` of one metric, or with one model alone; or of means over seeds.
+
+        Raises:
+            InputError: There is no such sweep, metric or model.
+        """
+        _check_metric(metric)
+        make = comparison_table if by_seed else recipe_table
+        return make(self.models(sweep), self._wanted, metric, baseline)
+
+    def tiers(self, sweep: str, metric: str | None = None) -> pl.DataFrame:
+        """The table `tiers` of one metric.
+
+        Raises:
+            InputError: There is no such sweep or metric.
+        """
+        _check_metric(metric)
+        return tier_table(self.models(sweep), self._wanted, metric)
 
     def leaderboard(self, sweep: str) -> pl.DataFrame:
         return self.table(sweep, "leaderboard")
@@ -179,6 +215,11 @@ class Results:
                 )
             )
         return pl.concat(frames)
+
+
+def _check_metric(metric: str | None) -> None:
+    if metric is not None and metric not in METRICS:
+        raise InputError(f"no metric {metric!r} to compare by; there are: {', '.join(METRICS)}")
 
 
 def polars_schema(table: str) -> dict[str, pl.DataType]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.plan.cost import Costs
-from robsweep.orchestrator.plan.next_jobs import next_jobs
+from robsweep.orchestrator.plan.next_jobs import missing_ranges, next_jobs
 from robsweep.orchestrator.plan.plan import Places, Plan, asked_for, plan
 from robsweep.orchestrator.plan.recorded import attacks_on, is_recorded, record
 from robsweep.orchestrator.results.check import past_jobs
@@ -58,7 +58,7 @@ def run(
     summary, finished = Summary(), []
     stop = Stop()
     with _executor(settings.address, spec, store, snapshot, todo, jobs, options) as executor:
-        if executor is not None:
+        if executor is not None and _runs_models(todo, snapshot):
             finished = preflight(todo, executor, InputReader(todo, store, snapshot))
         store = Store.create(settings.store)
         record(store, spec, whole, settings, library_versions())
@@ -95,6 +95,14 @@ def run(
         finally:
             progress.close()
     return summary
+
+
+def _runs_models(todo: Plan, snapshot: Snapshot) -> bool:
+    """Whether anything is left that is not made of stored rows alone."""
+    return any(
+        not one.from_rows and missing_ranges(one, snapshot.coverage(key))
+        for key, one in todo.measurements.items()
+    )
 
 
 def say_data_warnings(spec: SweepSpec) -> None:

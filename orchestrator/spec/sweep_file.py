@@ -10,6 +10,8 @@ from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.spec import yaml_file
 from robsweep.orchestrator.spec.checks import adversarials, datasets
 from robsweep.orchestrator.spec.checks.attacks import check as check_attacks
+from robsweep.orchestrator.spec.checks.ood import check as check_ood
+from robsweep.orchestrator.spec.checks.shift import check as check_shift
 from robsweep.orchestrator.spec.checks.trainings import (
     check_conflicts,
     check_schedules,
@@ -104,6 +106,7 @@ def from_document(
         "datasets": datasets.entry_sets(sections, named),
         "ood_sets": _ood_sets(document, sections["ood"], groups, dataset, folder),
         "ood_groups": groups,
+        "tuning_sets": datasets.tuning_sets(sections, named),
         "outlier_sets": outlier_sets(document, sections["trainings"], dataset, named),
         "samples": raw.get("samples"),
         "seeds": seeds,
@@ -121,7 +124,9 @@ def from_document(
     check_versions(document, spec)
     _check_applies(document, spec)
     check_attacks(document, spec)
+    check_ood(document, spec)
     adversarials.check(document, spec)
+    check_shift(document, spec)
     _check_landscapes(document, spec)
     return spec
 

@@ -190,10 +190,30 @@ def distances(
 
     Source: the median over all samples as in Schott et al. 2019, section 5.
     """
+    distance = reached(rows, attacks, others)["distance"]
+    found = distance.filter(distance.is_finite() & (distance > 0))
+    mean = found.mean()
+    median = order_statistic_median(distance.to_numpy()) if len(distance) else NO_DATA
+    return Distances(
+        n=len(distance),
+        median=median._replace(low=max(0.0, median.low)) if len(distance) else median,
+        mean=float(mean) if isinstance(mean, float) else float("nan"),
+        mean_n=len(found),
+    )
+
+
+def reached(
+    rows: pl.DataFrame, attacks: Collection[str], others: Collection[str] = ()
+) -> pl.DataFrame:
+    """Per sample that all of these attacks have covered, the closest that any came.
+
+    Returns:
+        `sample, distance`; infinite where none found an adversarial.
+    """
     asked = pl.col("measurement_id").is_in(list(attacks))
     of_all = _sound(rows, attacks, pl.col("eps").is_null()) if attacks else rows.clear()
     success, distance = pl.col("success"), pl.col("distance")
-    reached = (
+    return (
         of_all.lazy()
         .filter(pl.col("measurement_id").is_in([*attacks, *others]))
         .group_by("sample")
@@ -203,16 +223,8 @@ def distances(
         )
         .filter(pl.col("covered") == len(set(attacks)))
         .sort("sample")
-        .collect()["distance"]
-    )
-    found = reached.filter(reached.is_finite() & (reached > 0))
-    mean = found.mean()
-    median = order_statistic_median(reached.to_numpy()) if len(reached) else NO_DATA
-    return Distances(
-        n=len(reached),
-        median=median._replace(low=max(0.0, median.low)) if len(reached) else median,
-        mean=float(mean) if isinstance(mean, float) else float("nan"),
-        mean_n=len(found),
+        .select("sample", "distance")
+        .collect()
     )
 
 

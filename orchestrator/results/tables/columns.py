@@ -29,6 +29,18 @@ def _metric(name: str) -> dict[str, Any]:
     }
 
 
+def _to_baseline(name: str) -> dict[str, Any]:
+    """Ratios, 1 where a model is as good as the baseline; `_why` where there is none."""
+    return {
+        **_metric(f"{name}_normalised"), f"{name}_normalised_why": _TEXT,
+        **_metric(f"{name}_relative"), f"{name}_relative_why": _TEXT,
+    }  # fmt: skip
+
+
+def _limits(*names: str) -> dict[str, Any]:
+    return {f"{name}_{end}": _FLOAT for name in names for end in ("low", "high")}
+
+
 _AUROC = {  # `auroc_n` is that of the OOD set
     **_metric("auroc"), "auroc_n_id": _INT, "auroc_wanted_id": _INT, "auroc_n_ood": _INT,
 }  # fmt: skip
@@ -37,6 +49,10 @@ _ROBUST = {**_metric("robust_accuracy"), "robust_accuracy_clean": _FLOAT}
 _BRACKET = {
     "bracket_low": _FLOAT, "bracket_high": _FLOAT, "bracket_n": _INT, "bracket_wanted": _INT,
     "bracket_status": _TEXT, "bracket_clean": _FLOAT,
+}  # fmt: skip
+_QUESTION = {
+    "metric": _TEXT, "dataset": _TEXT, "norm": _TEXT, "eps": _FLOAT, "scorer": _TEXT,
+    "ood_set": _TEXT,
 }  # fmt: skip
 # what a number stands under: attacks that it is without, and checks that contradict it
 _TRUST = {"missing_attacks": _TEXT, "honesty": _TEXT}
@@ -60,12 +76,24 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         **_MODEL, "scaling": _TEXT, "temperature": _FLOAT, "at_bound": pl.Boolean,
         **_metric("ece"), "rms_ce": _FLOAT,
         "mce": _FLOAT, "ece_equal_mass": _FLOAT, "ece_equal_mass_low": _FLOAT,
-        "ece_equal_mass_high": _FLOAT, "brier": _FLOAT, "nll": _FLOAT, **_ON,
+        "ece_equal_mass_high": _FLOAT, "brier": _FLOAT, "nll": _FLOAT,
+        "ece_debiased": _FLOAT, "ece_if_calibrated": _FLOAT, "ece_if_calibrated_high": _FLOAT,
+        "ece_equal_mass_debiased": _FLOAT,
+        "rms_ce_low": _FLOAT, "rms_ce_high": _FLOAT, "rms_ce_debiased": _FLOAT,
+        "smooth_ece": _FLOAT, "smooth_ece_low": _FLOAT, "smooth_ece_high": _FLOAT,
+        "smooth_ece_debiased": _FLOAT, "smooth_ece_bandwidth": _FLOAT, "classwise_ece": _FLOAT,
+        "few_errors": pl.Boolean,  # limits hold with at least 95 %, not with about as much
+        "scaled_accuracy": _FLOAT, "scaled_accuracy_low": _FLOAT, "scaled_accuracy_high": _FLOAT,
+        "scaled_accuracy_n": _INT,  # some scalings change which class is predicted
+        "legacy_ece": _FLOAT, "legacy_rms_ce": _FLOAT, "legacy_mce": _FLOAT,
+        "scaling_why": _TEXT,  # at its bound, or not defined
+        **_ON,
     },
     "ood": {
         **_MODEL, "scorer": _TEXT, "ood_set": _TEXT, "seen": pl.Boolean, **_AUROC,
         "aupr_out": _FLOAT,
-        "aupr_in": _FLOAT, "fpr95_ood_pos": _FLOAT, "fpr95_id_pos": _FLOAT, "id_n": _INT, **_ON,
+        "aupr_in": _FLOAT, "fpr95_ood_pos": _FLOAT, "fpr95_id_pos": _FLOAT, "id_n": _INT,
+        **_limits("aupr_out", "aupr_in", "fpr95_ood_pos", "fpr95_id_pos"), "why": _TEXT, **_ON,
     },
     "shift": {
         **_MODEL, "entry": _TEXT, "corruption": _TEXT, "parameters": _TEXT, "severity": _INT,
@@ -73,7 +101,12 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "corruption_error": _FLOAT, "corruption_error_n": _INT, "corruption_error_wanted": _INT,
         "corruption_error_status": _TEXT,
         "mean_corruption_error": _FLOAT, "mean_corruption_error_n": _INT,
-        "mean_corruption_error_wanted": _INT, "mean_corruption_error_status": _TEXT, **_ON,
+        "mean_corruption_error_wanted": _INT, "mean_corruption_error_status": _TEXT,
+        "corruption_error_low": _FLOAT, "corruption_error_high": _FLOAT,
+        "mean_corruption_error_low": _FLOAT, "mean_corruption_error_high": _FLOAT,
+        **_metric("worst_case_accuracy"), "baseline": _TEXT,
+        **_to_baseline("corruption_error"), **_to_baseline("mean_corruption_error"),
+        **_ON,
     },
     "verification": {
         **_MODEL, "property": _TEXT, "norm": _TEXT, "eps": _FLOAT, **_metric("verified_accuracy"),
@@ -92,6 +125,24 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "chains": _INT, "chains_planned": _INT, "minima": _INT,
         "lowest_loss": _FLOAT, "highest_loss": _FLOAT,
         **_metric("sensitivity_correlation"), **_metric("robust_accuracy_correlation"), **_ON,
+    },
+    "joint": {
+        "question": _TEXT, **_MODEL, "dataset": _TEXT, "entry": _TEXT, "corruption": _TEXT,
+        "severity": _INT, "attack": _TEXT, "detector": _TEXT, "norm": _TEXT, "eps": _FLOAT,
+        "scorer": _TEXT, **_metric("accuracy"), **_metric("ece"), **_metric("aurc"),
+        **_metric("e_aurc"), **_metric("error_auroc"), **_AUROC, **_metric("accepted"),
+        **_metric("accepted_accuracy"), **_metric("accepted_right"), **_ROBUST,
+        **_metric("verified_accuracy"), "unsolved": _INT, "missing_attacks": _TEXT, "why": _TEXT,
+    },
+    "comparisons": {
+        **_QUESTION, **_MODEL, **{f"other_{name}": kind for name, kind in _MODEL.items()},
+        "difference": _FLOAT, **_limits("difference"), "difference_n": _INT,
+        "difference_n_id": _INT, "p": _FLOAT, "p_holm": _FLOAT, "compared": _INT, "test": _TEXT,
+        "n": _INT, "other_n": _INT, "why": _TEXT, "note": _TEXT, "seeds": _INT, "other_seeds": _INT,
+    },
+    "tiers": {
+        **_QUESTION, "tier": _INT, **_MODEL, "value": _FLOAT, **_limits("value"), "value_n": _INT,
+        "first_in_halves": _FLOAT, "apart_within": _TEXT, "alike_beyond": _TEXT,
     },
     "honesty": {
         **_MODEL, "norm": _TEXT, "check": _TEXT, "status": _TEXT, "n": _INT, "violations": _INT,

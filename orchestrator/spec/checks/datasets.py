@@ -24,6 +24,15 @@ def entry_sets(sections: Sections, named: Named) -> dict[str, DatasetSpec]:
     }
 
 
+def tuning_sets(sections: Sections, named: Named) -> dict[str, DatasetSpec]:
+    """The data sets that searches of scorers look at, as named there."""
+    return {
+        entry.tune.set: named(("ood", without_axes(name), "tune"), entry.tune.set)
+        for name, entry in sections["ood"].items()
+        if isinstance(entry, OodSpec) and entry.tune is not None
+    }
+
+
 def ood_groups(document: Document, raw: Any) -> Groups:
     """Groups of OOD sets by name.
 

@@ -100,3 +100,17 @@ def test_the_hardest_set_waits_for_all_and_leaves_out_those_that_failed(tmp_path
     demo.fail(near, 0, 2)
     row = Results.open(tmp_path).leaderboard("demo").row(0, named=True)
     assert (row["auroc"], row["auroc_of"]) == (1.0, "energy / far (without near: failed)")
+
+
+def test_a_set_without_an_auroc_says_why_and_is_not_one_half(tmp_path):
+    demo = DemoSweep(tmp_path)
+    scored(demo, None, [1.0, 1.0], 2)
+    scored(demo, "flat", [1.0, 1.0, 1.0], 3)
+    scored(demo, "far", [2.0, 3.0], 2)
+    results = Results.open(tmp_path)
+    flat, far = results.table("demo", "ood").to_dicts()
+    assert (flat["auroc"], flat["aupr_in"], flat["why"]) == (None, None, "constant scores")
+    assert (far["auroc"], far["fpr95_id_pos"], far["why"]) == (1.0, 0.0, None)
+    assert far["fpr95_id_pos_high"] > 0.3  # of two samples
+    row = results.leaderboard("demo").row(0, named=True)
+    assert row["auroc_of"] == "energy / far (without flat: constant scores)"
