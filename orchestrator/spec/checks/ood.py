@@ -5,6 +5,7 @@ from robsweep.orchestrator.spec.spec import SweepSpec
 from robsweep.orchestrator.spec.yaml_file import Document, Key
 from robsweep.tasks.catalogue import FITS
 from robsweep.tasks.catalogue.scorers import scorer_named
+from robsweep.tasks.catalogue.words import base_of
 
 _SPLITS = {"features": "train", "logits": "validation"}  # that a fit on these needs
 
@@ -40,8 +41,9 @@ def check(document: Document, spec: SweepSpec) -> None:
         if tuned.name == spec.dataset.name:
             raise document.error((*key, "tune"), f"{tuned.name} is the data set itself")
         for word in entry.data_sets:
-            tested = word.partition(":")[2] or "test"
-            if spec.ood_sets[word].name == tuned.name and tested == entry.tune.split:
+            tested = spec.ood_sets[word].split
+            same = base_of(spec.ood_sets[word].name) == base_of(tuned.name)
+            if same and tested == entry.tune.split:
                 raise document.error(
                     (*key, "tune"),
                     f"{word} is tested on the very {tested} split that {entry.name} is tuned on: "
