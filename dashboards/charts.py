@@ -16,15 +16,20 @@ LEGEND = (
 NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 
 
-def label(row: dict[str, object]) -> str:
+def label(row: dict[str, object], *, several: bool = False) -> str:
     """A model's name: `cnn / pgd #0`; imported models have neither training nor seed.
 
-    One on a corrupted data set is told from it on the plain one: `cnn / pgd #0 (mnist+fog:3)`.
+    Args:
+        several: Whether there are several data sets, so that it is `cnn / pgd #0 (mnist+fog:3)`.
     """
     training = "" if row["training"] is None else f" / {row['training']}"
     seed = "" if row["seed"] is None else f" #{row['seed']}"
-    dataset = str(row.get("dataset") or "")
-    return f"{row['model']}{training}{seed}" + (f" ({dataset})" if "+" in dataset else "")
+    return f"{row['model']}{training}{seed}" + (f" ({row['dataset']})" if several else "")
+
+
+def several_data(table: pl.DataFrame) -> bool:
+    """Whether a table has rows of several data sets."""
+    return "dataset" in table.columns and table["dataset"].n_unique() > 1
 
 
 def bracket_bars(leaderboard: pl.DataFrame) -> pl.DataFrame:
@@ -35,7 +40,7 @@ def bracket_bars(leaderboard: pl.DataFrame) -> pl.DataFrame:
     the accuracy without any attack, is on the bar's own samples, so no bar ends beyond it. A name
     ends with `!` where failing honesty checks contradict the upper side.
     """
-    bars = []
+    bars, several = [], several_data(leaderboard)
     for row in leaderboard.iter_rows(named=True):
         low, high, of = row["bracket_low"], row["bracket_high"], "bracket"
         if low is None:
@@ -43,7 +48,7 @@ def bracket_bars(leaderboard: pl.DataFrame) -> pl.DataFrame:
         if high is None:
             continue
         common = {
-            "name": label(row) + (" !" if contradicted(of, row) else ""),
+            "name": label(row, several=several) + (" !" if contradicted(of, row) else ""),
             "ball": f"{NORMS[row['norm']]}, eps {eps_text(row['eps'])}",
             "clean": row[f"{of}_clean"],
             "clean_text": cell("clean_accuracy", row),

@@ -5,7 +5,14 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from robsweep.dashboards.charts import LEGEND, NORMS, bracket_bars, bracket_chart, label
+from robsweep.dashboards.charts import (
+    LEGEND,
+    NORMS,
+    bracket_bars,
+    bracket_chart,
+    label,
+    several_data,
+)
 from robsweep.dashboards.chosen import choose_sweep, next_step
 from robsweep.dashboards.live import show_alarms, show_progress
 from robsweep.orchestrator.results.report import (
@@ -93,9 +100,9 @@ def show_brackets(table: pl.DataFrame) -> None:
 
 def show_table(table: pl.DataFrame, metrics: list[str]) -> None:
     st.subheader("Models")
-    rows = []
+    rows, several = [], several_data(table)
     for row in table.iter_rows(named=True):
-        cells: dict[str, Any] = {"Model": label(row), "eps": eps_text(row["eps"])}
+        cells: dict[str, Any] = {"Model": label(row, several=several), "eps": eps_text(row["eps"])}
         for name in metrics:
             cells[name] = None if row[name] is None else 100 * row[name]
             cells[f"{name}_limits"] = beside(name, row)

@@ -8,6 +8,7 @@ from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.plan.make import Make
 from robsweep.orchestrator.plan.planned import Places, Plan, Planned, PlannedModel
 from robsweep.orchestrator.plan.preflights import preflight_checks
+from robsweep.orchestrator.plan.sections.adversarials import attacked_of
 from robsweep.orchestrator.plan.sections.attacks import attacks
 from robsweep.orchestrator.plan.sections.boxes import landscapes, sensitivities
 from robsweep.orchestrator.plan.sections.calibration import calibrations
@@ -110,8 +111,9 @@ def of_kinds(whole: Plan, kinds: frozenset[str]) -> Plan:
 def _measured(make: Make, model: PlannedModel, known: Sequence[PlannedModel]) -> Iterator[Planned]:
     """All that is measured of one of the known models, in the order of rows and reports."""
     yield from clean(make, model)
-    yield from attacks(make, model, known)
-    yield from ood(make, model)
+    attacked = list(attacks(make, model, known))
+    yield from attacked
+    yield from ood(make, model, attacked_of(attacked))
     yield from shift(make, model)
     yield from calibrations(make, model)
     yield from verifications(make, model)

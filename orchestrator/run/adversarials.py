@@ -47,13 +47,16 @@ class Kept:
         return save({"images": images, "first": np.array(start), "size": np.array(size)})
 
     def _paths(self, measurement_id: str) -> list[tuple[int, str]]:
+        """Of an attack that is complete: no more files of it come."""
         if measurement_id not in self._files:
-            for path in self._store.files.list(_FOLDER):
-                key, first, _ = path.rsplit("/", 1)[1].rsplit("-", 2)
-                pieces = self._files.setdefault(key, [])
-                if (int(first), path) not in pieces:
-                    pieces.append((int(first), path))
-        return sorted(self._files.get(measurement_id, []))
+            named = (
+                (path, *path.rsplit("/", 1)[1].rsplit("-", 2))
+                for path in self._store.files.list(_FOLDER)
+            )
+            self._files[measurement_id] = sorted(
+                (int(first), path) for path, key, first, _ in named if key == measurement_id
+            )
+        return self._files[measurement_id]
 
     def _tensors(self, path: str) -> Mapping[str, np.ndarray]:
         from safetensors import SafetensorError

@@ -11,11 +11,13 @@ from robsweep.orchestrator.identity import MADE_HERE
 from robsweep.orchestrator.plan.plan import Plan
 from robsweep.orchestrator.plan.weights import read as read_weights
 from robsweep.orchestrator.results.check import trained_weights
+from robsweep.orchestrator.run.adversarials import Kept
 from robsweep.orchestrator.run.open_rows import OpenRows
 from robsweep.orchestrator.store.log import Snapshot
 from robsweep.orchestrator.store.parts import read_part, within
 from robsweep.orchestrator.store.store import Store, digest
 from robsweep.tasks.catalogue import FITS
+from robsweep.tasks.catalogue.words import adversarials_of
 from robsweep.tasks.job import Inputs, Job, ModelRef
 
 _CACHED_WEIGHTS = 64
@@ -29,6 +31,7 @@ class InputReader:
         self._plan, self._store, self._snapshot = plan, store, snapshot
         self._weights: OrderedDict[str, bytes] = OrderedDict()
         self._tables: OrderedDict[tuple[str, ...], pa.Table] = OrderedDict()
+        self._adversarials: Kept | None = None
 
     def of(self, job: Job) -> Inputs:
         """Inputs of a job whose needs are complete."""
@@ -48,7 +51,7 @@ class InputReader:
             return self._of_scores(job)
         fit = m.params.get("detector_fit")
         kept = None if fit is None else self._fit(fit)
-        return Inputs(self._weights_of(m.model), rows, members, kept)
+        return Inputs(self._weights_of(m.model), rows, members, kept, self._images(job))
 
     def _of_scores(self, job: Job) -> Inputs:
         """Rows and fit of what it needs; weights where the model is run, or its last layer read."""
@@ -61,9 +64,20 @@ class InputReader:
             elif table := {"predict": "predictions", "features": "features"}.get(kind):
                 start, stop = m.params["samples"] if m.kind == "fit" else (job.start, job.stop)
                 rows = within(self._rows_of(table, need), ((start, stop),))
+        images = self._images(job) if rows is None else None
         if rows is None or (m.kind == "fit" and FITS[m.params["fit"]].head != "none"):
             weights = self._weights_of(m.model)
-        return Inputs(weights, rows, fit=fit)
+        return Inputs(weights, rows, fit=fit, images=images)
+
+    def _images(self, job: Job) -> bytes | None:
+        """Those of a data set that an attack has made."""
+        made = adversarials_of(job.measurement.dataset)
+        if made is None or self._store is None:
+            return None
+        if self._adversarials is None:
+            self._adversarials = Kept(self._store)
+        size = self._plan.measurements[job.measurement.measurement_id].size
+        return self._adversarials.images(made, job.start, job.stop, size)
 
     def part(self, path: str) -> pa.Table:
         """Rows of one part."""

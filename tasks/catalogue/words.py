@@ -54,6 +54,8 @@ def word_of(text: str) -> Word:
     Raises:
         ValueError: It cannot be read, and why.
     """
+    if text.startswith(ADVERSARIALS):  # of an attack, whose name may hold anything
+        return Word(text)
     named, plus, rest = text.rpartition("+")
     if not plus or rest.endswith(".npz"):  # a `+` in the name of a file
         return Word(*_split_of(text))

@@ -7,7 +7,7 @@ from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.plan.make import Make
 from robsweep.orchestrator.plan.planned import Attacked, Planned, PlannedModel
 from robsweep.orchestrator.ranges import intersect, subtract
-from robsweep.orchestrator.spec.selection import matching
+from robsweep.orchestrator.spec.selection import both, matching
 from robsweep.orchestrator.spec.spec import DatasetSpec, OodSpec
 from robsweep.orchestrator.spec.yaml_file import did_you_mean
 from robsweep.tasks.catalogue.words import ADVERSARIALS, Adversarials, eps_name
@@ -19,6 +19,7 @@ class Made(NamedTuple):
     dataset: DatasetSpec
     samples: tuple[int, int]  # those that were attacked
     group: int  # in which they are there whole
+    word: str  # of `sets:`
     label: str  # `adversarials:ENTRY:EPS`
     needs: tuple[str, ...]
 
@@ -74,7 +75,8 @@ def adversarial_sets(
                     classes=make.spec.dataset.classes,
                     split=attack.split,
                 )
-                yield Made(dataset, (start, stop), attack.group, label, attack.needs)
+                samples, said = (start, stop), f"{ADVERSARIALS}{word}"
+                yield Made(dataset, samples, attack.group, said, label, attack.needs)
 
 
 def _elsewhere(make: Make, model: PlannedModel, name: str, word: str) -> list[Attacked]:
@@ -89,9 +91,8 @@ def _elsewhere(make: Make, model: PlannedModel, name: str, word: str) -> list[At
     names = list(dict.fromkeys(a.entry for a in there))
     found = [a for a in there if a.entry in matching(attack, names)]
     if not found:
-        raise InputError(
-            f"{where}: sweep {sweep!r} has no attack {attack!r}{did_you_mean(attack, names)}"
-        )
+        known = did_you_mean(attack, {one for full in names for one in both(full)})
+        raise InputError(f"{where}: sweep {sweep!r} has no attack {attack!r} that has run{known}")
     same = [a for a in found if a.model_id == model.ref.model_id]
     if same or len({a.model_id for a in found}) == 1:
         return same or found

@@ -1,12 +1,13 @@
 """Measurements of the section `ood`: scores, and the rows and fits that they are made of."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.plan.make import Make
-from robsweep.orchestrator.plan.planned import Planned, PlannedModel, Use
+from robsweep.orchestrator.plan.planned import Attacked, Planned, PlannedModel, Use
+from robsweep.orchestrator.plan.sections.adversarials import adversarial_sets
 from robsweep.orchestrator.plan.sections.predictions import CLEAN
 from robsweep.orchestrator.ranges import aligned, subtract, union
 from robsweep.orchestrator.spec.selection import selected
@@ -26,6 +27,8 @@ class _Part:
     samples: tuple[int, int] | None
     use: Use
     outside: bool
+    group: int | None = None  # what it is there in whole; None: as one likes
+    needs: tuple[str, ...] = ()  # what makes it
 
     @property
     def ood_set(self) -> str | None:
@@ -36,8 +39,11 @@ class _Part:
         return f"ood:{self.dataset.word}" if self.outside else "clean"
 
 
-def ood(make: Make, model: PlannedModel) -> Iterator[Planned]:
+def ood(make: Make, model: PlannedModel, attacked: Sequence[Attacked]) -> Iterator[Planned]:
     """Predictions on each OOD set; per entry, scores of the sweep's own data and of each set.
+
+    Args:
+        attacked: What this sweep attacks the model with.
 
     Raises:
         InputError: A scorer cannot be had of this model, or has no data to be fitted on.
@@ -48,14 +54,27 @@ def ood(make: Make, model: PlannedModel) -> Iterator[Planned]:
         for name, entry in spec.ood.items()
         if selected(entry, model.name, model.training)
     }
-    for ood_set, dataset in spec.ood_sets.items():
-        asking = [entry for entry in chosen.values() if ood_set in entry.sets]
-        if asking:
-            word = dataset.word
-            uses = tuple(use_of(spec, word, entry, ood_set) for entry in asking)
-            yield replace(_outside(make, model, dataset), uses=uses)
+    parts = {name: list(_parts(make, model, name, chosen[name], attacked)) for name in chosen}
+    for part in (part for some in parts.values() for part in some if part.outside):
+        word = part.use.label or part.dataset.word
+        yield replace(_outside(make, model, part), uses=(part.use._replace(entry=word),))
     for name, entry in chosen.items():
-        yield from _scores(make, model, name, entry)
+        yield from _scores(make, model, name, entry, parts[name])
+
+
+def _parts(
+    make: Make, model: PlannedModel, name: str, entry: OodSpec, attacked: Sequence[Attacked]
+) -> Iterator[_Part]:
+    """The ID data of an entry, then its OOD sets."""
+    spec = make.spec
+    own = use_of(spec, name, entry, None)
+    yield _Part(spec.dataset_of(entry), entry.samples or spec.samples, own, outside=False)
+    for word in entry.data_sets:
+        use = use_of(spec, name, entry, word)
+        yield _Part(spec.ood_sets[word], entry.ood_samples, use, outside=True)
+    for made in adversarial_sets(make, model, name, entry, attacked):
+        use = use_of(spec, name, entry, made.word)._replace(label=made.label)
+        yield _Part(made.dataset, made.samples, use, True, made.group, made.needs)
 
 
 def fitted(
@@ -132,7 +151,9 @@ def _search(make: Make, model: PlannedModel, entry: OodSpec) -> Planned:
     )
 
 
-def _scores(make: Make, model: PlannedModel, name: str, entry: OodSpec) -> Iterator[Planned]:
+def _scores(
+    make: Make, model: PlannedModel, name: str, entry: OodSpec, parts: Sequence[_Part]
+) -> Iterator[Planned]:
     spec, scorer = make.spec, scorer_named(entry.name)
     if model.ref.arch != "ensemble" and (entry.members or scorer.reads == "members"):
         what = "`members: mean`" if entry.members else entry.name
@@ -147,17 +168,12 @@ def _scores(make: Make, model: PlannedModel, name: str, entry: OodSpec) -> Itera
     yield from behind
     fit = behind[-1].measurement.measurement_id if behind else None
     tuned_on = None if entry.tune is None else spec.tuning_sets[entry.tune.set].name
-    own = use_of(spec, name, entry, None)
-    parts = [_Part(spec.dataset_of(entry), entry.samples or spec.samples, own, outside=False)]
-    for word in entry.data_sets:
-        use = use_of(spec, name, entry, word)
-        parts.append(_Part(spec.ood_sets[word], entry.ood_samples, use, outside=True))
     for part in parts:
         params = _params(entry, part, fit, tuned_on)
         plain = make.planned(
             "score", model, "ood", name, entry.name, params,
             samples=part.samples, code=make.code(entry.name), dataset=part.dataset,
-            needs=model.needs if fit is None else (*model.needs, fit), uses=(part.use,),
+            needs=(*model.needs, *part.needs, *(() if fit is None else (fit,))), uses=(part.use,),
         )  # fmt: skip
         rows = _rows(make, model, entry, part)
         if rows is not None and rows.measurement.kind == "features":
@@ -179,7 +195,7 @@ def _params(
     params: dict[str, object] = {
         "scorer": entry.name,
         "ood_set": part.ood_set,
-        "group_size": entry.group_size or KINDS["score"].group_size,
+        "group_size": part.group or entry.group_size or KINDS["score"].group_size,
         "seed": entry.seed,
         "parameters": entry.parameters,
     }
@@ -203,18 +219,18 @@ def _rows(make: Make, model: PlannedModel, entry: OodSpec, part: _Part) -> Plann
             place = {key: entry.parameters[key] for key in ("layer", "pool")}
         return make.planned(
             "features", model, "ood", "features", "features",
-            _features(place, entry.group_size, part.source),
-            samples=part.samples, dataset=part.dataset,
+            _features(place, part.group or entry.group_size, part.source),
+            samples=part.samples, dataset=part.dataset, needs=(*model.needs, *part.needs),
         )  # fmt: skip
     if part.outside:
-        read = _outside(make, model, part.dataset)
+        read = _outside(make, model, part)
     else:
         read = make.planned(
             "predict", model, "clean", "clean", "clean", CLEAN,
             dataset=part.dataset, samples=make.spec.samples,
         )  # fmt: skip
     asked = union([part.samples or (0, read.size)])
-    groups = entry.group_size or KINDS["score"].group_size, read.group
+    groups = part.group or entry.group_size or KINDS["score"].group_size, read.group
     have = aligned(read.wanted, read.group, read.size)
     there = not subtract(aligned(asked, read.group, read.size), have)
     # samples that nothing else asks for, or in other groups, are run through the model
@@ -236,10 +252,17 @@ def _features(place: Mapping[str, Any], group_size: int | None, source: str) -> 
     return {"source": source, "group_size": size, "seed": 0, **place}
 
 
-def _outside(make: Make, model: PlannedModel, dataset: DatasetSpec) -> Planned:
-    word = dataset.word
+def _outside(make: Make, model: PlannedModel, part: _Part) -> Planned:
+    """Predictions on an OOD set: on all of it, unless it is only there in part."""
+    word = part.dataset.word
     source = {**CLEAN, "source": f"ood:{word}"}
-    return make.planned("predict", model, "ood", word, "ood", source, dataset=dataset)
+    samples = None
+    if part.group is not None:
+        source["group_size"], samples = part.group, part.samples
+    return make.planned(
+        "predict", model, "ood", word, "ood", source,
+        dataset=part.dataset, samples=samples, needs=(*model.needs, *part.needs),
+    )  # fmt: skip
 
 
 def use_of(spec: SweepSpec, name: str, entry: OodSpec, ood_set: str | None) -> Use:
@@ -255,7 +278,8 @@ def use_of(spec: SweepSpec, name: str, entry: OodSpec, ood_set: str | None) -> U
         for group, sets in spec.ood_groups.items()
         if ood_set in sets and {*sets} <= {*entry.sets}
     ]
-    shifted = base_of(spec.ood_sets[ood_set].name) == base_of(own)
+    other = spec.ood_sets.get(ood_set)
+    shifted = other is not None and base_of(other.name) == base_of(own)
     return Use("ood", name, own, tuple(groups), shifted)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from robsweep.orchestrator.results.metrics.ood import auroc, detection, undefine
 from robsweep.orchestrator.results.metrics.planned import Asked, Model, outliers_of
 from robsweep.orchestrator.results.metrics.rates import estimate
 from robsweep.orchestrator.results.tables.columns import Read, Row, frame
-from robsweep.tasks.catalogue.words import word_of
+from robsweep.tasks.catalogue.words import adversarials_of, eps_name, word_of
 
 _OTHERS = ("aupr_out", "aupr_in", "fpr95_ood_pos", "fpr95_id_pos")
 
@@ -76,14 +77,28 @@ def two_sets(model: Model, read: Read) -> Iterator[TwoSets]:
             continue
         own = of_id_set.get(_scorer(a))
         id_ = nothing if own is None else by_id.get(own.measurement_id, nothing)
-        yield TwoSets(a, own, by_id.get(a.measurement_id, nothing), id_)
+        ood = by_id.get(a.measurement_id, nothing)
+        yield TwoSets(a, own, _that_broke(a, ood, read), id_)
+
+
+def _that_broke(asked: Asked, scores: Scores, read: Read) -> Scores:
+    """Of adversarials those that are: other images stand there where an attack found nothing."""
+    made = adversarials_of(asked.dataset)
+    if made is None:
+        return scores
+    rows = read("attacks", [replace(asked, measurement_id=made.attack)])
+    distance = pl.col("distance")
+    hits = rows.filter("success", distance.is_null() | (distance > 0)).select("sample", "eps")
+    kept = {sample for sample, eps in hits.collect().iter_rows() if eps_name(eps) == made.eps}
+    chosen = np.isin(scores.samples, list(kept))
+    return Scores(scores.samples[chosen], scores.scores[chosen])
 
 
 def _auroc(two: TwoSets, measured: Interval, why: str | None) -> Row:
     n_ood, n_id = len(two.ood.samples), len(two.id.samples)
     return {
         "scorer": two.asked.entry,
-        "ood_set": two.asked.params["ood_set"],
+        "ood_set": two.asked.ood_set,
         **estimate("auroc", measured),
         "auroc_n": n_ood if n_id else 0,
         "auroc_wanted": total(two.asked.wanted),
@@ -156,6 +171,10 @@ def _is_id(asked: Asked) -> bool:
 
 
 def _scorer(asked: Asked) -> str:
-    """What an ID set and the OOD sets of one scorer have in common."""
-    common = {key: value for key, value in asked.params.items() if key != "ood_set"}
+    """What an ID set and the OOD sets of one scorer have in common.
+
+    Not their groups: adversarials are scored in those of their attack.
+    """
+    own = {"ood_set", "group_size"}
+    common = {key: value for key, value in asked.params.items() if key not in own}
     return json.dumps(common, sort_keys=True)

@@ -1,6 +1,6 @@
 """Whether the attacks are there whose adversarials a sweep takes for OOD sets."""
 
-from robsweep.orchestrator.spec.selection import matching, selected, without_axes
+from robsweep.orchestrator.spec.selection import both, matching, selected, without_axes
 from robsweep.orchestrator.spec.spec import OodSpec, SweepSpec
 from robsweep.orchestrator.spec.versions import all_versions
 from robsweep.orchestrator.spec.yaml_file import Document, Key, did_you_mean
@@ -19,7 +19,7 @@ def check(document: Document, spec: SweepSpec) -> None:
             if found:
                 _check_made(document, key, spec, entry, word)
             elif "/" not in word:
-                known = did_you_mean(word, spec.attacks)
+                known = did_you_mean(word, {one for full in spec.attacks for one in both(full)})
                 raise document.error(key, f"no attack of this sweep is named {word!r}{known}")
 
 
