@@ -17,10 +17,14 @@ NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 
 
 def label(row: dict[str, object]) -> str:
-    """A model's name: `cnn / pgd #0`; imported models have neither training nor seed."""
+    """A model's name: `cnn / pgd #0`; imported models have neither training nor seed.
+
+    One on a corrupted data set is told from it on the plain one: `cnn / pgd #0 (mnist+fog:3)`.
+    """
     training = "" if row["training"] is None else f" / {row['training']}"
     seed = "" if row["seed"] is None else f" #{row['seed']}"
-    return f"{row['model']}{training}{seed}"
+    dataset = str(row.get("dataset") or "")
+    return f"{row['model']}{training}{seed}" + (f" ({dataset})" if "+" in dataset else "")
 
 
 def bracket_bars(leaderboard: pl.DataFrame) -> pl.DataFrame:

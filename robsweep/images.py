@@ -18,6 +18,8 @@ from robsweep.orchestrator.results.results import Results
 from robsweep.orchestrator.results.wanted import wanted
 from robsweep.orchestrator.settings import Settings
 from robsweep.orchestrator.spec.yaml_file import did_you_mean
+from robsweep.tasks.catalogue.own_code import importable
+from robsweep.tasks.catalogue.words import word_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +115,7 @@ class Kept:
             for asked in model.of("attack")
             if asked.entry == attack
         }
-        here = [model for model in self._models if model.model_id in attacked]
+        here = [m for m in self._models if any(a.entry == attack for a in m.of("attack"))]
         asked = attacked[chosen.among(here, what).model_id]
         rows = wanted(self._results.rows, "attacks", [asked]).collect()
         if rows.is_empty():
@@ -143,12 +145,21 @@ class Kept:
         )
 
     def counterexamples(
-        self, chosen: Chosen, eps: float | str | None, property_: str | None
+        self,
+        chosen: Chosen,
+        eps: float | str | None,
+        property_: str | None,
+        dataset: str | None = None,
     ) -> Counterexamples:
         what = f"verification of sweep {self._sweep!r}"
         here = [model for model in self._models if model.of("screen")]
         if not here:
             raise InputError(f"sweep {self._sweep!r} verifies nothing")
+        names = {str(model.dataset) for model in here}
+        named = str(here[0].dataset) if dataset is None else dataset
+        if named not in names:
+            raise InputError(f"{what}: no data set {named!r}{did_you_mean(named, names)}")
+        here = [model for model in here if model.dataset == named]
         screens = chosen.among(here, what).of("screen")
         known = sorted({screen.property for screen in screens})
         if property_ is not None and property_ not in known:
@@ -213,24 +224,29 @@ class Kept:
         from robsweep.tasks.data.load import load
 
         samples = rows["sample"].to_numpy()
-        data_dir, files = self._places(dataset)
-        data = load(dataset, split, data_dir, files)
+        data_dir, files, paths = self._places(dataset)
+        with importable(paths, {}):
+            data = load(dataset, split, data_dir, files, samples=samples.tolist())
         return samples, data.images.numpy()[samples], data.labels.numpy()[samples]
 
-    def _places(self, dataset: str) -> tuple[str, dict[str, str]]:
-        """The data dir, and the file of a user's own data set."""
-        store = self._results.store
-        if not dataset.startswith("npz:"):
+    def _places(self, dataset: str) -> tuple[str, dict[str, str], tuple[str, ...]]:
+        """The data dir, the file of a user's own data set, and where a user's modules lie."""
+        store, word = self._results.store, word_of(dataset)
+        own_code = word.corruption is not None and word.corruption.sha256
+        if not word.base.startswith("npz:") and not own_code:
             env = json.loads(store.files.read(f"sweeps/{self._sweep}/env.json"))
             given = self._settings.data_dir_given
-            return str(self._settings.data_dir) if given else env["data_dir"], {}
+            return str(self._settings.data_dir) if given else env["data_dir"], {}, ()
         spec, settings = recorded(store, self._sweep, self._settings)
-        if spec.dataset.name != dataset:
+        known = {one.name: one for one in (spec.dataset, *spec.datasets.values())}
+        if dataset not in known:
+            what = spec.dataset.file or dataset
             raise InputError(
-                f"{spec.dataset.file} has changed since sweep {self._sweep!r} ran: it is another "
-                "data set now"
+                f"{what} has changed since sweep {self._sweep!r} ran: it is another data set now"
             )
-        return str(settings.data_dir), {dataset: str(spec.dataset.file)}
+        file = known[dataset].file
+        files = {} if file is None else {word.base: file}
+        return str(settings.data_dir), files, (str(spec.folder),)
 
 
 class _Finder:

@@ -182,6 +182,7 @@ class OpenStore:
         seed: int | None = None,
         eps: float | str | None = None,
         property: str | None = None,  # noqa: A002 (as the column)
+        dataset: str | None = None,
     ) -> Counterexamples:
         """The verifier's counterexamples to the sweep's questions, one per falsified sample.
 
@@ -189,13 +190,15 @@ class OpenStore:
             model: Needed where several were verified, as are `training` and `seed`.
             eps: One radius, e.g. 0.1 or "8/255"; without one, all that were asked about.
             property: As in the column of the verification table; without one, all.
+            dataset: What was verified on; without one, the sweep's own, or else the first.
 
         Raises:
             InputError: There is no such sweep, model, radius or property, or its data are not
                 where they were.
         """
         self._check(sweep)
-        return self._kept(sweep).counterexamples(Chosen(model, training, seed), eps, property)
+        chosen = Chosen(model, training, seed)
+        return self._kept(sweep).counterexamples(chosen, eps, property, dataset)
 
     def _kept(self, sweep: str) -> Kept:
         return Kept(self._results, sweep, self._settings)

@@ -72,6 +72,7 @@ class Setting:
     region_file: str | None = None  # of a radius map or box, whose SHA-256 is a parameter
     # of an ensemble to be assembled, or the one that a transfer attacks: their ids are parameters
     members: tuple[ModelRef, ...] = ()
+    images: bytes | None = None  # of a data set that an attack has made: those of `Inputs`
     live: Live | None = None  # of jobs that run in the process that asks for them
 
 
@@ -102,6 +103,8 @@ class Inputs:
     weights: bytes | None = None  # the model's, as stored; of a training: those it starts from
     rows: pa.Table | None = None  # e.g. the validation predictions of a temperature fit
     members: tuple[bytes | None, ...] = ()  # weights of `Setting.members`; None: they need none
+    fit: bytes | None = None  # tensors that a scorer was fitted to, as stored
+    images: bytes | None = None  # that an attack has made, where these are what is measured on
 
 
 @dataclass(frozen=True)

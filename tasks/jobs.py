@@ -1,6 +1,7 @@
 """Runs any job: the one function that executors call."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -14,6 +15,8 @@ from robsweep.tasks.job import Inputs, Job, Output
 from robsweep.tasks.landscape.job import landscape
 from robsweep.tasks.models.assemble import assemble
 from robsweep.tasks.models.load import forget_all
+from robsweep.tasks.ood.features_job import features
+from robsweep.tasks.ood.fit_job import fit
 from robsweep.tasks.ood.job import score
 from robsweep.tasks.own_functions import all_kept, importing
 from robsweep.tasks.predict import predict
@@ -41,6 +44,8 @@ JOBS: dict[str, Callable[[Job, Inputs], Output]] = {
     "ensemble": assemble,
     "predict": predict,
     "attack": attack,
+    "features": features,
+    "fit": fit,
     "score": score,
     "calibrate": calibrate,
     "screen": screen,
@@ -60,6 +65,8 @@ def run(job: Job, inputs: Inputs) -> Output:
         InputError: The measurement names something that is not there or does not fit.
         Exception: Whatever the computation raises; the caller records it as the job's failure.
     """
+    if inputs.images is not None:
+        job = replace(job, setting=replace(job.setting, images=inputs.images))
     m, setting = job.measurement, job.setting
     with all_kept(), importable(setting.import_paths, setting.code, importing) as own:
         torch.set_num_threads(setting.threads)

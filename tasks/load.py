@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from robsweep.tasks.catalogue import DRAWN_SETS
-from robsweep.tasks.data.load import Labelled, corrupted, parts
+from robsweep.tasks.data.load import Labelled, corrupted, kept, parts
 from robsweep.tasks.data.load import load as load_data
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.job import Inputs, Job, Live, ModelRef, Setting
@@ -43,6 +43,8 @@ def data_for(
         InputError: The data cannot be loaded, or the model takes inputs of another shape.
     """
     base, corruption = parts(dataset)
+    if setting.images is not None:
+        return kept(setting.images)
     if setting.live is not None and base not in DRAWN_SETS:
         data = _in_memory(setting.live, split)
         if corruption is not None:

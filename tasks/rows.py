@@ -77,6 +77,21 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "restarts": _INT,
         "check": _TEXT,  # ok, or what failed
     },
+    "features": {
+        "source": _TEXT,  # clean | ood:<set>
+        "label": _INT,
+        "features": pa.list_(pa.float32()),
+        "logits": pa.list_(pa.float32()),  # the model's
+        "member_logits": pa.list_(pa.float32()),  # of an ensemble's members, one after the other
+        "members": _INT,  # how many; null: it is no ensemble
+    },
+    "fits": {
+        "fit": _TEXT,
+        "fitted_on": _TEXT,  # the split
+        "samples": _INT,
+        "facts_json": _TEXT,  # what there is to say of it: sizes, what a search found
+        "artifact_sha256": _TEXT,  # of artifacts/fits/<measurement_id>.safetensors
+    },
     "ood_scores": {"scorer": _TEXT, "ood_set": _TEXT, "score": _FLOAT},  # higher = more OOD
     "calibration": {
         "method": _TEXT,
@@ -85,6 +100,8 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "nll_before": _FLOAT,
         "nll_after": _FLOAT,
         "at_bound": _BOOL,  # of the temperatures; no finite one is best
+        "parameters_json": _TEXT,  # what is fitted, where it is not one temperature
+        "why": _TEXT,  # the fit is at its bound, or there is none
     },
     "sensitivity": {"method": _TEXT, "eps": _FLOAT, "log_volume": _FLOAT, "mean_width": _FLOAT},
     "verification": {
@@ -161,7 +178,7 @@ def table(
     Args:
         samples: The `sample` of each row; None leaves it null, and then `n` gives the row count.
         columns: Column name -> a scalar (repeated) or a sequence or array of row values, all 1-D;
-            `logits` is (rows, classes) float32. Columns left out are null.
+            `logits` is (rows, classes) float32, as are other lists. Columns left out are null.
 
     Raises:
         KeyError: A column that the table does not have.
@@ -181,6 +198,10 @@ def _column(value: Any, kind: pa.DataType, n: int) -> pa.Array:
     if pa.types.is_fixed_size_list(kind):
         flat = pa.array(value.reshape(-1), type=pa.float32())
         return pa.FixedSizeListArray.from_arrays(flat, kind.list_size)
+    if pa.types.is_list(kind) and getattr(value, "ndim", 1) == 2:
+        offsets = pa.array(range(0, value.size + 1, value.shape[1]), pa.int32())
+        flat = pa.array(value.reshape(-1), type=pa.float32())
+        return pa.ListArray.from_arrays(offsets, flat)
     if value is None or isinstance(value, str | int | float | bool):
         return pa.repeat(pa.scalar(value, type=kind), n)
     column = pa.array(value, type=kind)

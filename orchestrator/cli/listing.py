@@ -17,10 +17,19 @@ FAMILIES: dict[str, Mapping[str, Any]] = {
     "scorers": catalogue.SCORERS,
     "corruptions": catalogue.CORRUPTIONS,
     "calibrations": catalogue.CALIBRATIONS,
-    "datasets": catalogue.DATASETS,
+    "datasets": catalogue.DATASETS | catalogue.DRAWN_SETS,
     "verifiers": catalogue.VERIFIERS,
     "sensitivities": catalogue.SENSITIVITIES,
     "landscapes": catalogue.LANDSCAPES,
+}
+
+
+_MORE = {
+    "datasets": (
+        "npz:FILE is one of your own. NAME+CORRUPTION:SEVERITY is one corrupted, e.g. mnist+fog:3 "
+        "(`robsweep list corruptions`).",
+        "In `sets:` of `ood:`, NAME:SPLIT is another split than test, e.g. fashion_mnist:train.",
+    )
 }
 
 
@@ -36,12 +45,15 @@ def listing(family: str) -> str:
     if family == "attacks":
         return _attacks(entries)
     width = max(map(len, entries))
-    return "\n".join(f"{name:<{width}}  {_about(entry)}" for name, entry in entries.items())
+    lines = [f"{name:<{width}}  {_about(entry)}" for name, entry in entries.items()]
+    return "\n".join([*lines, *_MORE.get(family, ())])
 
 
 def _about(entry: Any) -> str:
     if isinstance(entry, Dataset):
         splits = ", ".join(f"{name} {count}" for name, count in entry.splits.items())
+        if not entry.shape:
+            return f"an OOD set of any shape; {splits}; {entry.source}"
         shape = "x".join(map(str, entry.shape))
         return f"{shape}, {entry.classes} classes; {splits}; {entry.source}"
     if isinstance(entry, Net):

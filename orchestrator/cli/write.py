@@ -20,11 +20,12 @@ def init(
     """Write a commented starter sweep for a data set; it runs as it is."""
     from robsweep.orchestrator.errors import InputError
     from robsweep.orchestrator.spec import sweep_file
+    from robsweep.orchestrator.spec.datasets import dataset_named
     from robsweep.orchestrator.spec.starter import starter
     from robsweep.orchestrator.spec.yaml_file import parse
 
     folder = file.resolve().parent
-    text = starter(name or file.stem, dataset, sweep_file.dataset_named(dataset, folder))
+    text = starter(name or file.stem, dataset, dataset_named(dataset, folder))
     sweep_file.from_document(parse(text, str(file)), folder)
     try:
         with file.open("x") as stream:

@@ -12,6 +12,8 @@ PRIOR_SECONDS = {
     "ensemble": 0.1,
     "predict": 0.0005,
     "attack": 0.02,
+    "features": 0.001,
+    "fit": 5.0,
     "score": 0.0005,
     "calibrate": 0.1,
     "screen": 0.05,

@@ -6,15 +6,17 @@ from typing import Any
 
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.identity import measurement_id
-from robsweep.orchestrator.plan.planned import Places, Planned, PlannedModel
+from robsweep.orchestrator.plan.planned import Places, Planned, PlannedModel, Use
 from robsweep.orchestrator.plan.sources import Code, Hash, Source, hashes, sources
 from robsweep.orchestrator.ranges import union
 from robsweep.orchestrator.source import source_sha256
 from robsweep.orchestrator.spec.spec import DatasetSpec, ResourceSpec, SweepSpec
 from robsweep.tasks.catalogue import KINDS
+from robsweep.tasks.catalogue.words import base_of
 from robsweep.tasks.job import Measurement, Setting
 
-_WHOLE = frozenset({"preflight", "train", "ensemble", "calibrate"})  # one unit, not one per sample
+# one unit, not one per sample
+_WHOLE = frozenset({"preflight", "train", "ensemble", "calibrate", "fit"})
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,12 @@ class Make:
 
     @classmethod
     def of(cls, spec: SweepSpec, places: Places, hashed: Hash = source_sha256) -> "Make":
-        sets = [spec.dataset, *spec.ood_sets.values(), *spec.outlier_sets.values()]
+        others = (spec.datasets, spec.ood_sets, spec.outlier_sets, spec.tuning_sets)
+        sets = [spec.dataset, *(one for named in others for one in named.values())]
         planned: dict[str, str] = {}
         setting = Setting(
             data_dir=str(places.data_dir.expanduser().resolve()),
-            data_files={s.name: s.file for s in sets if s.file is not None},
+            data_files={base_of(s.name): s.file for s in sets if s.file is not None},
             import_paths=(str(spec.folder),),
             code=planned,  # fills up with the plan; jobs run the code that it names, or none
         )
@@ -49,6 +52,10 @@ class Make:
         )
         return {name: self._read[name] for name in names if name in self._read}
 
+    def code_of(self, dataset: DatasetSpec) -> Code:
+        """The source of a user's own corruption of a data set."""
+        return {} if dataset.function is None else self.code(dataset.function)
+
     def planned(
         self,
         kind: str,
@@ -59,30 +66,34 @@ class Make:
         params: Mapping[str, Any],
         *,
         dataset: DatasetSpec | None = None,
-        split: str = "test",
+        split: str | None = None,
         samples: tuple[int, int] | None = None,
         units: int | None = None,
         code: Code | None = None,
         needs: tuple[str, ...] | None = None,
         setting: Setting | None = None,
         key: str | None = None,
+        uses: tuple[Use, ...] = (),
     ) -> Planned:
         """One measurement.
 
         Args:
             section: Of the sweep file, and `entry` its name there; `name` is its catalogue entry.
-            dataset: The sweep's own, if none is given.
+            dataset: The sweep's own, if none is given; its own split, if none is given.
             samples: What is wanted; the whole split, if not given.
             units: How many there are, if they are not the samples of the split.
             code: The user's own functions behind it.
             needs: Other measurements; those of the model, if not given.
             setting: What its jobs share, if not that of all jobs.
             key: Its id, where that is known already.
+            uses: What it is asked for, where that is not plain.
 
         Raises:
             InputError: The data set has no such split.
         """
         dataset = dataset or self.spec.dataset
+        split = split or dataset.split
+        code = {**(code or {}), **self.code_of(dataset)}
         if key is None:
             key = measurement_id(
                 kind,
@@ -91,7 +102,7 @@ class Make:
                 f"{dataset.name}:{split}",
                 model.seed,
                 KINDS[kind].version,
-                hashes(code or {}),
+                hashes(code),
             )
         if kind in _WHOLE:
             size, group = 1, 1
@@ -120,5 +131,6 @@ class Make:
                 checkpoint_seconds=resources.checkpoint_seconds,
             ),
             resources,
-            code={**model.code, **(code or {})},
+            code={**model.code, **code},
+            uses=uses,
         )

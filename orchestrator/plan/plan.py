@@ -12,7 +12,8 @@ from robsweep.orchestrator.plan.sections.attacks import attacks
 from robsweep.orchestrator.plan.sections.boxes import landscapes, sensitivities
 from robsweep.orchestrator.plan.sections.calibration import calibrations
 from robsweep.orchestrator.plan.sections.models import models
-from robsweep.orchestrator.plan.sections.predictions import clean, ood, shift
+from robsweep.orchestrator.plan.sections.ood import ood
+from robsweep.orchestrator.plan.sections.predictions import clean, shift
 from robsweep.orchestrator.plan.sections.verification import verifications
 from robsweep.orchestrator.ranges import Ranges, union
 from robsweep.orchestrator.source import file_sha256
@@ -142,9 +143,14 @@ def _merged(first: Planned, second: Planned) -> Planned:
         time_limit_seconds=None if None in limits else max(limits),  # type: ignore[type-var]
         keep_adversarials=first.setting.keep_adversarials or second.setting.keep_adversarials,
     )
+    from_rows = first.from_rows and second.from_rows
+    needs = second.needs if first.from_rows and not from_rows else first.needs
     return replace(
         first,
+        needs=needs,
+        from_rows=from_rows,
         wanted=union([*first.wanted, *second.wanted]),
         setting=setting,
         rerun=max(first.rerun, second.rerun, key=_EAGER.index),
+        uses=tuple(dict.fromkeys((*first.uses, *second.uses))),
     )

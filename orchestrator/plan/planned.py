@@ -1,8 +1,9 @@
 """A plan and its measurements, as values."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from robsweep.orchestrator.plan.sources import Code
 from robsweep.orchestrator.ranges import Ranges
@@ -24,6 +25,17 @@ class PlannedModel:
     code: Code = field(default_factory=dict)  # of an imported one: its architecture, if a user's
 
 
+class Use(NamedTuple):
+    """An entry that asks for a measurement, and what for."""
+
+    section: str
+    entry: str
+    dataset: str  # whose numbers it goes into: of an OOD set, the ID data beside it
+    groups: tuple[str, ...] = ()  # of an OOD set
+    shifted: bool = False  # an OOD set that is a corruption of the ID data, or the other way round
+    label: str = ""  # an OOD set as readers know it, where rows name it by an id
+
+
 @dataclass(frozen=True)
 class Planned:
     """One measurement of a sweep, the samples wanted of it, and how its jobs are cut."""
@@ -42,6 +54,8 @@ class Planned:
     resources: ResourceSpec
     rerun: Rerun = "ambiguous"  # of a solve: which past ones to do again
     code: Code = field(default_factory=dict)  # a user's own functions that its id hashes
+    uses: tuple[Use, ...] = ()  # of what is asked for in other ways than the fields above say
+    from_rows: bool = False  # its jobs read rows of what it needs, and run no model
 
 
 @dataclass(frozen=True)
@@ -53,9 +67,29 @@ class Plan:
     preflights: tuple[Planned, ...]
 
 
+class Attacked(NamedTuple):
+    """An attack on a model, as a plan has it."""
+
+    measurement_id: str
+    entry: str  # of the sweep file
+    model: str
+    model_id: str
+    dataset: str
+    split: str
+    eps: tuple[float | None, ...]  # None: of minimal norm
+    wanted: Ranges
+    group: int
+    size: int
+    needs: tuple[str, ...] = ()  # its own id, where it is of the same sweep
+
+
 @dataclass(frozen=True)
 class Places:
-    """Where data sets and published weights lie."""
+    """Where data sets and published weights lie, and what other sweeps on the store have attacked.
+
+    `attacks` gives those of a sweep; None where there is no such sweep.
+    """
 
     data_dir: Path
     nets_dir: Path | None = None
+    attacks: Callable[[str], Sequence[Attacked] | None] | None = None

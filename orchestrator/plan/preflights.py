@@ -15,7 +15,8 @@ from robsweep.orchestrator.spec.spec import (
     VerificationSpec,
     only_estimates,
 )
-from robsweep.tasks.catalogue import ATTACKS, VERIFIERS
+from robsweep.tasks.catalogue import ATTACKS, SCORERS, VERIFIERS
+from robsweep.tasks.catalogue.scorers import scorer_named
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ def preflight_checks(spec: SweepSpec, models: Sequence[PlannedModel]) -> Iterato
         for entry in spec.attacks.values()
         if entry.detector is not None and ":" in entry.detector
     ]
+    others = (spec.datasets, spec.ood_sets, spec.outlier_sets)
+    sets = [spec.dataset, *(one for named in others for one in named.values())]
+    functions += [["corruption", s.function, {}] for s in sets if s.function is not None]
     seen = set()
     for model in models:
         if (name := model.name if model.needs else model.identity) not in seen:
@@ -57,6 +61,8 @@ def preflight_checks(spec: SweepSpec, models: Sequence[PlannedModel]) -> Iterato
                 params["boxes"] = boxes
             if estimates := _estimates(spec, model.name, same):
                 params["estimates"] = estimates
+            if scorers := _scorers(spec, model.name, same):
+                params["scorers"] = scorers
             if _followed(spec, model.name, same):
                 params["gradients"] = True
             yield Check(model, spec.dataset, "test", params)
@@ -67,8 +73,8 @@ def preflight_checks(spec: SweepSpec, models: Sequence[PlannedModel]) -> Iterato
         if (named := entry.parameters.get("outliers")) in spec.outlier_sets:
             outliers = spec.outlier_sets[named]
             yield Check(models[0], outliers, entry.parameters["outlier_split"], {})
-    for dataset in spec.ood_sets.values():
-        yield Check(models[0], dataset, "test", {})
+    for dataset in (*spec.datasets.values(), *spec.ood_sets.values()):
+        yield Check(models[0], dataset, dataset.split, {})
 
 
 def _targets(entry: EntrySpec) -> dict[str, Any]:
@@ -118,6 +124,27 @@ def _followed(spec: SweepSpec, model: str, trainings: Sequence[str | None]) -> b
         )
         for attack in spec.attacks.values()
     )
+
+
+def _scorers(spec: SweepSpec, model: str, trainings: Sequence[str | None]) -> list[list[Any]]:
+    """The scorers of a model that take more than its logits: name, parameters, members."""
+    found: list[list[Any]] = []
+    asked = [
+        (entry, entry.name, entry.parameters, entry.members)
+        for entry in spec.ood.values()
+    ]  # fmt: skip
+    for entry, name, parameters, members in asked:
+        one = [name, parameters, members]
+        plain = scorer_named(name).reads == "logits" and not members
+        if not plain and one not in found and any(selected(entry, model, t) for t in trainings):
+            found.append(one)
+    for attack in spec.attacks.values():
+        known = SCORERS.get(attack.detector or "")
+        one = [attack.detector, {} if known is None else dict(known.parameters), None]
+        plain = attack.detector is None or scorer_named(attack.detector).reads == "logits"
+        if not plain and one not in found and any(selected(attack, model, t) for t in trainings):
+            found.append(one)
+    return found
 
 
 def _verifications(

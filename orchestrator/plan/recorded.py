@@ -1,7 +1,7 @@
 """What a store keeps of a sweep that ran there: file, plan, and the settings it ran with."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +10,14 @@ import pyarrow.parquet as pq
 
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.plan.plan import Plan
+from robsweep.orchestrator.plan.planned import Attacked
 from robsweep.orchestrator.plan.table import PlanRow, from_table, to_table
+from robsweep.orchestrator.ranges import intersect
 from robsweep.orchestrator.settings import Settings
 from robsweep.orchestrator.spec.spec import SweepSpec
 from robsweep.orchestrator.spec.sweep_file import from_document
 from robsweep.orchestrator.spec.yaml_file import parse
+from robsweep.orchestrator.store.log import Snapshot
 from robsweep.orchestrator.store.parts import decode
 from robsweep.orchestrator.store.store import Store
 
@@ -70,6 +73,31 @@ def recorded_plan(store: Store | None, name: str) -> Sequence[PlanRow]:
     if store is None or name not in store.sweeps():
         return ()
     return from_table(decode(store.files.read(f"sweeps/{name}/plan.parquet")))
+
+
+def attacks_on(store: Store | None, snapshot: Snapshot) -> Callable[[str], list[Attacked] | None]:
+    """The attacks of each sweep of a store, on the samples that are there; None: no such sweep."""
+
+    def of(sweep: str) -> list[Attacked] | None:
+        if store is None or sweep not in store.sweeps():
+            return None
+        found = []
+        for row in recorded_plan(store, sweep):
+            if row.kind != "attack":
+                continue
+            radii = row.params["eps"]
+            there = intersect(row.wanted, snapshot.coverage(row.measurement_id))
+            if there:
+                found.append(
+                    Attacked(
+                        row.measurement_id, row.entry, row.model, row.model_id, row.dataset,
+                        row.split, (None,) if radii is None else tuple(radii), there, row.group,
+                        row.size,
+                    )
+                )  # fmt: skip
+        return found
+
+    return of
 
 
 def _content(whole: Plan) -> bytes:

@@ -40,6 +40,7 @@ SCHEMA = pa.schema(
         "version": pa.int64(),  # of the kind
         "code_json": pa.string(),  # a user's functions -> {sha256, files: {path: SHA-256}}
         "import_json": pa.string(),  # what makes an imported model
+        "uses_json": pa.string(),  # of OOD sets: who asks for it, beside which ID data
     }
 )
 
@@ -109,6 +110,7 @@ def to_table(plan: Plan) -> pa.Table:
                 "version": KINDS[m.kind].version,
                 "code_json": _code_json(planned),
                 "import_json": _import_json(m.model),
+                "uses_json": _uses_json(planned),
             }
         )
     return pa.Table.from_pylist(rows, schema=SCHEMA)
@@ -155,6 +157,10 @@ def _code_json(planned: Planned) -> str | None:
         for name, source in planned.code.items()
     }
     return canonical_json(code)
+
+
+def _uses_json(planned: Planned) -> str | None:
+    return canonical_json([use._asdict() for use in planned.uses]) if planned.uses else None
 
 
 def _short(path: str, folders: Sequence[str]) -> str:

@@ -96,7 +96,7 @@ def _part_problems(store: Store, part: Part) -> Iterator[str]:
 
 
 def _artifact_problems(store: Store, snapshot: Snapshot) -> Iterator[str]:
-    """Trained models whose weights are gone, or are not those that their row names."""
+    """Weights of trained models, and fits, that are gone or not those that their row names."""
     for model_id, digests in trained_weights(store, snapshot).items():
         try:
             found = digest(store.weights(model_id))
@@ -105,6 +105,15 @@ def _artifact_problems(store: Store, snapshot: Snapshot) -> Iterator[str]:
             continue
         if found not in digests:
             yield f"weights of {model_id} are not those it was measured with: restore the file"
+    for part in snapshot.parts("fits"):
+        if not store.files.exists(part.path):  # that is a problem of its own
+            continue
+        for row in read_part(store.files, part.path).to_pylist():
+            file = f"artifacts/fits/{row['measurement_id']}.safetensors"
+            if not store.files.exists(file):
+                yield f"{file} is gone: restore it"
+            elif digest(store.files.read(file)) != row["artifact_sha256"]:
+                yield f"{file} is not what was fitted: restore it"
 
 
 def trained_weights(

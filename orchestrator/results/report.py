@@ -16,6 +16,7 @@ PERCENT = frozenset(
     {
         "accuracy", "clean_accuracy", "robust_accuracy", "verified_accuracy",
         "attack_success_rate", "bracket", "corruption_error", "mean_corruption_error",
+        "worst_case_accuracy",
         "ece", "ece_scaled", "ece_equal_mass", "rms_ce", "mce",
         "auroc", "aupr_in", "aupr_out", "fpr95_ood_pos", "fpr95_id_pos", "aurc", "e_aurc",
         "error_auroc", "accepted", "accepted_accuracy", "accepted_right", "first_in_halves",
@@ -74,7 +75,7 @@ def notes(table: pl.DataFrame) -> list[str]:
     flagged = table.filter(pl.col("honesty").str.starts_with("fail"))
     lines = []
     for row in flagged.iter_rows(named=True):
-        keys = ("model", "training", "seed")
+        keys = ("model", "training", "seed", *_several(table))
         names = [str(row[key]) for key in keys if row.get(key) is not None]
         what = row["honesty"].removeprefix("fail: ")
         lines.append(
@@ -96,7 +97,8 @@ def leaderboard_text(table: pl.DataFrame) -> str:
     """The leaderboard as two tables that fit a terminal: one row per ball, one row per model."""
     balls = ("norm", "eps", "robust_accuracy", "verified_accuracy", "unsolved", "bracket", *_BESIDE)
     whole = ("clean_accuracy", "ece", "ece_scaled", "auroc", "auroc_of", "warnings")
-    keys = [name for name in ("model", "training", "seed", "seeds") if name in table.columns]
+    named = ("model", "training", "seed", "seeds", *_several(table))
+    keys = [name for name in named if name in table.columns]
 
     def of(metrics: Sequence[str]) -> list[str]:
         return [name for name in table.columns if _base(name) in metrics]
@@ -132,11 +134,18 @@ def joint_text(table: pl.DataFrame) -> str:
 
 def readable(table: pl.DataFrame) -> pl.DataFrame:
     """The table with one text column per metric."""
-    names = [name for name in _bases(table) if name not in _HIDDEN and not _empty(table, name)]
+    hidden = _HIDDEN if _several(table) else _HIDDEN | {"dataset"}
+    names = [name for name in _bases(table) if name not in hidden and not _empty(table, name)]
     return pl.DataFrame(
         {name: [cell(name, row) for row in table.iter_rows(named=True)] for name in names},
         schema=dict.fromkeys(names, pl.String),
     )
+
+
+def _several(table: pl.DataFrame) -> list[str]:
+    """The column that tells data sets apart, where a table has several of them."""
+    there = "dataset" in table.columns and table["dataset"].n_unique() > 1
+    return ["dataset"] if there else []
 
 
 def cell(name: str, row: Mapping[str, Any]) -> str:

@@ -15,9 +15,11 @@ from robsweep.orchestrator.run.open_rows import OpenRows
 from robsweep.orchestrator.store.log import Snapshot
 from robsweep.orchestrator.store.parts import read_part, within
 from robsweep.orchestrator.store.store import Store, digest
+from robsweep.tasks.catalogue import FITS
 from robsweep.tasks.job import Inputs, Job, ModelRef
 
 _CACHED_WEIGHTS = 64
+_CACHED_BYTES = 2**29  # of rows
 
 
 class InputReader:
@@ -26,6 +28,7 @@ class InputReader:
     def __init__(self, plan: Plan, store: Store | None, snapshot: Snapshot | None) -> None:
         self._plan, self._store, self._snapshot = plan, store, snapshot
         self._weights: OrderedDict[str, bytes] = OrderedDict()
+        self._tables: OrderedDict[tuple[str, ...], pa.Table] = OrderedDict()
 
     def of(self, job: Job) -> Inputs:
         """Inputs of a job whose needs are complete."""
@@ -39,7 +42,26 @@ class InputReader:
         if m.kind == "calibrate":
             rows = self._rows("predictions", self._plan.measurements[m.measurement_id].needs[-1])
         members = tuple(map(self._weights_of, job.setting.members))
-        return Inputs(self._weights_of(m.model), rows, members)
+        if m.kind in {"score", "fit"}:
+            return self._of_scores(job)
+        fit = m.params.get("detector_fit")
+        kept = None if fit is None else self._fit(fit)
+        return Inputs(self._weights_of(m.model), rows, members, kept)
+
+    def _of_scores(self, job: Job) -> Inputs:
+        """Rows and fit of what it needs; weights where the model is run, or its last layer read."""
+        m = job.measurement
+        rows, fit, weights = None, None, None
+        for need in self._plan.measurements[m.measurement_id].needs:
+            kind = self._plan.measurements[need].measurement.kind
+            if kind == "fit":
+                fit = self._fit(need)
+            elif table := {"predict": "predictions", "features": "features"}.get(kind):
+                start, stop = m.params["samples"] if m.kind == "fit" else (job.start, job.stop)
+                rows = within(self._rows_of(table, need), ((start, stop),))
+        if rows is None or (m.kind == "fit" and FITS[m.params["fit"]].head != "none"):
+            weights = self._weights_of(m.model)
+        return Inputs(weights, rows, fit=fit)
 
     def part(self, path: str) -> pa.Table:
         """Rows of one part."""
@@ -56,15 +78,40 @@ class InputReader:
             yield rows.filter(pc.is_in(rows["model_id"], pa.array(sorted(models))))
 
     def _rows(self, table: str, measurement_id: str) -> pa.Table:
+        rows = self._rows_of(table, measurement_id)
+        return within(rows, self._plan.measurements[measurement_id].wanted)
+
+    def _rows_of(self, table: str, measurement_id: str) -> pa.Table:
+        """All rows of a measurement by sample; the last few are kept, as many jobs share them."""
         assert self._store is not None
         assert self._snapshot is not None
-        pieces = []
-        for part in self._snapshot.parts(table):
-            if measurement_id in part.covers:
+        parts = [p for p in self._snapshot.parts(table) if measurement_id in p.covers]
+        key = (measurement_id, *(part.path for part in parts))
+        if key not in self._tables:
+            pieces = []
+            for part in parts:
                 rows = read_part(self._store.files, part.path)
                 pieces.append(rows.filter(pc.equal(rows["measurement_id"], measurement_id)))
-        rows = pa.concat_tables(pieces).sort_by("sample")
-        return within(rows, self._plan.measurements[measurement_id].wanted)
+            self._tables[key] = pa.concat_tables(pieces).sort_by("sample")
+            while len(self._tables) > 1 and self._kept_bytes() > _CACHED_BYTES:
+                self._tables.popitem(last=False)
+        self._tables.move_to_end(key)
+        return self._tables[key]
+
+    def _kept_bytes(self) -> int:
+        return sum(table.nbytes for table in self._tables.values())
+
+    def _fit(self, measurement_id: str) -> bytes:
+        """Tensors of a fit, as its row names them."""
+        assert self._store is not None
+        content = self._store.files.read(f"artifacts/fits/{measurement_id}.safetensors")
+        known = self._rows_of("fits", measurement_id)["artifact_sha256"].to_pylist()
+        if digest(content) not in known:
+            raise StoreError(
+                f"artifacts/fits/{measurement_id}.safetensors is not what was fitted: "
+                "restore it from a backup"
+            )
+        return content
 
     def _verify(self, model_id: str, content: bytes) -> None:
         assert self._store is not None

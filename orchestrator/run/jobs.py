@@ -11,7 +11,7 @@ import pyarrow as pa
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.identity import canonical_json
 from robsweep.orchestrator.plan.plan import Places, Plan, Planned, plan
-from robsweep.orchestrator.plan.recorded import recorded
+from robsweep.orchestrator.plan.recorded import attacks_on, recorded
 from robsweep.orchestrator.run.inputs import InputReader
 from robsweep.orchestrator.settings import Settings
 from robsweep.orchestrator.store.log import Snapshot
@@ -65,7 +65,11 @@ def reproduce(store: Store, settings: Settings, name: str) -> str:
     for sweep in sorted(store.sweeps(), key=lambda one: (one not in tried, one)):
         try:
             spec, places = recorded(store, sweep, settings)
-            planned = plan(spec, Places(places.data_dir, places.nets_dir), snapshot.coverage)
+            planned = plan(
+                spec,
+                Places(places.data_dir, places.nets_dir, attacks_on(store, snapshot)),
+                snapshot.coverage,
+            )
         except InputError as error:  # another sweep's files may be gone by now
             reasons.append(f"{sweep}: {error}")
             continue

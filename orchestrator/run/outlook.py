@@ -8,7 +8,7 @@ from robsweep.orchestrator.plan.cost import Costs
 from robsweep.orchestrator.plan.groups import group_notes
 from robsweep.orchestrator.plan.next_jobs import is_complete, missing_ranges
 from robsweep.orchestrator.plan.plan import Places, Plan, Planned, asked_for, plan
-from robsweep.orchestrator.plan.recorded import recorded_plan
+from robsweep.orchestrator.plan.recorded import attacks_on, recorded_plan
 from robsweep.orchestrator.plan.table import PlanRow, from_table, to_table
 from robsweep.orchestrator.plan.why import Standing, reasons
 from robsweep.orchestrator.ranges import Ranges, intersect, subtract, total, union
@@ -97,7 +97,11 @@ def outlook(
     """
     store = Store.existing(settings.store)
     snapshot = store.snapshot() if store else Snapshot()
-    whole = plan(spec, Places(settings.data_dir, settings.nets_dir), snapshot.coverage)
+    whole = plan(
+        spec,
+        Places(settings.data_dir, settings.nets_dir, attacks_on(store, snapshot)),
+        snapshot.coverage,
+    )
     planned = asked_for(whole, kinds, rerun)
     jobs = past_jobs(store, snapshot) if store else []
     costs = Costs.of(jobs)

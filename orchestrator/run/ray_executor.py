@@ -136,7 +136,9 @@ class RayExecutor:
             self._share(member.model_id, content)
             for member, content in zip(job.setting.members, inputs.members, strict=True)
         ]
-        ref = remote.remote(head, job.start, job.stop, job.attempt, weights, inputs.rows, *members)
+        fit = self._share(m.params.get("detector_fit", m.params.get("fit", "")), inputs.fit)
+        slice_of = (head, job.start, job.stop, job.attempt)
+        ref = remote.remote(*slice_of, weights, inputs.rows, fit, *members)
         self._running[ref] = job
 
     def wait(self, timeout: float) -> list[tuple[Job, Outcome]]:
@@ -223,10 +225,11 @@ def _runner(run: Run) -> Callable[..., Outcome]:
         attempt: int,
         weights: bytes | None,
         rows: Any,
+        fit: bytes | None,
         *members: bytes | None,
     ) -> Outcome:
         measurement, setting, place = _unpickled(head)
-        inputs = Inputs(weights, rows, members)
+        inputs = Inputs(weights, rows, members, fit)
         return run(Job(measurement, start, stop, setting, attempt), inputs, place)
 
     return _run

@@ -10,7 +10,7 @@ import polars as pl
 
 from robsweep.orchestrator.errors import InputError, StoreError
 from robsweep.orchestrator.plan.plan import Places, Plan, Planned, plan
-from robsweep.orchestrator.plan.recorded import recorded
+from robsweep.orchestrator.plan.recorded import attacks_on, recorded
 from robsweep.orchestrator.results.counterexamples import Kept
 from robsweep.orchestrator.results.results import Results
 from robsweep.orchestrator.run.inputs import InputReader
@@ -100,7 +100,11 @@ def findings(
 
     spec, places = recorded(results.store, sweep, settings)
     covered = results.snapshot.coverage
-    planned = plan(spec, Places(places.data_dir, places.nets_dir), covered)
+    planned = plan(
+        spec,
+        Places(places.data_dir, places.nets_dir, attacks_on(results.store, results.snapshot)),
+        covered,
+    )
     models: dict[str, list[Question]] = {}
     for question in what.questions:
         models.setdefault(question.claim.model_id, []).append(question)

@@ -11,9 +11,9 @@ from typing import Any
 
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.plan.cost import Costs
-from robsweep.orchestrator.plan.next_jobs import next_jobs
+from robsweep.orchestrator.plan.next_jobs import missing_ranges, next_jobs
 from robsweep.orchestrator.plan.plan import Places, Plan, asked_for, plan
-from robsweep.orchestrator.plan.recorded import is_recorded, record
+from robsweep.orchestrator.plan.recorded import attacks_on, is_recorded, record
 from robsweep.orchestrator.results.check import past_jobs
 from robsweep.orchestrator.run.counting import count_left, given_up
 from robsweep.orchestrator.run.drive import DEFAULT, Options, Stop, Summary, drive, preflight
@@ -47,14 +47,18 @@ def run(
     """
     store = Store.existing(settings.store)
     snapshot = store.snapshot() if store else Snapshot()
-    whole = plan(spec, Places(settings.data_dir, settings.nets_dir), snapshot.coverage)
+    whole = plan(
+        spec,
+        Places(settings.data_dir, settings.nets_dir, attacks_on(store, snapshot)),
+        snapshot.coverage,
+    )
     say_data_warnings(spec)
     todo = asked_for(whole, only, options.rerun)
     jobs = past_jobs(store, snapshot) if store else []
     summary, finished = Summary(), []
     stop = Stop()
     with _executor(settings.address, spec, store, snapshot, todo, jobs, options) as executor:
-        if executor is not None:
+        if executor is not None and _runs_models(todo, snapshot):
             finished = preflight(todo, executor, InputReader(todo, store, snapshot))
         store = Store.create(settings.store)
         record(store, spec, whole, settings, library_versions())
@@ -91,6 +95,14 @@ def run(
         finally:
             progress.close()
     return summary
+
+
+def _runs_models(todo: Plan, snapshot: Snapshot) -> bool:
+    """Whether anything is left that is not made of stored rows alone."""
+    return any(
+        not one.from_rows and missing_ranges(one, snapshot.coverage(key))
+        for key, one in todo.measurements.items()
+    )
 
 
 def say_data_warnings(spec: SweepSpec) -> None:

@@ -122,10 +122,10 @@ def _stage(
 ) -> tuple[tuple[Part, ...], Mapping[str, bytes]]:
     """Writes large results into the store from here, where the worker sees it.
 
-    Not new models: whose weights count is for the log to decide, and an adopted row must
-    never be without its weights.
+    Not new models, nor fits: whose file counts is for the log to decide, and an adopted row must
+    never be without it.
     """
-    if KINDS[job.measurement.kind].table == "models":
+    if KINDS[job.measurement.kind].table in {"models", "fits"}:
         return (), artifacts
     size = sum(t.nbytes for t in tables.values()) + sum(len(a) for a in artifacts.values())
     if size < LARGE_BYTES or place.store is None:

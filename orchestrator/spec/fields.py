@@ -29,6 +29,14 @@ def check_pixels(norm: str, eps: float) -> None:
         raise ValueError(f"eps {eps:g} in norm linf: pixels are 0 to 1, write e.g. 8/255")
 
 
+def _numbers(value: Any) -> Any:
+    values = value if isinstance(value, list | tuple) else [value]
+    found = tuple(sorted({number(item) for item in values}))
+    if not found or found[0] <= 0:
+        raise ValueError(f"expected numbers above 0, got {value!r}")
+    return found
+
+
 def _range(value: Any) -> Any:
     if value is None:
         return None
@@ -110,6 +118,7 @@ def written_number(**limits: float) -> dict[str, Any]:
 
 
 _NULL = {"type": "null"}
+_POSITIVE = written_number(exclusiveMinimum=0)
 _EPS = written_number(minimum=0)
 _EPS_OR_LIST = [_EPS, {"type": "array", "items": _EPS, "minItems": 1}]
 _CLASS = {"type": "integer", "minimum": 0}
@@ -126,6 +135,11 @@ def _as(*schemas: dict[str, Any]) -> WithJsonSchema:
 Norm = Literal["linf", "l2", "l1", "l0"]
 EpsTuple = Annotated[tuple[float, ...], BeforeValidator(_eps_list), _as(*_EPS_OR_LIST)]
 EpsList = Annotated[tuple[float, ...] | None, BeforeValidator(_eps_list), _as(*_EPS_OR_LIST, _NULL)]
+Numbers = Annotated[
+    tuple[float, ...],
+    BeforeValidator(_numbers),
+    _as(_POSITIVE, {"type": "array", "items": _POSITIVE, "minItems": 1}),
+]
 BallEps = Annotated[
     float | None, BeforeValidator(_ball_eps), _as(written_number(minimum=0, maximum=1), _NULL)
 ]

@@ -15,6 +15,7 @@ from robsweep.orchestrator.spec.fields import (
     Names,
     Natural,
     Norm,
+    Numbers,
     PlainName,
     Positive,
     Rerun,
@@ -36,6 +37,8 @@ from robsweep.tasks.catalogue import (
     TRAININGS,
     VERIFIERS,
 )
+from robsweep.tasks.catalogue.scorers import scorer_named
+from robsweep.tasks.catalogue.words import ADVERSARIALS, word_of
 
 # What a verifier that only estimates a distance has no use for.
 OF_A_QUESTION = (
@@ -107,6 +110,7 @@ class TrainingSpec(EntrySpec):
 
 
 class _Evaluation(EntrySpec):
+    dataset: str | None = None  # in place of the sweep's own
     samples: Samples = None
     group_size: Natural | None = None
     seed: Seed = 0
@@ -150,12 +154,63 @@ class AttackSpec(_Evaluation):
         return self
 
 
+class EvasionSpec(_Frozen):
+    """OOD images are pushed towards low scores before they are scored."""
+
+    norm: Literal["linf", "l2"] = "linf"
+    eps: EpsTuple  # each is a measurement
+    steps: Natural = 40
+    rel_step_size: Positive = 0.1  # of eps, at first
+    restarts: Natural = 1
+
+    @model_validator(mode="after")
+    def _eps_fits(self) -> Self:
+        for eps in self.eps:
+            check_pixels(self.norm, eps)
+        return self
+
+
+class TuneSpec(_Frozen):
+    """ODIN's search: the validation images of the sweep against those of another set."""
+
+    set: str
+    split: str = "validation"  # of that set
+    samples: Natural = 1000  # of each, at most
+    temperatures: Numbers = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+    eps: EpsTuple = tuple(k / 5000 for k in range(21))
+
+
 class OodSpec(_Evaluation):
     family = "scorer"
     catalogue = SCORERS
     lists = _Evaluation.lists | {"sets"}
     sets: Annotated[Names, Field(min_length=1)]
     ood_samples: Samples = None
+    members: Literal["mean"] | None = None  # of an ensemble: the mean of its members' scores
+    tune: TuneSpec | None = None
+    evasion: EvasionSpec | None = None
+
+    @model_validator(mode="after")
+    def _scorer_fits(self) -> Self:
+        scorer = scorer_named(self.name)
+        if self.tune is not None and self.name != "odin":
+            raise ValueError(f"`tune:` is a search of odin's: {self.name} has nothing to search")
+        if self.members and (scorer.fit is not None or scorer.reads == "members"):
+            raise ValueError(
+                f"`members: mean` is of scores of logits, or of a model: {self.name} is "
+                + ("of all members together" if scorer.fit is None else "fitted to the ensemble")
+            )
+        return self
+
+    @property
+    def data_sets(self) -> tuple[str, ...]:
+        return tuple(word for word in self.sets if not word.startswith(ADVERSARIALS))
+
+    @property
+    def adversarials(self) -> tuple[str, ...]:
+        """Attacks of this sweep, or `SWEEP/ATTACK`, whose adversarials are sets."""
+        words = (word for word in self.sets if word.startswith(ADVERSARIALS))
+        return tuple(word.removeprefix(ADVERSARIALS) for word in words)
 
 
 class ShiftSpec(_Evaluation):
@@ -163,10 +218,22 @@ class ShiftSpec(_Evaluation):
     catalogue = CORRUPTIONS
     severity: Annotated[int, Field(ge=1, le=5, strict=True)] = 3
 
+    @model_validator(mode="before")
+    @classmethod
+    def _severity_of_a_grid(cls, given: Any) -> Any:
+        entry = CORRUPTIONS.get(str(given.get("name")))
+        if entry is None or "grid" not in entry.traits:
+            return given
+        if "severity" in given:
+            points = ", ".join(f"`{name}:`" for name in entry.parameters)
+            raise ValueError(f"{given['name']} has no severity: give it {points}")
+        return {**given, "severity": 1}
+
 
 class CalibrationSpec(EntrySpec):
     family = "method"
     catalogue = CALIBRATIONS
+    dataset: str | None = None  # fitted and measured there, in place of the sweep's own
 
 
 def only_estimates(verifier: str) -> bool:
@@ -278,6 +345,14 @@ class DatasetSpec(_Frozen):
     shape: tuple[int, ...]
     classes: int
     file: str | None = None  # a user's .npz
+    split: str = "test"  # what is measured on
+    function: str | None = None  # a user's own corruption of it
+
+    @property
+    def word(self) -> str:
+        """Its name with the split, unless that is the test split."""
+        split = None if self.split == "test" else self.split
+        return word_of(self.name)._replace(split=split).text
 
 
 class RegionFile(_Frozen):
@@ -292,8 +367,11 @@ class SweepSpec(_Frozen):
 
     name: PlainName
     dataset: DatasetSpec
+    datasets: dict[str, DatasetSpec]  # that entries name in place of it, as named there
     ood_sets: dict[str, DatasetSpec]
+    ood_groups: dict[str, tuple[str, ...]]  # names of OOD sets
     outlier_sets: dict[str, DatasetSpec]  # that trainings draw from, as named there
+    tuning_sets: dict[str, DatasetSpec] = {}  # that searches of scorers look at, as named there
     samples: Samples
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     models: dict[str, ModelSpec]
@@ -309,6 +387,11 @@ class SweepSpec(_Frozen):
     resources: dict[str, ResourceSpec]
     folder: Path  # of the sweep file: a user's own modules and weights lie there
     text: str  # the file as written
+
+    def dataset_of(self, entry: EntrySpec) -> DatasetSpec:
+        """What an entry is measured on."""
+        named = getattr(entry, "dataset", None)
+        return self.dataset if named is None else self.datasets[named]
 
 
 SECTIONS: dict[str, type[EntrySpec]] = {

@@ -8,7 +8,10 @@ from pydantic import BaseModel, ValidationError
 
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.spec import yaml_file
+from robsweep.orchestrator.spec.checks import adversarials, datasets
 from robsweep.orchestrator.spec.checks.attacks import check as check_attacks
+from robsweep.orchestrator.spec.checks.ood import check as check_ood
+from robsweep.orchestrator.spec.checks.shift import check as check_shift
 from robsweep.orchestrator.spec.checks.trainings import (
     check_conflicts,
     check_schedules,
@@ -16,6 +19,7 @@ from robsweep.orchestrator.spec.checks.trainings import (
     parameters_of_user,
 )
 from robsweep.orchestrator.spec.checks.versions import check as check_versions
+from robsweep.orchestrator.spec.datasets import dataset_named, ood_set_named
 from robsweep.orchestrator.spec.nets import arch_of, written_out
 from robsweep.orchestrator.spec.overrides import override
 from robsweep.orchestrator.spec.parameters import expand, resolve, unknown_name
@@ -26,6 +30,7 @@ from robsweep.orchestrator.spec.spec import (
     DatasetSpec,
     EntrySpec,
     ModelSpec,
+    OodSpec,
     RegionFile,
     ResourceSpec,
     SensitivitySpec,
@@ -35,11 +40,12 @@ from robsweep.orchestrator.spec.spec import (
 )
 from robsweep.orchestrator.spec.versions import all_versions
 from robsweep.orchestrator.spec.yaml_file import Document, Key, did_you_mean
-from robsweep.tasks.catalogue import DATASETS, KINDS
+from robsweep.tasks.catalogue import KINDS
 from robsweep.tasks.catalogue.entries import Attack, Entry, Verifier
+from robsweep.tasks.catalogue.words import ADVERSARIALS
 
 _Model = TypeVar("_Model", bound=BaseModel)
-_TOP = {"name", "dataset", "samples", "seeds", "resources", *SECTIONS}
+_TOP = {"name", "dataset", "samples", "seeds", "resources", "ood_groups", *SECTIONS}
 
 
 def load(path: str | Path, sets: Sequence[str] = ()) -> SweepSpec:
@@ -83,11 +89,12 @@ def from_document(
     if models is not None:
         sections["models"] = dict(models)
     dataset = dataset or _dataset(document, ("dataset",), raw["dataset"], folder)
-    ood_sets = {
-        name: _dataset(document, ("ood", entry), name, folder)
-        for entry, spec in sections["ood"].items()
-        for name in spec.sets  # type: ignore[attr-defined]
-    }
+
+    def named(key: Key, name: Any) -> DatasetSpec:
+        return _dataset(document, key, name, folder)
+
+    groups = datasets.ood_groups(document, raw.get("ood_groups"))
+    sections["ood"] = datasets.without_groups(sections["ood"], groups)
     seeds = raw.get("seeds", [0])
     if not isinstance(seeds, list):
         raise document.error(("seeds",), f"expected a list such as [0, 1, 2], got {seeds!r}")
@@ -96,27 +103,30 @@ def from_document(
     body = {
         "name": raw["name"],
         "dataset": dataset,
-        "ood_sets": ood_sets,
-        "outlier_sets": outlier_sets(
-            document,
-            sections["trainings"],
-            dataset,
-            lambda key, name: _dataset(document, key, name, folder),
-        ),
+        "datasets": datasets.entry_sets(sections, named),
+        "ood_sets": _ood_sets(document, sections["ood"], groups, dataset, folder),
+        "ood_groups": groups,
+        "tuning_sets": datasets.tuning_sets(sections, named),
+        "outlier_sets": outlier_sets(document, sections["trainings"], dataset, named),
         "samples": raw.get("samples"),
         "seeds": seeds,
         **sections,
-        "regions": _regions(document, sections["verification"], dataset, folder),
+        "regions": {},
         "resources": _resources(document, raw.get("resources")),
         "folder": folder,
         "text": document.text,
     }
     spec = _checked(document, (), SweepSpec, body)
+    datasets.check(document, spec)
+    spec = spec.model_copy(update={"regions": _regions(document, spec)})
     _check_sizes(document, spec)
     _check_selections(document, spec)
     check_versions(document, spec)
     _check_applies(document, spec)
     check_attacks(document, spec)
+    check_ood(document, spec)
+    adversarials.check(document, spec)
+    check_shift(document, spec)
     _check_landscapes(document, spec)
     return spec
 
@@ -222,64 +232,52 @@ def _dataset(document: Document, key: Key, name: Any, folder: Path) -> DatasetSp
         raise document.error(key, str(error)) from error
 
 
-def dataset_named(name: Any, folder: Path) -> DatasetSpec:
-    """A data set of the catalogue, or `npz:FILE`, or `{npz: FILE, classes: N}`.
-
-    Raises:
-        InputError: There is none of that name.
-    """
-    if isinstance(name, Mapping) or (isinstance(name, str) and name.startswith("npz:")):
-        from robsweep.orchestrator.spec.npz import describe
-
-        file, classes = _own_data(name)
-        return describe(folder / Path(file).expanduser(), classes)
-    if not isinstance(name, str) or name not in DATASETS:
-        raise InputError(
-            f"unknown data set {name!r}{did_you_mean(str(name), [*DATASETS, 'npz:FILE'])}"
-        )
-    entry = DATASETS[name]
-    return DatasetSpec(
-        name=name, splits=dict(entry.splits), shape=entry.shape, classes=entry.classes
-    )
-
-
-def _own_data(body: Any) -> tuple[str, int | None]:
-    """File and number of classes of `npz:FILE`, or `{npz: FILE, classes: N}`."""
-    if isinstance(body, str):
-        return body[4:], None
-    for name in body:
-        if name not in {"npz", "classes"}:
-            raise InputError(f"unknown key {name!r}{did_you_mean(str(name), ('npz', 'classes'))}")
-    file, classes = body.get("npz"), body.get("classes")
-    if not isinstance(file, str):
-        raise InputError("needs `npz: FILE`, e.g. `{npz: mine.npz, classes: 10}`")
-    if classes is not None and (
-        isinstance(classes, bool) or not isinstance(classes, int) or classes < 1
-    ):
-        raise InputError(f"classes: expected how many, e.g. 10, got {classes!r}")
-    return file, classes
+def _ood_sets(
+    document: Document,
+    entries: Mapping[str, EntrySpec],
+    groups: datasets.Groups,
+    beside: DatasetSpec,
+    folder: Path,
+) -> dict[str, DatasetSpec]:
+    """The sets of `ood:` and of its groups, as named there."""
+    places: list[tuple[Key, str]] = [
+        (("ood_groups", group), word)
+        for group, words in groups.items()
+        for word in words
+        if not word.startswith(ADVERSARIALS)
+    ]
+    for name, entry in entries.items():
+        assert isinstance(entry, OodSpec)
+        places += [(("ood", without_axes(name), "sets"), word) for word in entry.data_sets]
+    found: dict[str, DatasetSpec] = {}
+    for key, word in places:
+        if word not in found:
+            try:
+                found[word] = ood_set_named(word, folder, beside, groups)
+            except InputError as error:
+                raise document.error(key, str(error)) from error
+    return found
 
 
-def _regions(
-    document: Document, entries: Mapping[str, EntrySpec], dataset: DatasetSpec, folder: Path
-) -> dict[str, RegionFile]:
+def _regions(document: Document, spec: SweepSpec) -> dict[str, RegionFile]:
     """Reads the files that verifications name, and holds their targets against the classes."""
     from robsweep.orchestrator.spec.regions import describe_box, describe_radius
 
     found: dict[str, RegionFile] = {}
-    for name, entry in entries.items():
-        assert isinstance(entry, VerificationSpec)
+    for name, entry in spec.verification.items():
+        dataset = spec.dataset_of(entry)
         key: Key = ("verification", without_axes(name))
-        if beyond := [target for target in entry.targets if target >= dataset.classes]:
-            last = dataset.classes - 1
+        if beyond := [target for target in entry.targets if target >= spec.dataset.classes]:
+            last = spec.dataset.classes - 1
             raise document.error(
-                (*key, "targets"), f"{dataset.name} has classes 0 to {last}, no class {beyond[0]}"
+                (*key, "targets"),
+                f"{spec.dataset.name} has classes 0 to {last}, no class {beyond[0]}",
             )
         for what, describe in (("radius", describe_radius), ("box", describe_box)):
             file = getattr(entry, what)
             if file is not None:
                 try:
-                    found[file] = describe(folder / Path(file).expanduser(), dataset)
+                    found[file] = describe(spec.folder / Path(file).expanduser(), dataset)
                 except InputError as error:
                     raise document.error((*key, what), str(error)) from error
     return found
@@ -302,27 +300,25 @@ def _checked(document: Document, key: Key, kind: type[_Model], body: Any) -> _Mo
 
 
 def _check_sizes(document: Document, spec: SweepSpec) -> None:
-    test = spec.dataset.splits.get("test", 0)
-    named: list[tuple[Key, tuple[int, int] | None, int]] = [(("samples",), spec.samples, test)]
+    named: list[tuple[Key, tuple[int, int] | None, DatasetSpec]] = [
+        (("samples",), spec.samples, one) for one in (spec.dataset, *spec.datasets.values())
+    ]
     for section in ("attacks", "ood", "shift", "verification", "sensitivity", "landscape"):
         for name, entry in getattr(spec, section).items():
-            named.append(((section, without_axes(name), "samples"), entry.samples, test))
+            key: Key = (section, without_axes(name), "samples")
+            named.append((key, entry.samples, spec.dataset_of(entry)))
     for name, entry in spec.ood.items():
-        for ood_set in entry.sets:
-            size = spec.ood_sets[ood_set].splits.get("test", 0)
-            key: Key = ("ood", without_axes(name))
-            named.append(((*key, "ood_samples"), entry.ood_samples, size))
-            if spec.ood_sets[ood_set].shape != spec.dataset.shape:
-                raise document.error(
-                    (*key, "sets"),
-                    f"{ood_set} has shape {spec.ood_sets[ood_set].shape}, "
-                    f"{spec.dataset.name} has {spec.dataset.shape}",
-                )
-            if spec.ood_sets[ood_set].name == spec.dataset.name:
-                raise document.error((*key, "sets"), f"{ood_set} is the data set itself")
-    for place, samples, size in named:
+        for ood_set in entry.data_sets:
+            place: Key = ("ood", without_axes(name), "ood_samples")
+            named.append((place, entry.ood_samples, spec.ood_sets[ood_set]))
+    for place, samples, dataset in named:
+        size = dataset.splits.get(dataset.split, 0)
         if samples is not None and samples[1] > size:
-            raise document.error(place, f"asks for {samples[1]} samples, the test split has {size}")
+            of = "" if dataset == spec.dataset else f" of {dataset.name}"
+            raise document.error(
+                place,
+                f"asks for {samples[1]} samples, the {dataset.split} split{of} has {size}",
+            )
 
 
 def _check_selections(document: Document, spec: SweepSpec) -> None:

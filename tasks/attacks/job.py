@@ -13,7 +13,6 @@ from robsweep.tasks.attacks.detector import Detector, calibrated
 from robsweep.tasks.attacks.how import How
 from robsweep.tasks.attacks.load import load
 from robsweep.tasks.attacks.run import Result, attack_group
-from robsweep.tasks.catalogue import SCORERS
 from robsweep.tasks.data.load import Labelled
 from robsweep.tasks.groups import groups, seed_everything
 from robsweep.tasks.job import Inputs, Job, Output
@@ -21,7 +20,8 @@ from robsweep.tasks.load import data_for, device_of, labelled_data_for, model_of
 from robsweep.tasks.logits import confidence
 from robsweep.tasks.models.load import load as load_model
 from robsweep.tasks.models.weights import to_bytes
-from robsweep.tasks.own_functions import function_of
+from robsweep.tasks.ood.scoring import on_images
+from robsweep.tasks.ood.stored import fitted
 from robsweep.tasks.rows import Keys, table
 
 _FITTED = 1000  # validation images that a detector's threshold is fitted on
@@ -133,19 +133,19 @@ def _how(job: Job, inputs: Inputs, model: nn.Module) -> How:
         gradient_step=params.get("gradient_step", 1e-3),
         eot=params.get("eot", 1),
         source=source,
-        detector=_detector(job, model) if "detector" in params else None,
+        detector=_detector(job, inputs, model) if "detector" in params else None,
         time_limit_seconds=setting.time_limit_seconds,
     )
 
 
-def _detector(job: Job, model: nn.Module) -> Detector:
+def _detector(job: Job, inputs: Inputs, model: nn.Module) -> Detector:
     """The detector as it would be deployed: its threshold is fitted on validation images."""
     m = job.measurement
-    name = m.params["detector"]
-    scorer = function_of(SCORERS[name].path if name in SCORERS else name, "scorer")
+    scorer = on_images(
+        m.params["detector"], m.params["detector_parameters"], m.model.shape, fitted(inputs.fit)
+    )
     validation = data_for(m.model, m.dataset, "validation", job.setting)
     images = validation.part(slice(_FITTED), device_of(job.setting)).images
-    scorer = partial(scorer, **m.params["detector_parameters"])
     return calibrated(scorer, model, images, m.params["group_size"])
 
 

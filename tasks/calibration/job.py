@@ -1,8 +1,10 @@
 """The calibrate job."""
 
+import json
+
 import numpy as np
 
-from robsweep.tasks.calibration.temperature import Fit
+from robsweep.tasks.calibration.fit import Fit
 from robsweep.tasks.catalogue import CALIBRATIONS
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.job import Inputs, Job, Output
@@ -31,6 +33,8 @@ def calibrate(job: Job, inputs: Inputs) -> Output:
         "nll_before": fit.nll_before,
         "nll_after": fit.nll_after,
         "at_bound": fit.at_bound,
+        "parameters_json": None if fit.parameters is None else json.dumps(fit.parameters),
+        "why": fit.why,
     }
     keys = job.keys(rows["weights_sha256"][0].as_py())
     return Output({"calibration": table("calibration", keys, None, columns, n=1)})

@@ -1,26 +1,15 @@
 """Temperature scaling."""
 
-from typing import NamedTuple
-
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import logsumexp, softmax
+from scipy.special import softmax
 
-from robsweep.tasks.errors import InputError
+from robsweep.tasks.calibration.fit import Fit, checked, nll, undefined
 
 # In units of the logits' own spread. Where no temperature is best, as without a single error to
 # learn from (the best would be 0), the fit stops here, far beyond what would change a confidence.
 _BOUND = float(np.exp(5.0))
 _FARTHEST = 100.0  # of log 1/T, in the same units
-
-
-class Fit(NamedTuple):
-    """Softmax(logits / temperature) is calibrated; nll is the mean negative log likelihood."""
-
-    temperature: float
-    nll_before: float
-    nll_after: float
-    at_bound: bool = False  # no temperature is best: 0 or infinity would be
 
 
 def temperature(logits: np.ndarray, labels: np.ndarray) -> Fit:
@@ -37,37 +26,23 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> Fit:
 
     Source: Guo et al. 2017, section 4.2.
     """
-    logits = np.asarray(logits, dtype=np.float64)
-    labels = np.asarray(labels, dtype=np.int64)
-    if logits.ndim != 2 or not len(logits) or labels.shape != logits.shape[:1]:
-        raise InputError(
-            f"a temperature needs logits (N, K) and labels (N,) of at least one sample, "
-            f"got {logits.shape} and {labels.shape}"
-        )
-    if not np.isfinite(logits).all():
-        bad = int((~np.isfinite(logits)).any(axis=1).sum())
-        raise InputError(f"the logits of {bad} of {len(logits)} samples are not finite")
-    if labels.min() < 0 or labels.max() >= logits.shape[1]:
-        raise InputError(f"labels {labels.min()}..{labels.max()} for {logits.shape[1]} classes")
-
+    logits, labels = checked(logits, labels)
     before = nll(logits, labels)
+    if (labels == labels[0]).all():
+        return undefined(before, labels)
     below = logits - logits.max(axis=1, keepdims=True)
     spread = float(-below.mean())
     if spread == 0:  # all classes tie: every temperature is the same
-        return Fit(1.0, before, before, at_bound=True)
+        why = "all classes tie in every sample: all temperatures are alike"
+        return Fit(1.0, before, before, at_bound=True, why=why)
     scaled = below / spread
-    inverse, at_bound = _best_inverse(scaled, labels)
-    return Fit(spread / inverse, before, nll(scaled * inverse, labels), at_bound)
+    inverse, why = _best_inverse(scaled, labels)
+    after = nll(scaled * inverse, labels)
+    return Fit(spread / inverse, before, after, at_bound=why is not None, why=why)
 
 
-def nll(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean negative log likelihood in nats of labels (N,) under softmax of logits (N, K)."""
-    chosen = logits[np.arange(len(labels)), labels]
-    return float(np.mean(logsumexp(logits, axis=1) - chosen))
-
-
-def _best_inverse(logits: np.ndarray, labels: np.ndarray) -> tuple[float, bool]:
-    """1/T at the minimum of the likelihood, and whether that is a bound.
+def _best_inverse(logits: np.ndarray, labels: np.ndarray) -> tuple[float, str | None]:
+    """1/T at the minimum of the likelihood, and why that is a bound, if it is.
 
     The likelihood is convex in 1/T: its slope rises from that of the uniform distribution to that
     of certainty, and crosses 0 once, or nowhere.
@@ -79,14 +54,14 @@ def _best_inverse(logits: np.ndarray, labels: np.ndarray) -> tuple[float, bool]:
         return float(np.mean((p * logits).sum(axis=1) - chosen))
 
     if np.mean(logits.mean(axis=1) - chosen) >= 0:  # no better than chance
-        return 1 / _BOUND, True
+        return 1 / _BOUND, "no better than chance: the higher the temperature, the better"
     if np.mean(logits.max(axis=1) - chosen) <= 0:  # no errors
-        return _BOUND, True
+        return _BOUND, f"no errors among {len(labels)}: the lower the temperature, the better"
     low, high = -1.0, 1.0
     while slope(low) > 0 and low > -_FARTHEST:
         low -= 1.0
     while slope(high) < 0 and high < _FARTHEST:
         high += 1.0
     if slope(low) > 0 or slope(high) < 0:  # an error with a margin that float64 cannot hold
-        return (1 / _BOUND if slope(low) > 0 else _BOUND), True
-    return float(np.exp(brentq(slope, low, high, xtol=1e-12))), False
+        return (1 / _BOUND if slope(low) > 0 else _BOUND), "an error with a margin beyond float64"
+    return float(np.exp(brentq(slope, low, high, xtol=1e-12))), None

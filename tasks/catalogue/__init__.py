@@ -6,12 +6,13 @@ as default means a mapping of plain values, whose names the entry's own function
 """
 
 from robsweep.tasks.catalogue.attacks import ATTACKS
+from robsweep.tasks.catalogue.calibrations import CALIBRATIONS
 from robsweep.tasks.catalogue.corruptions import CORRUPTIONS
 from robsweep.tasks.catalogue.datasets import DATASETS, DRAWN_SETS
 from robsweep.tasks.catalogue.kinds import KINDS
 from robsweep.tasks.catalogue.models import MODELS
 from robsweep.tasks.catalogue.nets import NETS
-from robsweep.tasks.catalogue.scores import CALIBRATIONS, SCORERS
+from robsweep.tasks.catalogue.scorers import FITS, SCORERS
 from robsweep.tasks.catalogue.trainings import RECIPE, RECIPE_LATER, TRAININGS
 from robsweep.tasks.catalogue.verifiers import LANDSCAPES, SENSITIVITIES, VERIFIERS
 
@@ -21,6 +22,7 @@ __all__ = [
     "CORRUPTIONS",
     "DATASETS",
     "DRAWN_SETS",
+    "FITS",
     "KINDS",
     "LANDSCAPES",
     "MODELS",

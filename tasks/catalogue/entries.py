@@ -44,6 +44,39 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Scorer(Entry):
+    """A score of how far samples are from what the model knows; higher = more OOD.
+
+    | reads | function |
+    |---|---|
+    | `logits` | `f(model, images)`; with a fit, `f(logits, fit)` |
+    | `features` | `f(features, logits, fit)` |
+    | `members` | `f(members)`, the logits (N, M, K) of an ensemble's members |
+    | `model` | `f(model, images)`: it is run on the images, and may follow its gradients |
+
+    All but the last are computed from stored rows, and no model is loaded.
+    """
+
+    reads: Literal["logits", "features", "members", "model"] = "logits"
+    fit: str | None = None  # of FITS
+    fitted: tuple[str, ...] = ()  # parameters that belong to features and fit, not to the function
+    # what it takes of the last layer: nothing; a head that may stand for it (of pooled features, or
+    # of the mean of members' logits whatever the vote); or the one that makes the model's logits
+    head: Literal["none", "any", "exact"] = "none"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a scorer is fitted on: rows of the training or validation split."""
+
+    path: str  # function (Given, *, ...) -> tensors by name
+    parameters: Parameters
+    source: str
+    reads: Literal["features", "logits", "head", "search"] = "features"
+    head: Literal["none", "any", "exact"] = "none"  # as in `Scorer`
+
+
+@dataclass(frozen=True)
 class Net:
     """A published network: weights that go with an architecture."""
 

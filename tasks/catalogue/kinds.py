@@ -8,6 +8,8 @@ KINDS: dict[str, Kind] = {
     "ensemble": Kind("models"),
     "predict": Kind("predictions", group_size=250, slice_groups=8),
     "attack": Kind("attacks", version=5, group_size=250, slice_groups=2),
+    "features": Kind("features", group_size=250, slice_groups=8),
+    "fit": Kind("fits"),
     "score": Kind("ood_scores", group_size=250, slice_groups=8),
     "calibrate": Kind("calibration", version=2),
     "screen": Kind("verification", version=3, group_size=50, slice_groups=2),

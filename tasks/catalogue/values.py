@@ -71,6 +71,12 @@ RANGES: dict[str, tuple[float, float]] = {
     "eot": (1, _INF),
     "kl_start": (0, _INF),
     "kl_end": (0, _INF),
+    "top": (1, _INF),
+    "k": (1, _INF),
+    "dim": (0, _INF),
+    "percentile": (0, 100),
+    "prune": (0, 100),
+    "fit_samples": (2, _INF),
 }
 
 # What texts of these names may be, in every family.
@@ -89,6 +95,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "loss": ("logits", "crossentropy"),
     "included_in": ("upper", "lower"),
     "step_size_search": ("geometric_progression", "grid_search"),
+    "pool": ("mean", "none"),
     "vote": ("mean_logits", "mean_probabilities", "majority"),
 }
 

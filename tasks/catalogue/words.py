@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 SPLITS = ("train", "validation", "test")
 SEVERITIES = range(1, 6)
+ADVERSARIALS = "adversarials:"
 _HASH = 8  # digits of a user's code
 
 
@@ -37,7 +38,14 @@ class Word(NamedTuple):
     @property
     def name(self) -> str:
         """Without the split: as rows name it."""
-        return self.base if self.corruption is None else f"{self.base}+{self.corruption.text}"
+        return self._replace(split=None).text
+
+    @property
+    def text(self) -> str:
+        split = f":{self.split}" if self.split else ""
+        done = f"+{self.corruption.text}" if self.corruption is not None else ""
+        return f"{self.base}{split}{done}"
+
 
 
 def word_of(text: str) -> Word:
@@ -72,3 +80,30 @@ def base_of(name: str) -> str:
 def _split_of(text: str) -> tuple[str, str | None]:
     base, colon, last = text.rpartition(":")
     return (base, last) if colon and base and last in SPLITS else (text, None)
+
+
+class Adversarials(NamedTuple):
+    """A data set that an attack has made: its name in rows is `adversarials:<measurement>:<eps>`.
+
+    Sample by sample those of the split that was attacked.
+    """
+
+    attack: str  # measurement
+    eps: str  # as the artifacts name it: a number, or `min_norm`
+
+    @property
+    def name(self) -> str:
+        return f"{ADVERSARIALS}{self.attack}:{self.eps}"
+
+
+def adversarials_of(name: str) -> Adversarials | None:
+    """What a row's `dataset` is, if an attack has made it."""
+    if not name.startswith(ADVERSARIALS):
+        return None
+    attack, _, eps = name.removeprefix(ADVERSARIALS).rpartition(":")
+    return Adversarials(attack, eps)
+
+
+def eps_name(eps: float | None) -> str:
+    """Of the adversarials of one eps, in artifacts and in sources of predictions."""
+    return "min_norm" if eps is None else repr(eps)

@@ -66,7 +66,7 @@ def load(
         data = _load(base, split, str(data_dir), data_files.get(base))
     if corruption is None:
         return data
-    kept = _kept(dataset, split, str(data_dir), data_files.get(base), tuple(data.images.shape[1:]))
+    kept = _made(dataset, split, str(data_dir), data_files.get(base), tuple(data.images.shape[1:]))
     return corrupted(data, split, corruption, samples, kept)
 
 
@@ -150,8 +150,22 @@ def corrupted(
     return Labelled(images, data.labels)
 
 
+def kept(content: bytes) -> Labelled:
+    """Images that a store has kept of some samples of a split, as `images, first, size`.
+
+    Their labels are not known, and stand there as 0.
+    """
+    from safetensors.torch import load as tensors_of
+
+    tensors = tensors_of(content)
+    images, first = tensors["images"], int(tensors["first"])
+    whole = torch.full((int(tensors["size"]), *images.shape[1:]), torch.nan)
+    whole[first : first + len(images)] = images
+    return Labelled(whole, torch.zeros(len(whole), dtype=torch.int64))
+
+
 @lru_cache(maxsize=6)
-def _kept(
+def _made(
     dataset: str, split: str, data_dir: str, file: str | None, shape: tuple[int, ...]
 ) -> Made:
     del dataset, split, data_dir, file, shape
@@ -170,7 +184,7 @@ def _drawn(
     def make(missing: list[int]) -> Tensor:
         return torch.from_numpy(np.stack([draw(sample, shape) for sample in missing]))
 
-    images = _kept(name, split, "", None, shape).fill((count, *shape), samples, make)
+    images = _made(name, split, "", None, shape).fill((count, *shape), samples, make)
     return Labelled(images, torch.zeros(count, dtype=torch.int64))
 
 

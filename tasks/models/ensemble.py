@@ -34,7 +34,10 @@ class Ensemble(nn.Module):
         self.vote = vote
 
     def forward(self, images: Tensor) -> Tensor:
-        logits = [member(images) for member in self.members]
+        return self.voted([member(images) for member in self.members])
+
+    def voted(self, logits: Sequence[Tensor]) -> Tensor:
+        """Logits (N, K) of the members' logits, (N, K) each."""
         if self.vote == "mean_logits":
             total: Tensor = reduce(operator.add, logits)
             return total / len(logits)

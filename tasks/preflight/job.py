@@ -18,6 +18,7 @@ from robsweep.tasks.job import Inputs, Job, ModelRef, Output
 from robsweep.tasks.load import data_for, device_of, model_of
 from robsweep.tasks.models.questions import ASKED, ask
 from robsweep.tasks.models.weights import MoreOutputsError
+from robsweep.tasks.preflight.scorers import check_scorer
 from robsweep.tasks.rows import table
 
 
@@ -27,7 +28,8 @@ def preflight(job: Job, inputs: Inputs) -> Output:
     Params: functions, a list of (family, "package.module:function", parameters): a user's own;
     engines, the parameters of those solves that are to verify the model: without any, it is not
     read as a network; boxes, the sections that are to bound its outputs, likewise; estimates, the
-    verifiers that only estimate a distance; gradients, whether an attack is to follow them.
+    verifiers that only estimate a distance; scorers, a list of (name, parameters, whether of each
+    member) that take more than logits; gradients, whether an attack is to follow them.
 
     Raises:
         InputError: The model cannot be loaded or called, gives no finite logits (2, classes), or
@@ -76,6 +78,9 @@ def preflight(job: Job, inputs: Inputs) -> Output:
         raise InputError(f"{called}, {found.refusals[0]}")
     if m.params.get("gradients"):
         _check_gradients(loaded.model, images.to(device_of(job.setting)), called)
+    for name, parameters, members in m.params.get("scorers", ()):
+        check_scorer(loaded.model, m.model, images.to(device_of(job.setting)), name, parameters,
+                     by_member=bool(members))  # fmt: skip
     if engines:
         _check_readable(loaded.model, m.model, "verification", "is to be verified and cannot be")
     for section in m.params.get("boxes", ()):

@@ -48,6 +48,36 @@ def translate(images: Images, severity: int, randoms: Randoms) -> Images:
     return placed(images, unmoved, signs * at(severity, (1, 2, 3, 4, 5)) * pixel_of_28(images))
 
 
+def rotate_by(
+    images: Images,
+    severity: int,
+    randoms: Randoms,
+    *,
+    degrees: float,
+    dx: float = 0.0,
+    dy: float = 0.0,
+) -> Images:
+    """Turns counter-clockwise by `degrees`, then moves as `translate_by`. Severity is not asked.
+
+    Source: Engstrom et al. 2019, whose worst case is over a grid of these.
+    """
+    angle = np.full(len(images), np.deg2rad(degrees))
+    # the pixel that is moved here was at -(dx, dy), and before the turn still elsewhere
+    back = -turn(angle) @ np.array([dy, dx])[:, None]
+    return placed(images, turn(angle), back[:, :, 0])
+
+
+def translate_by(
+    images: Images, severity: int, randoms: Randoms, *, dx: float = 0.0, dy: float = 0.0
+) -> Images:
+    """Moves by `dx` pixels to the right and `dy` down. Severity is not asked.
+
+    Source: Engstrom et al. 2019, whose worst case is over a grid of these.
+    """
+    unmoved = np.broadcast_to(np.eye(2), (len(images), 2, 2))
+    return placed(images, unmoved, np.tile([-dy, -dx], (len(images), 1)))
+
+
 def turn(angle: Images) -> Images:
     """Matrices (N, 2, 2) of rotations by angles (N,) in rad."""
     return _matrices(np.cos(angle), np.sin(angle), -np.sin(angle), np.cos(angle))

@@ -81,3 +81,75 @@ def smeared(images: Images, radius: float, std: float, angles: Images) -> Images
         index = (rows[:, :, None] * width + columns[:, None, :]).reshape(len(images), 1, -1)
         blurred += weight * np.take_along_axis(flat, index, axis=2).reshape(images.shape)
     return np.clip(blurred, 0, 1)
+
+
+def gaussian_blur(images: Images, severity: int, randoms: Randoms) -> Images:
+    """Blurs by a Gaussian.
+
+    Source: Mu & Gilmer 2019's code (grey; along both sides here), Hendrycks & Dietterich 2019.
+    """
+    std = at(severity, (1, 2, 3, 4, 6) if grey(images) else (0.4, 0.6, 0.7, 0.8, 1)) * pixel(images)
+    sigma = (0, 0, std, std)
+    blurred: Images = ndimage.gaussian_filter(images.astype(np.float64), sigma, mode="nearest")
+    return blurred.clip(0, 1)
+
+
+def defocus_blur(images: Images, severity: int, randoms: Randoms) -> Images:
+    """Averages over a disk with a soft rim.
+
+    Source: Mu & Gilmer 2019's code (grey), Hendrycks & Dietterich 2019 (colour).
+    """
+    # radius in pixels, and standard deviation of the rim
+    of_grey = ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))
+    of_colour = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1))
+    radius, rim = at(severity, of_grey if grey(images) else of_colour)
+    size = pixel(images)
+    # a disk of less than a pixel would change nothing on small images
+    kernel = disk(max(radius * size, min(radius, 1)), rim * size, 1 if radius <= 8 else 2)
+    values = images.astype(np.float64)
+    blurred: Images = ndimage.correlate(values, kernel[None, None], mode="mirror")
+    return blurred.clip(0, 1)
+
+
+def disk(radius: float, rim: float, reach: int) -> Images:
+    """Weights of a disk, blurred by a Gaussian of this deviation that is cut off at `reach`."""
+    side = np.arange(-int(radius) - reach, int(radius) + reach + 1)
+    inside = (side**2 + side[:, None] ** 2 <= radius**2).astype(np.float64)
+    taps = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * rim**2))
+    for axis in (0, 1):
+        inside = ndimage.correlate1d(inside, taps / taps.sum(), axis, mode="constant")
+    weights: Images = inside / inside.sum()
+    return weights
+
+
+def zoom_blur(images: Images, severity: int, randoms: Randoms) -> Images:
+    """The mean of an image and of its zooms into the middle.
+
+    Source: Mu & Gilmer 2019's code (grey), Hendrycks & Dietterich 2019 (colour).
+    """
+    # how far at most, in which steps
+    of_grey = ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))
+    of_colour = ((1.06, 0.01), (1.11, 0.01), (1.16, 0.01), (1.21, 0.01), (1.26, 0.01))
+    stop, step = at(severity, of_grey if grey(images) else of_colour)
+    factors = np.arange(1, stop, step)
+    total: Images = images.astype(np.float64)
+    for factor in factors:
+        total = total + zoomed(images, float(factor))
+    return (total / (len(factors) + 1)).clip(0, 1)
+
+
+def zoomed(images: Images, factor: float) -> Images:
+    """The middle of images (N, channels, height, width), as large as they are; bilinear."""
+    down, across = (_zoom_matrix(side, factor) for side in images.shape[2:])
+    larger: Images = down @ images.astype(np.float64) @ across.T
+    return larger
+
+
+def _zoom_matrix(side: int, factor: float) -> Images:
+    """What SciPy makes of the middle of a line of pixels, as a matrix; its middle again."""
+    kept = int(np.ceil(side / factor))
+    top = (side - kept) // 2
+    larger = ndimage.zoom(np.eye(side)[top : top + kept], (factor, 1), order=1)
+    trim = (len(larger) - side) // 2
+    matrix: Images = larger[trim : trim + side]
+    return matrix

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from robsweep.tasks.catalogue import CORRUPTIONS
+from robsweep.tasks.catalogue.corruptions import misfit
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.groups import seed_everything, seeded
 from robsweep.tasks.own_functions import function_of
@@ -44,6 +45,10 @@ def corrupt(
     """
     if len(samples) != len(images):
         raise ValueError(f"{len(images)} images, but {len(samples)} samples")
+    if (why := misfit(name, images.shape[1:])) is not None:
+        raise InputError(why)
+    if needed := [key for key, value in parameters.items() if isinstance(value, type)]:
+        raise InputError(f"{name} needs {' and '.join(needed)}: it is an entry of `shift:`")
     if not per_sample(name):
         corrupted = torch.empty_like(images)
         with seeded(seed, name, 0):  # the generators are afterwards as they were

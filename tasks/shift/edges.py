@@ -1,5 +1,7 @@
 """Edges in place of an image."""
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy import ndimage
 
@@ -37,19 +39,45 @@ def canny(values: Images, std: float) -> Images:
     inner = np.zeros(values.shape, dtype=bool)
     inner[:, 1:-1, 1:-1] = True
     weak = inner & (strength >= _LOW) & _highest(strength, down, right)
+    return _from_strong_to_weak(weak, weak & (strength >= _HIGH))
+
+
+def canny_of_bytes(levels: Images, low: float, high: float) -> Images:
+    """Whether each of whole numbers 0 to 255 (N, height, width) is of an edge, as OpenCV has it.
+
+    Source: OpenCV's `Canny`, aperture 3, gradients in l1.
+    """
+    down, right = _sobel(levels, 1, 2, "nearest"), _sobel(levels, 2, 1, "nearest")
+    strength = np.abs(down) + np.abs(right)
+    tan = 13573 / 2**15  # of 22.5 degrees
+    level = np.abs(down) < tan * np.abs(right)
+    upright = np.abs(down) > (tan + 2) * np.abs(right)
+    beside = _neighbours(strength)
+    across = (strength > beside(0, -1)) & (strength >= beside(0, 1))
+    along = (strength > beside(-1, 0)) & (strength >= beside(1, 0))
+    falling = (strength > beside(-1, -1)) & (strength > beside(1, 1))
+    rising = (strength > beside(-1, 1)) & (strength > beside(1, -1))
+    diagonal = np.where((down < 0) == (right < 0), falling, rising)
+    highest = np.where(level, across, np.where(upright, along, diagonal))
+    weak = highest & (strength > low)
+    return _from_strong_to_weak(weak, weak & (strength > high))
+
+
+def _from_strong_to_weak(weak: Images, strong: Images) -> Images:
+    """The weak pixels that are connected to a strong one of their image (N, height, width)."""
     flat = np.zeros((3, 3, 3), dtype=bool)
     flat[1] = True  # an edge stays in its image
     labels, count = ndimage.label(weak, flat)
-    strong = np.zeros(count + 1, dtype=bool)
-    strong[labels[weak & (strength >= _HIGH)]] = True
-    strong[0] = False
-    edges: Images = strong[labels]
+    kept = np.zeros(count + 1, dtype=bool)
+    kept[labels[strong]] = True
+    kept[0] = False
+    edges: Images = kept[labels]
     return edges
 
 
-def _sobel(values: Images, along: int, across: int) -> Images:
-    differences = ndimage.correlate1d(values, [-1, 0, 1], along)
-    slopes: Images = ndimage.correlate1d(differences, [1, 2, 1], across)
+def _sobel(values: Images, along: int, across: int, border: str = "reflect") -> Images:
+    differences = ndimage.correlate1d(values, [-1, 0, 1], along, mode=border)
+    slopes: Images = ndimage.correlate1d(differences, [1, 2, 1], across, mode=border)
     return slopes
 
 
@@ -60,19 +88,23 @@ def _highest(strength: Images, down: Images, right: Images) -> Images:
     smaller = np.where(steep, np.abs(right), np.abs(down))
     share = smaller / np.maximum(larger, np.finfo(np.float64).tiny)
     same = np.where(down * right >= 0, 1, -1)  # which diagonal
-    padded = np.pad(strength, ((0, 0), (1, 1), (1, 1)))
-
-    def at_offset(row: int, column: int) -> Images:
-        height, width = strength.shape[1:]
-        return padded[:, 1 + row : 1 + row + height, 1 + column : 1 + column + width]
-
+    beside = _neighbours(strength)
     found = np.ones(strength.shape, dtype=bool)
     for side in (1, -1):
-        straight = np.where(steep, at_offset(side, 0), at_offset(0, side))
+        straight = np.where(steep, beside(side, 0), beside(0, side))
         diagonal = np.where(
             same > 0,
-            at_offset(side, side),
-            np.where(steep, at_offset(side, -side), at_offset(-side, side)),
+            beside(side, side),
+            np.where(steep, beside(side, -side), beside(-side, side)),
         )
         found &= diagonal * share + straight * (1 - share) <= strength
     return found
+
+
+def _neighbours(strength: Images) -> Callable[[int, int], Images]:
+    """From rows down and columns to the right to the strength there; 0 outside."""
+    height, width = strength.shape[1:]
+    padded = np.pad(strength, ((0, 0), (1, 1), (1, 1)))
+    return lambda down, right: padded[
+        :, 1 + down : 1 + down + height, 1 + right : 1 + right + width
+    ]

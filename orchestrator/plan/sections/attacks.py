@@ -6,6 +6,7 @@ from dataclasses import replace
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.plan.make import Make
 from robsweep.orchestrator.plan.planned import Planned, PlannedModel
+from robsweep.orchestrator.plan.sections.ood import fitted
 from robsweep.orchestrator.spec.selection import both, selected
 from robsweep.orchestrator.spec.spec import AttackSpec
 from robsweep.tasks.catalogue import KINDS, SCORERS
@@ -23,6 +24,13 @@ def attacks(make: Make, model: PlannedModel, models: Sequence[PlannedModel]) -> 
         source = None if entry.source is None else source_of(name, entry.source, model, models)
         if source == model:
             continue
+        params, needs = _params(entry, source), model.needs
+        if entry.detector is not None:
+            behind = fitted(make, model, entry.detector, detector_parameters(entry.detector))
+            yield from behind
+            if behind:
+                params["detector_fit"] = behind[-1].measurement.measurement_id
+                needs = (*needs, behind[-1].measurement.measurement_id)
         code = [word for word in (entry.name, entry.detector) if word is not None]
         yield make.planned(
             "attack",
@@ -30,10 +38,11 @@ def attacks(make: Make, model: PlannedModel, models: Sequence[PlannedModel]) -> 
             "attacks",
             name,
             entry.name,
-            _params(entry, source),
+            params,
+            dataset=make.spec.dataset_of(entry),
             samples=entry.samples or make.spec.samples,
             code=make.code(*code),
-            needs=model.needs if source is None else (*model.needs, *source.needs),
+            needs=needs if source is None else (*needs, *source.needs),
             setting=replace(
                 make.setting,
                 keep_adversarials=entry.keep_adversarials,
@@ -96,6 +105,11 @@ def _params(entry: AttackSpec, source: PlannedModel | None) -> dict[str, object]
         params["source"] = source.ref.model_id
     if entry.detector is not None:
         params["detector"] = entry.detector
-        known = SCORERS.get(entry.detector)
-        params["detector_parameters"] = {} if known is None else dict(known.parameters)
+        params["detector_parameters"] = detector_parameters(entry.detector)
     return params
+
+
+def detector_parameters(name: str) -> dict[str, object]:
+    """Those of a detector's scorer, by default: there is no naming others."""
+    known = SCORERS.get(name)
+    return {} if known is None else dict(known.parameters)

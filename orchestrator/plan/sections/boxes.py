@@ -17,7 +17,7 @@ def sensitivities(make: Make, model: PlannedModel) -> Iterator[Planned]:
             samples = entry.samples or spec.samples
             yield make.planned(
                 "sensitivity", model, "sensitivity", name, entry.name, _boxes(entry),
-                samples=samples,
+                dataset=spec.dataset_of(entry), samples=samples,
             )  # fmt: skip
 
 

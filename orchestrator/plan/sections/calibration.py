@@ -10,7 +10,7 @@ from robsweep.orchestrator.spec.selection import selected
 
 
 def calibrations(make: Make, model: PlannedModel) -> Iterator[Planned]:
-    """The predictions that all fits read, and one fit per entry.
+    """One fit per entry, behind the predictions that it reads.
 
     Raises:
         InputError: The data set has nothing to fit on.
@@ -22,16 +22,18 @@ def calibrations(make: Make, model: PlannedModel) -> Iterator[Planned]:
     }
     if not chosen:
         return
-    if "validation" not in make.spec.dataset.splits:
-        raise InputError(
-            f"calibration needs a validation split, which {make.spec.dataset.name} has not"
-        )
-    fitted_on = make.planned(
-        "predict", model, "calibration", "validation", "clean", CLEAN, split="validation"
-    )
-    yield fitted_on
-    key = fitted_on.measurement.measurement_id
+    fitted_on: dict[str, Planned] = {}
     for name, entry in chosen.items():
+        dataset = make.spec.dataset_of(entry)
+        if "validation" not in dataset.splits:
+            raise InputError(f"calibration needs a validation split, which {dataset.name} has not")
+        if dataset.name not in fitted_on:
+            fitted_on[dataset.name] = make.planned(
+                "predict", model, "calibration", "validation", "clean", CLEAN,
+                dataset=dataset, split="validation",
+            )  # fmt: skip
+            yield fitted_on[dataset.name]
+        key = fitted_on[dataset.name].measurement.measurement_id
         params = {"method": entry.name, "predictions": key, "parameters": entry.parameters}
         yield make.planned(
             "calibrate",
@@ -40,6 +42,7 @@ def calibrations(make: Make, model: PlannedModel) -> Iterator[Planned]:
             name,
             entry.name,
             params,
+            dataset=dataset,
             split="validation",
             code=make.code(entry.name),
             needs=(*model.needs, key),

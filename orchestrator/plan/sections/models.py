@@ -67,7 +67,9 @@ def _trained(make: Make, name: str, version: Version, seed: int | None, known: K
     dataset = spec.dataset
     if "train" not in dataset.splits:
         raise InputError(f"data set {dataset.name} has no training split: import the models")
-    code = make.code(arch, training.name)
+    code = {**make.code(arch, training.name), **make.code_of(dataset)}
+    if named in spec.outlier_sets:
+        code |= make.code_of(spec.outlier_sets[named])
     data, number = f"{dataset.name}:train", KINDS["train"].version
     key = measurement_id("train", params, None, data, seed, number, hashes(code))
     ref = ModelRef(key, arch, arch_parameters, dataset.shape, dataset.classes, name=name)

@@ -1,4 +1,4 @@
-"""Clean predictions, and measurements of the sections `ood` and `shift`."""
+"""Clean predictions, and measurements of the section `shift`."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,6 +8,9 @@ from robsweep.orchestrator.plan.planned import Planned, PlannedModel
 from robsweep.orchestrator.spec.selection import selected
 from robsweep.tasks.catalogue import KINDS
 
+# Sections that measure on the test split, or on that of the data set that an entry names.
+MEASURED = ("attacks", "ood", "shift", "calibration", "verification", "sensitivity")
+
 CLEAN: dict[str, Any] = {
     "source": "clean",
     "group_size": KINDS["predict"].group_size,
@@ -16,46 +19,15 @@ CLEAN: dict[str, Any] = {
 
 
 def clean(make: Make, model: PlannedModel) -> Iterator[Planned]:
-    """The predictions on the sweep's samples as they are."""
-    samples = make.spec.samples
-    yield make.planned("predict", model, "clean", "clean", "clean", CLEAN, samples=samples)
-
-
-def ood(make: Make, model: PlannedModel) -> Iterator[Planned]:
-    """Per entry, scores of the sweep's own data and of each OOD set; predictions on each set."""
+    """Predictions on the sweep's samples as they are, and on those of each other data set."""
     spec = make.spec
-    chosen = {
-        name: entry
-        for name, entry in spec.ood.items()
-        if selected(entry, model.name, model.training)
-    }
-    for name, entry in chosen.items():
-        for ood_set in (None, *entry.sets):
-            dataset = spec.dataset if ood_set is None else spec.ood_sets[ood_set]
-            params = {
-                "scorer": entry.name,
-                "ood_set": None if ood_set is None else dataset.name,
-                "group_size": entry.group_size or KINDS["score"].group_size,
-                "seed": entry.seed,
-                "parameters": entry.parameters,
-            }
-            yield make.planned(
-                "score",
-                model,
-                "ood",
-                name,
-                entry.name,
-                params,
-                samples=(entry.samples or spec.samples) if ood_set is None else entry.ood_samples,
-                code=make.code(entry.name),
-                dataset=dataset,
-            )
-    asked = {spec.ood_sets[ood_set].name for entry in chosen.values() for ood_set in entry.sets}
-    for dataset in spec.ood_sets.values():
-        if dataset.name in asked:
-            name = dataset.name
-            outside = {**CLEAN, "source": f"ood:{name}"}
-            yield make.planned("predict", model, "ood", name, "ood", outside, dataset=dataset)
+    entries = (entry for section in MEASURED for entry in getattr(spec, section).values())
+    asked = [spec.dataset_of(e) for e in entries if selected(e, model.name, model.training)]
+    for dataset in {one.name: one for one in (spec.dataset, *asked)}.values():
+        yield make.planned(
+            "predict", model, "clean", "clean", "clean", CLEAN, dataset=dataset,
+            samples=spec.samples,
+        )  # fmt: skip
 
 
 def shift(make: Make, model: PlannedModel) -> Iterator[Planned]:
@@ -76,6 +48,7 @@ def shift(make: Make, model: PlannedModel) -> Iterator[Planned]:
             name,
             entry.name,
             params,
+            dataset=make.spec.dataset_of(entry),
             samples=entry.samples or make.spec.samples,
             code=make.code(entry.name),
         )

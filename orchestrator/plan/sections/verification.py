@@ -25,6 +25,7 @@ def verifications(make: Make, model: PlannedModel) -> Iterator[Planned]:
         file = entry.box or entry.radius
         region_file = None if file is None else spec.regions[file].path
         setting = replace(make.setting, region_file=region_file)
+        dataset = spec.dataset_of(entry)
         own = [
             {key: value for key, value in entry.parameters.items() if key in parameters}
             for parameters in (verifier.screen_parameters, verifier.solve_parameters)
@@ -37,6 +38,7 @@ def verifications(make: Make, model: PlannedModel) -> Iterator[Planned]:
             name,
             entry.name,
             {**common, "group_size": group, "parameters": own[0]},
+            dataset=dataset,
             samples=entry.samples or spec.samples,
             setting=setting,
         )
@@ -50,6 +52,7 @@ def verifications(make: Make, model: PlannedModel) -> Iterator[Planned]:
             name,
             entry.name,
             {**common, "parameters": own[1]},
+            dataset=dataset,
             samples=entry.samples or spec.samples,
             needs=(screen.measurement.measurement_id,),
             setting=replace(setting, time_limit_seconds=entry.time_limit_seconds),

@@ -11,14 +11,12 @@ from robsweep.orchestrator.results.intervals.ranks import (
     spearman,
 )
 from robsweep.orchestrator.results.intervals.shares import wilson
-from robsweep.orchestrator.results.intervals.signed import mean_of_signed
 
 __all__ = [
     "LEVEL",
     "NO_DATA",
     "Interval",
     "delong_auroc",
-    "mean_of_signed",
     "midranks",
     "order_statistic_median",
     "spearman",

@@ -5,7 +5,7 @@ import numpy as np
 from robsweep.orchestrator.results.intervals.interval import LEVEL, NO_DATA, Interval, z_of
 
 
-def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:
+def wilson(successes: float, n: float, level: float = LEVEL) -> Interval:
     """Score interval of a proportion; never leaves [0, 1] and never collapses at 0 or n.
 
     Source: Wilson 1927; recommended by Brown, Cai & DasGupta 2001, section 5.

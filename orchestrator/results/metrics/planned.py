@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -48,6 +48,14 @@ class Asked:
     covered: Ranges = ()  # of these, the samples that are done
     failed: Ranges = ()  # of these, the samples whose job failed and was not done since
     why: str = ""  # the last of these jobs failed
+    groups: tuple[str, ...] = ()  # of an OOD set, that are asked for as a whole
+    shifted: bool = False  # an OOD set that is a corruption of the ID data, or the other way round
+    label: str = ""  # an OOD set as readers know it, where rows name it by an id
+
+    @property
+    def ood_set(self) -> str | None:
+        """Of a score; None for ID data."""
+        return self.label or self.params["ood_set"]
 
     @property
     def property(self) -> str:
@@ -57,7 +65,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class Model:
-    """A trained or imported model of a sweep, with its measurements in plan order."""
+    """A trained or imported model of a sweep on one data set, with what was measured there.
+
+    Sample 5 of two data sets are two images: nothing is taken together across them. In plan order;
+    a fit on the sweep's own data is there for every data set that it may be applied to.
+    """
 
     model: str
     training: str | None
@@ -65,6 +77,7 @@ class Model:
     model_id: str
     asked: Sequence[Asked]
     warnings: str | None = None  # what was seen when it was first called
+    dataset: str | None = None  # that `sample` counts in; of OOD detection, the ID data
 
     @property
     def names(self) -> dict[str, str | int | None]:
@@ -74,6 +87,7 @@ class Model:
             "training": self.training,
             "seed": self.seed,
             "model_id": self.model_id,
+            "dataset": self.dataset,
         }
 
     def of(self, kind: str, section: str | None = None) -> list[Asked]:
@@ -117,24 +131,55 @@ def models(
     failures: Mapping[str, Failure] = NO_FAILURES,
     warnings: Mapping[str, str] = NO_WARNINGS,
 ) -> list[Model]:
-    """The models of a plan, in its order, and how far each measurement is.
+    """The models of a plan, in its order, on each of their data sets, the sweep's own first.
 
     Args:
         coverage: Measurement id -> samples done.
         failures: Measurement id -> samples whose job failed.
         warnings: Model id -> what was seen of it.
     """
-    found: dict[str, Model] = {}
-    asked: dict[str, list[Asked]] = {}
+    rows: dict[str, list[dict[str, Any]]] = {}
     for row in plan.iter_rows(named=True):
-        key = row["model_id"]
-        measurements = asked.setdefault(key, [])
-        measurements.append(_asked(row, coverage, failures))
-        if key not in found:
-            found[key] = Model(
-                row["model"], row["training"], row["seed"], key, measurements, warnings.get(key)
+        rows.setdefault(row["model_id"], []).append(row)
+    return [
+        Model(
+            own[0]["model"], own[0]["training"], own[0]["seed"], key, asked, warnings.get(key), name
+        )
+        for key, own in rows.items()
+        for name, asked in _by_dataset(own, coverage, failures).items()
+    ]
+
+
+def _by_dataset(
+    rows: Sequence[Mapping[str, Any]], coverage: Coverage, failures: Mapping[str, Failure]
+) -> dict[str, list[Asked]]:
+    """The measurements of one model by the data set whose numbers they go into."""
+    own = str(rows[0]["dataset"])
+    clean = (str(row["dataset"]) for row in rows if row["section"] == "clean")
+    found: dict[str, list[Asked]] = {name: [] for name in (own, *clean)}
+    for row in rows:
+        asked = _asked(row, coverage, failures)
+        uses = json.loads(row.get("uses_json") or "[]")
+        for name in dict.fromkeys(use["dataset"] for use in uses):
+            here = [use for use in uses if use["dataset"] == name]
+            groups = dict.fromkeys(group for use in here for group in use["groups"])
+            found[name].append(
+                replace(
+                    asked,
+                    entry=here[0]["entry"],
+                    groups=tuple(groups),
+                    shifted=any(use["shifted"] for use in here),
+                    label=here[0].get("label", ""),
+                )
             )
-    return list(found.values())
+        if uses:
+            continue
+        if asked.kind == "calibrate" and asked.dataset == own:
+            for measurements in found.values():
+                measurements.append(asked)
+        else:  # of an OOD set, where a plan of before does not say beside which data
+            found[asked.dataset if asked.dataset in found else own].append(asked)
+    return found
 
 
 def failures_of(jobs: pl.DataFrame) -> dict[str, Failure]:

@@ -30,8 +30,12 @@ def progress(models: Sequence[Model], verdicts: pl.DataFrame) -> pl.DataFrame:
     """
     undecided = _undecided(verdicts)
     rows: dict[str, dict[str, int]] = {}
+    seen: set[str] = set()  # what several data sets share is one measurement
     for model in models:
         for asked in model.asked:
+            if asked.measurement_id in seen:
+                continue
+            seen.add(asked.measurement_id)
             if asked.kind == "solve":
                 wanted, done = _solve(model, asked, undecided)
             else:

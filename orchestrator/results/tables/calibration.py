@@ -6,25 +6,45 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from robsweep.orchestrator.results.metrics.calibration import Calibration, calibration
+from robsweep.orchestrator.results.metrics.calibration import (
+    Calibration,
+    Predicted,
+    classwise_ece,
+    equal_mass_ece,
+    if_calibrated,
+    legacy_errors,
+    measured,
+    predicted,
+    rms_error,
+)
+from robsweep.orchestrator.results.metrics.calibration_scaling import Fitted, scaled
+from robsweep.orchestrator.results.metrics.calibration_smooth import smooth_ece
 from robsweep.orchestrator.results.metrics.extent import extent
 from robsweep.orchestrator.results.metrics.planned import Asked, Model
 from robsweep.orchestrator.results.metrics.rates import estimate, known, rate
 from robsweep.orchestrator.results.tables.columns import Read, Row, frame
 
+UNDEFINED = "undefined"  # the fit has run, and there is none
+
 
 class Scaling(NamedTuple):
-    """A fit of the sweep file; without a temperature where it has not run."""
+    """A fit of the sweep file; without one where it has not run or is not defined."""
 
     asked: Asked
-    temperature: float | None
-    at_bound: bool | None  # None: a store of before
+    fit: Fitted | None  # None: it has not run, or is not defined
+    at_bound: bool | None = None  # None: a store of before
+    why: str | None = None  # at a bound, or not defined
+
+    @property
+    def temperature(self) -> float | None:
+        return None if self.fit is None else self.fit.temperature
 
 
 def calibration_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
     """One row per model and scaling, `none` first, on the clean evaluation split.
 
-    `at_bound` where no temperature is best, so that the fit stands at the last one it may.
+    `at_bound` where no fit is best, so that it stands at the last one it may; `scaling_why` says
+    why that is, or why there is no fit.
     """
     rows: list[Row] = []
     for model in models:
@@ -32,25 +52,30 @@ def calibration_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
         if not clean:
             continue
         predictions = prediction_rows(clean, read)
-        measured = calibrated(predictions)
-        unscaled = {**_measures(measured), **extent("ece", one_of=clean)}
+        unscaled = {**_everything(predictions_of(predictions)), **extent("ece", one_of=clean)}
         rows.append({**model.names, "scaling": "none", "temperature": 1.0, **unscaled})
-        for fit in scalings(model, read):
-            row: Row = {**model.names, "scaling": fit.asked.entry, **scaled_extent(fit, clean)}
-            if fit.temperature is not None:
-                row |= _measures(calibrated(predictions, fit.temperature))
-                row |= {"temperature": fit.temperature, "at_bound": fit.at_bound}
-            rows.append(row)
+        for one in scalings(model, read):
+            row: Row = {**model.names, "scaling": one.asked.entry, **scaled_extent(one, clean)}
+            if one.fit is not None:
+                row |= _everything(predictions_of(predictions, one.fit))
+                row |= {"temperature": one.fit.temperature, "at_bound": one.at_bound}
+            rows.append({**row, "scaling_why": one.why})
     return frame("calibration", rows)
 
 
 def scalings(model: Model, read: Read) -> Iterator[Scaling]:
     """The fits that were asked of a model, in plan order."""
     asked = model.of("calibrate")
-    needed = ("measurement_id", "temperature", "at_bound")
-    fitted = {row[0]: row[1:] for row in read("calibration", asked).select(needed).collect().rows()}
-    for fit in asked:
-        yield Scaling(fit, *fitted.get(fit.measurement_id, (None, None)))
+    needed = ("measurement_id", "temperature", "parameters_json", "at_bound", "why")
+    rows = read("calibration", asked).select(needed).collect().rows()
+    found = {row[0]: row[1:] for row in rows}
+    for one in asked:
+        if one.measurement_id not in found:
+            yield Scaling(one, None)
+            continue
+        temperature, parameters, at_bound, why = found[one.measurement_id]
+        fit = Fitted(temperature, parameters)
+        yield Scaling(one, fit if fit.defined else None, at_bound, why)
 
 
 def scaled_extent(
@@ -58,8 +83,9 @@ def scaled_extent(
 ) -> dict[str, int | str | None]:
     """How far a scaled number is: it needs a fit, which has no samples, and predictions."""
     columns = extent(name, one_of=predictions)
-    if fit.temperature is None:
-        columns[f"{name}_status"] = extent("", [fit.asked])["_status"]
+    if fit.fit is None:
+        status = extent("", [fit.asked])["_status"]
+        columns[f"{name}_status"] = UNDEFINED if status == "done" else status
     return columns
 
 
@@ -69,17 +95,22 @@ def prediction_rows(asked: Iterable[Asked], read: Read) -> pl.DataFrame:
     return read("predictions", asked).select(needed).collect()
 
 
-def calibrated(rows: pl.DataFrame, temperature: float | None = None) -> Calibration:
-    """Calibration of prediction rows of one model, after dividing the logits by the temperature.
+def predictions_of(rows: pl.DataFrame, fit: Fitted | None = None) -> Predicted:
+    """Prediction rows of one model, after a fit.
 
     Unscaled, the stored confidence counts: some models have another one than the softmax.
     """
     n = len(rows)
-    own = rows["confidence"].to_numpy().astype(np.float64) if temperature is None else None
+    own = rows["confidence"].to_numpy().astype(np.float64) if fit is None else None
     logits = rows["logits"].explode(empty_as_null=False).to_numpy().astype(np.float64)
     labels = rows["label"].to_numpy().astype(np.int64)
     shaped = logits.reshape(n, -1) if n else logits.reshape(0, 1)
-    return calibration(shaped, labels, 1.0 if temperature is None else temperature, own)
+    return predicted(shaped if fit is None or not n else scaled(shaped, fit), labels, own)
+
+
+def calibrated(rows: pl.DataFrame, fit: Fitted | None = None) -> Calibration:
+    """Calibration of prediction rows of one model, after a fit."""
+    return measured(predictions_of(rows, fit))
 
 
 def accuracy(name: str, predictions: pl.DataFrame, asked: Sequence[Asked]) -> Row:
@@ -88,13 +119,35 @@ def accuracy(name: str, predictions: pl.DataFrame, asked: Sequence[Asked]) -> Ro
     return {**rate(name, correct, len(predictions)), **extent(name, one_of=asked)}
 
 
-def _measures(measured: Calibration) -> Row:
+def _everything(of: Predicted) -> Row:
+    """All columns of one row."""
+    found = measured(of)
+    mass, rms = equal_mass_ece(of), rms_error(of)
+    noise = if_calibrated(of.confidence)
+    smooth = smooth_ece(of.confidence, of.correct)
+    old = legacy_errors(of.confidence, of.correct)
     return {
-        **estimate("ece", measured.ece),
-        "ece_n": measured.n,
-        "rms_ce": known(measured.rms_ce),
-        "mce": known(measured.mce),
-        **estimate("ece_equal_mass", measured.ece_equal_mass),
-        "brier": known(measured.brier),
-        "nll": known(measured.nll),
+        **estimate("ece", found.ece),
+        "ece_n": found.n,
+        "rms_ce": known(found.rms_ce),
+        "mce": known(found.mce),
+        **estimate("ece_equal_mass", mass.seen),
+        "brier": known(found.brier),
+        "nll": known(found.nll),
+        "ece_debiased": known(found.ece_debiased),
+        "ece_if_calibrated": known(noise.mean),
+        "ece_if_calibrated_high": known(noise.high),
+        "ece_equal_mass_debiased": known(mass.debiased),
+        "rms_ce_low": known(rms.seen.low),
+        "rms_ce_high": known(rms.seen.high),
+        "rms_ce_debiased": known(rms.debiased),
+        **estimate("smooth_ece", smooth.seen),
+        "smooth_ece_debiased": known(smooth.debiased),
+        "smooth_ece_bandwidth": known(smooth.bandwidth),
+        "classwise_ece": known(classwise_ece(of)),
+        "few_errors": found.few_errors if found.n else None,
+        **rate("scaled_accuracy", int(of.correct.sum()), found.n),
+        "legacy_ece": known(old.ece),
+        "legacy_rms_ce": known(old.rms_ce),
+        "legacy_mce": known(old.mce),
     }

@@ -15,6 +15,7 @@ Row = dict[str, Any]
 
 _TEXT, _INT, _FLOAT = pl.String, pl.Int64, pl.Float64
 _MODEL = {"model": _TEXT, "training": _TEXT, "seed": _INT, "model_id": _TEXT}
+_ON = {"dataset": _TEXT}  # that `sample` counts in; of OOD detection, the ID data
 
 
 def _metric(name: str) -> dict[str, Any]:
@@ -26,6 +27,14 @@ def _metric(name: str) -> dict[str, Any]:
         f"{name}_wanted": _INT,
         f"{name}_status": _TEXT,
     }
+
+
+def _to_baseline(name: str) -> dict[str, Any]:
+    """Ratios, 1 where a model is as good as the baseline; `_why` where there is none."""
+    return {
+        **_metric(f"{name}_normalised"), f"{name}_normalised_why": _TEXT,
+        **_metric(f"{name}_relative"), f"{name}_relative_why": _TEXT,
+    }  # fmt: skip
 
 
 def _limits(*names: str) -> dict[str, Any]:
@@ -61,19 +70,30 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         **_MODEL, "attack": _TEXT, "norm": _TEXT, "eps": _FLOAT,
         **_ROBUST, **_metric("attack_success_rate"),
         **_metric("median_distance"), "mean_min_distance": _FLOAT, "mean_min_distance_n": _INT,
-        "forward_per_sample": _FLOAT, "seconds": _FLOAT, "failed_checks": _INT, **_TRUST,
+        "forward_per_sample": _FLOAT, "seconds": _FLOAT, "failed_checks": _INT, **_TRUST, **_ON,
     },
     "calibration": {
         **_MODEL, "scaling": _TEXT, "temperature": _FLOAT, "at_bound": pl.Boolean,
         **_metric("ece"), "rms_ce": _FLOAT,
         "mce": _FLOAT, "ece_equal_mass": _FLOAT, "ece_equal_mass_low": _FLOAT,
         "ece_equal_mass_high": _FLOAT, "brier": _FLOAT, "nll": _FLOAT,
+        "ece_debiased": _FLOAT, "ece_if_calibrated": _FLOAT, "ece_if_calibrated_high": _FLOAT,
+        "ece_equal_mass_debiased": _FLOAT,
+        "rms_ce_low": _FLOAT, "rms_ce_high": _FLOAT, "rms_ce_debiased": _FLOAT,
+        "smooth_ece": _FLOAT, "smooth_ece_low": _FLOAT, "smooth_ece_high": _FLOAT,
+        "smooth_ece_debiased": _FLOAT, "smooth_ece_bandwidth": _FLOAT, "classwise_ece": _FLOAT,
+        "few_errors": pl.Boolean,  # limits hold with at least 95 %, not with about as much
+        "scaled_accuracy": _FLOAT, "scaled_accuracy_low": _FLOAT, "scaled_accuracy_high": _FLOAT,
+        "scaled_accuracy_n": _INT,  # some scalings change which class is predicted
+        "legacy_ece": _FLOAT, "legacy_rms_ce": _FLOAT, "legacy_mce": _FLOAT,
+        "scaling_why": _TEXT,  # at its bound, or not defined
+        **_ON,
     },
     "ood": {
         **_MODEL, "scorer": _TEXT, "ood_set": _TEXT, "seen": pl.Boolean, **_AUROC,
         "aupr_out": _FLOAT,
         "aupr_in": _FLOAT, "fpr95_ood_pos": _FLOAT, "fpr95_id_pos": _FLOAT, "id_n": _INT,
-        **_limits("aupr_out", "aupr_in", "fpr95_ood_pos", "fpr95_id_pos"), "why": _TEXT,
+        **_limits("aupr_out", "aupr_in", "fpr95_ood_pos", "fpr95_id_pos"), "why": _TEXT, **_ON,
     },
     "shift": {
         **_MODEL, "entry": _TEXT, "corruption": _TEXT, "parameters": _TEXT, "severity": _INT,
@@ -82,6 +102,11 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "corruption_error_status": _TEXT,
         "mean_corruption_error": _FLOAT, "mean_corruption_error_n": _INT,
         "mean_corruption_error_wanted": _INT, "mean_corruption_error_status": _TEXT,
+        "corruption_error_low": _FLOAT, "corruption_error_high": _FLOAT,
+        "mean_corruption_error_low": _FLOAT, "mean_corruption_error_high": _FLOAT,
+        **_metric("worst_case_accuracy"), "baseline": _TEXT,
+        **_to_baseline("corruption_error"), **_to_baseline("mean_corruption_error"),
+        **_ON,
     },
     "verification": {
         **_MODEL, "property": _TEXT, "norm": _TEXT, "eps": _FLOAT, **_metric("verified_accuracy"),
@@ -89,16 +114,17 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "unknown": _INT, "error": _INT, "over_reals": _INT, "unsolved": _INT,
         **_BRACKET, **_TRUST, "seconds": _FLOAT,
         **_metric("estimate_median"), "estimate_violations": _INT, "estimate_violations_n": _INT,
+        **_ON,
     },
     "sensitivity": {
         **_MODEL, "method": _TEXT, "eps": _FLOAT, **_metric("median_width"),
-        "mean_width": _FLOAT, "mean_log_volume": _FLOAT, "infinite_log_volume": _INT,
+        "mean_width": _FLOAT, "mean_log_volume": _FLOAT, "infinite_log_volume": _INT, **_ON,
     },
     "landscape": {
         **_MODEL, "landscape": _TEXT, "eps": _FLOAT, "measure": _TEXT,
         "chains": _INT, "chains_planned": _INT, "minima": _INT,
         "lowest_loss": _FLOAT, "highest_loss": _FLOAT,
-        **_metric("sensitivity_correlation"), **_metric("robust_accuracy_correlation"),
+        **_metric("sensitivity_correlation"), **_metric("robust_accuracy_correlation"), **_ON,
     },
     "joint": {
         "question": _TEXT, **_MODEL, "dataset": _TEXT, "entry": _TEXT, "corruption": _TEXT,
@@ -120,7 +146,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     },
     "honesty": {
         **_MODEL, "norm": _TEXT, "check": _TEXT, "status": _TEXT, "n": _INT, "violations": _INT,
-        "samples": _TEXT, "attacks": _TEXT, "detail": _TEXT,
+        "samples": _TEXT, "attacks": _TEXT, "detail": _TEXT, **_ON,
     },
 }  # fmt: skip
 

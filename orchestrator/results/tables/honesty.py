@@ -21,6 +21,7 @@ from robsweep.orchestrator.results.metrics.verification import OF_THE_LABEL, con
 from robsweep.orchestrator.results.tables.columns import Read, Row, frame
 from robsweep.tasks.catalogue import DATASETS
 from robsweep.tasks.catalogue.values import NORMS
+from robsweep.tasks.catalogue.words import base_of
 
 SHOWN = 10
 _NEEDED = (
@@ -137,7 +138,7 @@ def _evidence(model: Model, read: Read) -> Iterator[Evidence]:
 
 def huge(norm: str, dataset: str) -> float:
     """The smallest radius that no model should withstand."""
-    shape = DATASETS[dataset].shape if dataset in DATASETS else _MNIST
+    shape = DATASETS[base].shape if (base := base_of(dataset)) in DATASETS else _MNIST
     values = math.prod(shape)
     pixels = values // shape[0] if len(shape) > 1 else values
     largest = {"linf": 1.0, "l2": math.sqrt(values), "l1": float(values), "l0": float(pixels)}

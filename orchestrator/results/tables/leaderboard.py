@@ -66,7 +66,6 @@ def _clean(model: Model, read: Read) -> Row:
     plain = calibrated(predictions)
     row: Row = {
         **model.names,
-        "dataset": clean[0].dataset if clean else None,
         **accuracy("clean_accuracy", predictions, clean),
         **estimate("ece", plain.ece),
         "ece_n": plain.n,
@@ -75,8 +74,8 @@ def _clean(model: Model, read: Read) -> Row:
     }
     for fit in scalings(model, read):
         row |= scaled_extent(fit, clean, "ece_scaled")
-        if fit.temperature is not None:
-            scaled = calibrated(predictions, fit.temperature)
+        if fit.fit is not None:
+            scaled = calibrated(predictions, fit.fit)
             row |= {**estimate("ece_scaled", scaled.ece), "ece_scaled_n": scaled.n}
             row["ece_scaled_at_bound"] = fit.at_bound
         break  # the first fit of the sweep file; the calibration table has them all

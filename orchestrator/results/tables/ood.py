@@ -15,6 +15,7 @@ from robsweep.orchestrator.results.metrics.ood import auroc, detection, undefine
 from robsweep.orchestrator.results.metrics.planned import Asked, Model, outliers_of
 from robsweep.orchestrator.results.metrics.rates import estimate
 from robsweep.orchestrator.results.tables.columns import Read, Row, frame
+from robsweep.tasks.catalogue.words import word_of
 
 _OTHERS = ("aupr_out", "aupr_in", "fpr95_ood_pos", "fpr95_id_pos")
 
@@ -45,7 +46,8 @@ def ood_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
             row = {**model.names, **_auroc(two, measured.auroc, measured.why)}
             for name, one in zip(_OTHERS, measured[1:5], strict=True):
                 row |= estimate(name, one)
-            rows.append({**row, "seen": row["ood_set"] in outliers[model.model_id]})
+            seen = _base(row["ood_set"]) in {*map(_base, outliers[model.model_id])}
+            rows.append({**row, "seen": seen})
     return frame("ood", rows)
 
 
@@ -58,7 +60,7 @@ def ood_rows(model: Model, read: Read) -> Iterator[Row]:
 
 def two_sets(model: Model, read: Read) -> Iterator[TwoSets]:
     """The scores of each OOD set of a model, and those of the same scorer on its own data."""
-    asked = model.of("score")
+    asked = [a for a in model.of("score") if "evasion" not in a.params]
     needed = ("measurement_id", "sample", "score")
     rows = read("ood_scores", asked).select(needed).collect().sort("measurement_id", "sample")
     by_id = {
@@ -90,6 +92,11 @@ def _auroc(two: TwoSets, measured: Interval, why: str | None) -> Row:
         "id_n": n_id,
         "why": why if n_ood and n_id else None,  # of no samples, the status speaks
     }
+
+
+def _base(word: str) -> str:
+    """A data set, whatever its split and whatever was done to it."""
+    return word_of(word).base
 
 
 def hardest(rows: Sequence[Row]) -> Row:

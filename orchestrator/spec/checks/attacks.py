@@ -26,11 +26,12 @@ def check(document: Document, spec: SweepSpec) -> None:
             raise document.error((*key, field) if field else key, reason)
         if attack.source is not None:
             _check_source(document, (*key, "source"), spec, attack)
-        if attack.detector is not None and "validation" not in spec.dataset.splits:
+        dataset = spec.dataset_of(attack)
+        if attack.detector is not None and "validation" not in dataset.splits:
             raise document.error(
                 (*key, "detector"),
                 "a detector's threshold is fitted on validation images, "
-                f"which {spec.dataset.name} has not",
+                f"which {dataset.name} has not",
             )
         for model, version in all_versions(spec):
             if not selected(attack, model, version.training):

@@ -36,17 +36,32 @@ from robsweep.tasks.catalogue.entries import Attack, Verifier
 _OWN = {"type": "string", "pattern": "^[^:]+:[^:]+$", "description": "package.module:function"}
 
 
+# a file of one's own, and how many classes there are
+_OWN_DATA: Schema = {
+    "type": "object",
+    "properties": {"npz": {"type": "string"}, "classes": {"type": "integer", "minimum": 1}},
+    "required": ["npz"],
+    "additionalProperties": False,
+}
+_GROUP: Schema = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1, "uniqueItems": True},
+    ]
+}
+
+
 def schema() -> Schema:
     """A JSON schema, draft 2020-12."""
     own = fields(SweepSpec)
-    dataset = {"anyOf": [{"enum": [*DATASETS]}, {"type": "string", "pattern": "^npz:."}]}
     properties = {
         "name": own["name"],
-        "dataset": dataset,
+        "dataset": {"anyOf": [*_data_sets(), _OWN_DATA]},
         "samples": own["samples"],
         "seeds": {**own["seeds"], "uniqueItems": True, "default": [0]},
         **{name: _section(name, kind) for name, kind in SECTIONS.items()},
         "resources": _resources(),
+        "ood_groups": {"type": "object", "additionalProperties": _GROUP},
     }
     properties["models"] = {**properties["models"], "type": "object", "minProperties": 1}
     for name, words in OF_THE_FILE.items():
@@ -63,6 +78,12 @@ def schema() -> Schema:
         "additionalProperties": False,
         "$defs": _once(definitions),
     }
+
+
+def _data_sets() -> list[Schema]:
+    """The words for data sets to measure on."""
+    corrupted = {"type": "string", "pattern": rf"^({'|'.join(DATASETS)}|npz:.+)\+.+:[1-5]$"}
+    return [{"enum": [*DATASETS]}, {"type": "string", "pattern": "^npz:."}, corrupted]
 
 
 def _once(definitions: dict[str, Schema]) -> dict[str, Schema]:
@@ -161,6 +182,8 @@ def _ref(arch: str) -> Schema:
 
 def _fields(kind: type[EntrySpec]) -> dict[str, Schema]:
     found = {name: one for name, one in fields(kind).items() if name != "name"}
+    if "dataset" in found:
+        found["dataset"] = {**found["dataset"], "anyOf": [*_data_sets(), {"type": "null"}]}
     return {name: (list_axis if name in kind.lists else axis)(one) for name, one in found.items()}
 
 

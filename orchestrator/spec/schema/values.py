@@ -29,12 +29,28 @@ _RANDOM: Schema = {
 
 def fields(model: type[BaseModel]) -> dict[str, Schema]:
     """The fields of a model of the spec, each with what it means and its default."""
-    found: dict[str, Schema] = model.model_json_schema()["properties"]
+    whole = model.model_json_schema()
+    found: dict[str, Schema] = _inlined(whole["properties"], whole.get("$defs", {}))
     return {
         name: {**_untitled(schema), **_described(name)}
         for name, schema in found.items()
         if name not in {"parameters"}
     }
+
+
+def _inlined(schema: Any, definitions: Schema) -> Any:
+    """With what `$ref` names in its place: a sweep file's schema has definitions of its own."""
+    if isinstance(schema, list):
+        return [_inlined(one, definitions) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        named = _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+        inside = {name: {**_untitled(one), **_described(name)} if isinstance(one, dict) else one
+                  for name, one in named["properties"].items()}  # fmt: skip
+        kept = {key: value for key, value in named.items() if key not in {"title", "description"}}
+        return {**kept, "properties": inside}
+    return {key: _inlined(value, definitions) for key, value in schema.items()}
 
 
 def parameter(name: str, default: Any) -> Schema:

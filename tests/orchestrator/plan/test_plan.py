@@ -134,7 +134,12 @@ def test_needs_lead_from_calibration_over_predictions_to_training():
     measurements = plan_of(SMALL).measurements
     for planned in measurements.values():
         kinds = [measurements[need].measurement.kind for need in planned.needs]
-        expected = {"train": [], "calibrate": ["train", "predict"], "solve": ["screen"]}
+        expected = {
+            "train": [],
+            "calibrate": ["train", "predict"],
+            "solve": ["screen"],
+            "score": ["predict"],  # a score of logits is made of rows
+        }
         assert kinds == expected.get(planned.measurement.kind, ["train"])
 
 

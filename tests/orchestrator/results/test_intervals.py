@@ -6,7 +6,6 @@ from scipy.special import expit, logit
 
 from robsweep.orchestrator.results.intervals import (
     delong_auroc,
-    mean_of_signed,
     midranks,
     order_statistic_median,
     wilson,
@@ -100,11 +99,3 @@ def test_order_statistic_median_of_mostly_unbroken_samples():
     values = [1.0, 2.0, math.inf, math.inf, math.inf, math.inf, math.inf]
     assert order_statistic_median(values) == (math.inf, 1.0, math.inf)
     assert order_statistic_median([1.0, math.inf]).value == math.inf
-
-
-def test_mean_of_signed_is_clipped():
-    terms = np.array([0.01, -0.02, 0.03, 0.0])
-    found = mean_of_signed(terms)
-    assert found.value == pytest.approx(0.005)
-    assert found.low == 0.0
-    assert found.high == pytest.approx(0.005 + 1.959964 * terms.std(ddof=1) / 2)

@@ -5,10 +5,9 @@ import pytest
 
 from robsweep.orchestrator.results.metrics.calibration import (
     calibration,
-    equal_mass,
-    equal_width,
     errors,
 )
+from robsweep.orchestrator.results.metrics.calibration_bins import equal_mass, equal_width
 
 
 def test_bins_are_closed_on_the_right_and_zero_is_in_the_first():
@@ -24,7 +23,7 @@ def test_errors_by_hand_with_empty_bins():
     correct = np.array([False, True, True, False, True, True])
     found = errors(confidence, correct, equal_width(confidence, 10))
     gap_low, gap_high = 0.15 - 0.5, 3.9 / 4 - 0.75
-    assert found.ece.value == pytest.approx((2 * abs(gap_low) + 4 * gap_high) / 6)
+    assert found.ece.seen.value == pytest.approx((2 * abs(gap_low) + 4 * gap_high) / 6)
     assert found.rms_ce == pytest.approx(math.sqrt((2 * gap_low**2 + 4 * gap_high**2) / 6))
     assert found.mce == pytest.approx(0.35)
 
@@ -32,8 +31,11 @@ def test_errors_by_hand_with_empty_bins():
 def test_perfect_and_hopeless_confidence():
     n = 8
     ones, right = np.ones(n), np.ones(n, dtype=bool)
-    assert errors(ones, right, equal_width(ones)).ece == (0.0, 0.0, 0.0)
-    assert errors(ones, ~right, equal_width(ones)).ece.value == 1.0
+    sure = errors(ones, right, equal_width(ones)).ece
+    assert sure.seen.value == 0.0
+    assert sure.seen.low == 0.0
+    assert sure.seen.high == pytest.approx(1 - 0.025 ** (1 / 8))  # eight samples, no error
+    assert errors(ones, ~right, equal_width(ones)).ece.seen.value == 1.0
     zeros = np.zeros(n)
     assert errors(zeros, ~right, equal_width(zeros)).mce == 0.0
 
@@ -74,7 +76,7 @@ def test_ece_interval_covers_a_constant_gap():
     for _ in range(300):
         confidence = np.full(500, 0.9)
         correct = rng.random(500) < 0.8  # one bin, true gap 0.1
-        ece = errors(confidence, correct, equal_width(confidence)).ece
+        ece = errors(confidence, correct, equal_width(confidence)).ece.seen
         hits += ece.low <= 0.1 <= ece.high
     assert 0.91 <= hits / 300 <= 0.98
 

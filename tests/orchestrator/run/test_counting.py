@@ -64,7 +64,7 @@ def test_left_are_wanted_samples_and_open_ones():
 def test_waiting_is_what_misses_samples_and_its_needs():
     others = [p for p in PLAN.measurements.values() if p.needs and p.measurement.kind != "solve"]
     assert count_waiting(PLAN, have()) == len(others)
-    assert count_waiting(PLAN, have("train")) == 2, "calibrations wait for their predictions"
+    assert count_waiting(PLAN, have("train")) == 6, "calibrations and scores wait for predictions"
     assert count_waiting(PLAN, have("train", "predict")) == 0
 
 

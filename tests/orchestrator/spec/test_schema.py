@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from robsweep.orchestrator.errors import SpecError
+from robsweep.orchestrator.spec.datasets import dataset_named
 from robsweep.orchestrator.spec.schema.document import schema
 from robsweep.orchestrator.spec.schema.words import OF_THE_FILE, WORDS
 from robsweep.orchestrator.spec.spec import SECTIONS, EntrySpec, ResourceSpec
 from robsweep.orchestrator.spec.starter import starter
-from robsweep.orchestrator.spec.sweep_file import dataset_named
 from robsweep.orchestrator.spec.yaml_file import parse, read
 from robsweep.tasks.catalogue import ATTACKS, DATASETS, RECIPE
 from tests.sweeps import SMALL, spec_of
@@ -60,6 +60,10 @@ GOOD = [
     ("eps: 0.02", "eps: 0.02, property: targeted, targets: [[3], [5]]"),
     ("models:", "resources: {train: {num_cpus: 2, memory: 2 GiB, workers: 2}, solve: }\nmodels:"),
     ("ood:", "shift:\n  rotation: {severity: [1, 3]}\nood:"),
+    ("dataset: digits", "dataset: digits+contrast:3"),
+    ("steps: 2", "steps: 2, dataset: [digits, digits+contrast:3]"),
+    ("sets: [photo_patches]", "sets: [photo_patches, uniform_noise, digits+contrast:5]"),
+    ("ood:", "ood_groups: {near: [photo_patches]}\nood:"),
     ("models:", "landscape:\n  basin_hopping: {eps: 0.1}\nmodels:"),
 ]
 
@@ -69,6 +73,10 @@ WRONG = [
     ("name: small", "name: a/b"),
     ("dataset: digits", "dataset: digit"),
     ("dataset: digits", "dataset: 3"),
+    ("dataset: digits", "dataset: digits+contrast:6"),
+    ("dataset: digits", "dataset: digits+contrast"),
+    ("steps: 2", "steps: 2, dataset: digit"),
+    ("ood:", "ood_groups: {near: []}\nood:"),
     ("seeds: [0, 1]", "seeds: 0"),
     ("seeds: [0, 1]", "seeds: [-1]"),
     ("seeds: [0, 1]", "seeds: [0, 0]"),

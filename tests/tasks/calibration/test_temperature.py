@@ -79,7 +79,7 @@ def test_where_no_temperature_is_best_the_fit_stands_at_a_bound() -> None:
         assert 0 < sure.temperature < 0.1 * scale
         assert 500 * scale < hopeless.temperature < 2000 * scale
         assert softmax(logits / sure.temperature, axis=1).max() > 1 - 1e-9
-    ties = temperature(np.zeros((3, 2)), np.zeros(3))
+    ties = temperature(np.zeros((3, 2)), np.array([0, 1, 0]))
     assert (ties.temperature, ties.at_bound) == (1, True)
 
 

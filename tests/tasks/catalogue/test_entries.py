@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from robsweep.tasks.catalogue import (
     CALIBRATIONS,
     CORRUPTIONS,
     DATASETS,
+    FITS,
     LANDSCAPES,
     MODELS,
     SCORERS,
@@ -21,8 +23,9 @@ from robsweep.tasks.catalogue import (
     TRAININGS,
 )
 from robsweep.tasks.catalogue.attacks import OWN
-from robsweep.tasks.catalogue.entries import Entry, Parameters
+from robsweep.tasks.catalogue.entries import Entry, Parameters, Scorer
 from robsweep.tasks.catalogue.resolve import resolve
+from robsweep.tasks.catalogue.scorers import own_parameters
 from robsweep.tasks.data import checksums
 from robsweep.tasks.data.fetch import MIRRORS
 from robsweep.tasks.data.load import Labelled
@@ -33,16 +36,31 @@ from tests.tasks.trainings import setup_of, trained_with
 SEAMS = {
     "MODELS": (MODELS, ["shape", "classes"]),
     "TRAININGS": (TRAININGS, ["setup"]),
-    "SCORERS": (SCORERS, ["model", "images"]),
     "CORRUPTIONS": (CORRUPTIONS, ["images", "severity"]),
     "CALIBRATIONS": (CALIBRATIONS, ["logits", "labels"]),
     "SENSITIVITIES": (SENSITIVITIES, ["model", "images", "eps", "method"]),
     "LANDSCAPES": (LANDSCAPES, ["objective", "start"]),
 }
+# what a scorer's function is given, by what it reads and whether it has a fit
+SCORED = {
+    ("logits", False): ["model", "images"],
+    ("logits", True): ["logits", "fit"],
+    ("features", True): ["features", "logits", "fit"],
+    ("members", False): ["members"],
+    ("model", False): ["model", "images"],
+}
 ENTRIES = [
     pytest.param(entry, seam, id=f"{family}-{name}")
     for family, (entries, seam) in SEAMS.items()
     for name, entry in entries.items()
+] + [
+    pytest.param(
+        replace(entry, parameters=own_parameters(name, entry.parameters)),
+        SCORED[entry.reads, entry.fit is not None],
+        id=f"SCORERS-{name}",
+    )
+    for name, entry in SCORERS.items()
+    if isinstance(entry, Scorer)
 ]
 
 
@@ -121,14 +139,13 @@ def test_every_training_runs(name: str) -> None:
     assert not torch.equal(weight, before)
 
 
-@pytest.mark.parametrize("name", SCORERS)
-def test_every_scorer_runs(name: str) -> None:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
-    scores = resolve(SCORERS[name].path, "scorer")(
-        model, torch.rand(5, 1, 4, 4), **SCORERS[name].parameters
-    )
-    assert scores.shape == (5,)
-    assert scores.isfinite().all()
+@pytest.mark.parametrize("name", FITS)
+def test_parameters_of_fits_are_the_functions(name: str) -> None:
+    parameters = inspect.signature(resolve(FITS[name].path, "fit")).parameters
+    keywords = {p.name: p.default for p in parameters.values() if p.kind is p.KEYWORD_ONLY}
+    if FITS[name].reads != "search":  # whose grid is the sweep's
+        assert keywords == FITS[name].parameters
+        assert [p for p in parameters if p not in keywords] == ["given"]
 
 
 def test_jobs_load_no_library_that_only_some_need() -> None:

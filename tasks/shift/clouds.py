@@ -1,9 +1,8 @@
-"""Fog, and mud on the lens."""
+"""Fog."""
 
 import numpy as np
-from scipy import ndimage
 
-from robsweep.tasks.shift.severity import Images, Randoms, at, drawn, grey, pixel
+from robsweep.tasks.shift.severity import Images, Randoms, at, grey, pixel
 
 
 def fog(images: Images, severity: int, randoms: Randoms) -> Images:
@@ -41,14 +40,20 @@ def plasma(randoms: Randoms, side: int, decay: float, crop: tuple[int, int]) -> 
     amplitude, used = 100.0, 0
     while True:
         size = corners.shape[1]
-        drawn_now = numbers[:, used : used + 3 * size**2].reshape(len(randoms), 3, size, size)
-        free = (np.float32(2 * amplitude**2) * drawn_now).swapaxes(0, 1)
-        right = np.roll(corners, -1, axis=2)
-        across = corners + right
-        centres = (across + np.roll(across, -1, axis=1)) / 4 + free[0]
-        above = (across + centres + np.roll(centres, 1, axis=1)) / 4 + free[1]
-        beside = corners + np.roll(corners, -1, axis=1)
-        beside = (beside + centres + np.roll(centres, 1, axis=2)) / 4 + free[2]
+        free = numbers[:, used : used + 3 * size**2].reshape(len(randoms), 3, size, size)
+        free *= np.float32(2 * amplitude**2)
+        beyond = np.pad(corners, ((0, 0), (0, 1), (0, 1)), mode="wrap")
+        across = beyond[:, :, :-1] + beyond[:, :, 1:]
+        centres = _quarter(across[:, :-1] + across[:, 1:], free[:, 0])
+        before = np.pad(centres, ((0, 0), (1, 0), (1, 0)), mode="wrap")
+        above = across[:, :-1]
+        above += centres
+        above += before[:, :-1, 1:]
+        above = _quarter(above, free[:, 1])
+        beside = beyond[:, :-1, :-1] + beyond[:, 1:, :-1]
+        beside += centres
+        beside += before[:, 1:, :-1]
+        beside = _quarter(beside, free[:, 2])
         parts = corners, above, beside, centres
         if 2 * size == side:  # the finest scale is put together where it is needed alone
             low, high = (np.stack([f(p.reshape(len(p), -1), axis=1) for p in parts])
@@ -62,6 +67,13 @@ def plasma(randoms: Randoms, side: int, decay: float, crop: tuple[int, int]) -> 
         amplitude, used = amplitude / decay, used + 3 * size**2
 
 
+def _quarter(total: Images, free: Images) -> Images:
+    """A fourth of a sum, in its place, and what is free."""
+    total /= 4
+    total += free
+    return total
+
+
 def _woven(corners: Images, above: Images, beside: Images, centres: Images) -> Images:
     """A grid twice as fine: between corners along a row, along a column, along both."""
     count, height, width = corners.shape
@@ -69,25 +81,3 @@ def _woven(corners: Images, above: Images, beside: Images, centres: Images) -> I
     woven[:, ::2, ::2], woven[:, ::2, 1::2] = corners, above
     woven[:, 1::2, ::2], woven[:, 1::2, 1::2] = beside, centres
     return woven
-
-
-def spatter(images: Images, severity: int, randoms: Randoms) -> Images:
-    """Spots of mud, where smoothed noise is high.
-
-    Source: Mu & Gilmer 2019.
-    """
-    # mean, deviation and blur of the noise; threshold; blur of the spots
-    of_grey = (
-        (0.65, 0.3, 4, 0.69, 0.6), (0.65, 0.3, 3, 0.68, 0.6), (0.65, 0.3, 2, 0.68, 0.5),
-        (0.65, 0.3, 1, 0.65, 1.5), (0.67, 0.4, 1, 0.65, 1.5),
-    )  # fmt: skip
-    mean, std, blur, threshold, soft = at(severity, of_grey)
-    size = pixel(images)
-    # as a smaller blur averages less, noise is scaled along: spots are as frequent at any size
-    noise = drawn(randoms, images.shape[2:], mean, std * size)
-    liquid = ndimage.gaussian_filter(noise, (0, blur * size, blur * size), mode="nearest")
-    spots = (liquid > threshold).astype(np.float64)
-    spots = ndimage.gaussian_filter(spots, (0, soft * size, soft * size), mode="nearest")
-    spots = np.where(spots < 0.8, 0, spots)[:, None]
-    dirty: Images = images * (1 - spots) + 63 / 255 * spots
-    return dirty.clip(0, 1)

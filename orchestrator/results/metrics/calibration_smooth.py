@@ -1,0 +1,178 @@
+"""Smooth calibration error: no bins, and a bandwidth that the data choose."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft
+
+from robsweep.orchestrator.results.intervals import Interval
+from robsweep.orchestrator.results.intervals.debiased import (
+    Cells,
+    blended,
+    bounded,
+    ece_interval,
+    few_errors,
+)
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+_SMALLEST = 0.001  # bandwidth
+_HALVINGS = 10
+_WIDE = 0.03  # bandwidth from where neighbours are correlated over much of [0, 1]
+_NAN = float("nan")
+
+
+class Smooth(NamedTuple):
+    """The smooth error; its limits are about the true one at the same bandwidth."""
+
+    seen: Interval  # its value is that of the definition
+    debiased: float
+    bandwidth: float
+
+
+def smooth_ece(confidence: Floats, correct: Bools) -> Smooth:
+    """The error that equals its own bandwidth, with an interval.
+
+    Discretised as the authors' package does, so that numbers agree: residuals on a grid, convolved
+    with a Gaussian that is reflected at 0 and 1 and cut at 0.5; ten halvings of the bandwidth.
+
+    Args:
+        confidence: (n,), in [0, 1].
+        correct: (n,).
+
+    Source: Blasiok & Nakkiran 2023, section 3.2 and algorithm 1; the interval is that of
+    `ece_interval`, with points of the curve for bins.
+    """
+    if not len(confidence):
+        return Smooth(Interval(_NAN, _NAN, _NAN), _NAN, _NAN)
+    curves = _Curves(confidence, confidence - correct)
+    width = _bandwidth(curves)
+    value = curves.error(width)
+    found = ece_interval(points(confidence, correct, width))
+    if few_errors(confidence, correct):
+        found = bounded(confidence, correct, found.value)
+    return Smooth(Interval(value, found.low, found.high), found.value, width)
+
+
+class _Curves:
+    """Residuals and their density on grids, in the frequency domain; one grid per resolution."""
+
+    def __init__(self, confidence: Floats, residual: Floats) -> None:
+        self._confidence, self._residual = confidence, residual
+        self._grids: dict[int, tuple[NDArray[np.complex128], int]] = {}
+
+    def error(self, width: float) -> float:
+        """Mean |residual| after smoothing with a Gaussian of this standard deviation."""
+        cells = max(2000, round(20 / width)) // 2 + 1
+        if cells not in self._grids:
+            self._grids[cells] = self._grid(cells)
+        transformed, size = self._grids[cells]
+        off = np.linspace(0, 1, cells) - 0.5
+        kernel = np.exp(-(off**2) / (2 * width**2)) / (np.sqrt(2 * np.pi) * width)
+        first = cells - 1 + cells // 2
+        curves = irfft(transformed * rfft(kernel, size), size, axis=1)[:, first : first + cells]
+        mesh, grid = np.linspace(0, 1, max(round(10 / width), 200)), np.linspace(0, 1, cells)
+        top = np.abs(np.interp(mesh, grid, curves[0])).sum()
+        return float(top / (np.interp(mesh, grid, curves[1]) + 1e-4).sum())
+
+    def _grid(self, cells: int) -> tuple[NDArray[np.complex128], int]:
+        place = self._confidence * (cells - 1)
+        low = np.clip(place.astype(np.int64), 0, cells - 2)
+        share = place - low
+        values = np.stack(
+            [
+                np.bincount(low, (1 - share) * y, cells) + np.bincount(low + 1, share * y, cells)
+                for y in (self._residual, np.ones_like(self._residual))
+            ]
+        )
+        mirrored = np.concatenate([values[:, :0:-1], values, values[:, -2::-1]], axis=1)
+        size = next_fast_len(mirrored.shape[1] + cells - 1, real=True)
+        return rfft(mirrored, size, axis=1), size
+
+
+def points(confidence: Floats, correct: Bools, width: float) -> Cells:
+    """Points of the smooth curve as cells, whose samples overlap.
+
+    Args:
+        confidence: (n,).
+        correct: (n,).
+        width: Bandwidth.
+    """
+    n = len(confidence)
+    pieces = int(np.ceil(4 / width))
+    piece = np.minimum((confidence * pieces).astype(np.int64), pieces - 1)
+    counts = np.bincount(piece, minlength=pieces)
+    kept = counts > 0
+    index = (np.cumsum(kept) - 1)[piece]
+    counts = counts[kept]
+
+    def sums(values: Floats) -> Floats:
+        return np.bincount(index, weights=values, minlength=len(counts))
+
+    mesh = np.linspace(0, 1, int(np.clip(1.5 / width, 61, 301)))
+    weights = _kernel(mesh, sums(confidence) / counts, width)  # (points, pieces)
+    weights /= (weights @ counts).sum()
+    mass = weights @ counts
+    near = mass > 1e-9
+    weights, mass = weights[near], mass[near]
+    right, calibrated = sums(correct.astype(np.float64)), sums(confidence * (1 - confidence))
+    accuracy = weights @ right / mass
+    gap = weights @ sums(confidence - correct) / mass
+    effective = mass**2 / (weights**2 @ counts)
+    own = weights @ calibrated / mass
+    one = blended(effective, accuracy, own)
+    signed = (np.sign(gap) @ weights * n)[index] * (confidence - correct)
+    return Cells(
+        mass=mass,
+        gap=gap,
+        accuracy=accuracy,
+        noise=mass * np.sqrt(np.maximum(one, 1e-14) / effective),
+        calibrated=own / effective,
+        n=n,
+        variance=float(signed.var()),
+        noise_of_sum=max(float(mass @ one), 1e-14) / n,
+        shared=_even_part(weights, calibrated) if width > _WIDE else float(np.sqrt(0.5)),
+    )
+
+
+def _even_part(weights: Floats, variance: Floats) -> float:
+    """Sum of s s' rho^2 over that of s s' rho, for points with noise s that correlates by rho.
+
+    Where gaps are 0 the statistic is even in each noise, and even parts correlate by rho^2.
+    """
+    covariance = (weights * variance) @ weights.T
+    noise = np.sqrt(np.diag(covariance))
+    product = noise[:, None] * noise
+    squares = np.divide(covariance**2, product, out=np.zeros_like(product), where=product > 0)
+    return float(squares.sum() / covariance.sum())
+
+
+def _kernel(mesh: Floats, at: Floats, width: float) -> Floats:
+    """(points, pieces), a Gaussian around each point, reflected at 0 and 1."""
+    t, c = mesh[:, None] / width, at[None, :] / width
+    density: Floats = (
+        np.exp(-((t - c) ** 2) / 2)
+        + np.exp(-((t + c) ** 2) / 2)
+        + np.exp(-((2 / width - t - c) ** 2) / 2)
+    )
+    return density
+
+
+def _bandwidth(curves: _Curves) -> float:
+    """The largest bandwidth that is at least its error, to a halving of 1 ten times."""
+    high, low = 1.0, 0.0
+
+    def too_small(width: float) -> bool:
+        return width < _SMALLEST or width < curves.error(width)
+
+    if too_small(high):
+        return high
+    for _ in range(_HALVINGS):
+        middle = (high + low) / 2
+        if too_small(middle):
+            low = middle
+        else:
+            high = middle
+    return high
