@@ -23,6 +23,9 @@ MANY = 2_000_000  # samples that stand for the population
 DETECTION = ("auroc", "aupr_out", "aupr_in", "fpr95_ood_pos", "fpr95_id_pos")
 SELECTIVE = ("aurc", "e_aurc", "error_auroc")
 DIFFERENCES = ("clean_accuracy", "auroc", "aurc", "ece", "median_distance")
+SHAPES = (
+    ("gaussian", 0.5), ("gaussian", 1.5), ("gaussian", 3.0), ("ties", 1.5), ("exponential", 3.0),
+)  # fmt: skip
 SIZES = ((100, 100), (500, 500), (500, 10_000), (10_000, 500))
 
 
@@ -45,9 +48,7 @@ def _scores(shape: str, shift: float, n: int, random: Random) -> Floats:
 
 
 def detection_lines(draws: int, random: Random) -> Iterator[Line]:
-    for shape, shift in (
-        ("gaussian", 0.5), ("gaussian", 1.5), ("gaussian", 3.0), ("ties", 1.5), ("exponential", 3.0),
-    ):  # fmt: skip
+    for shape, shift in SHAPES:
         for m, n in SIZES:
             truth = _detected(shape, shift, m, n, random)
             covered = np.zeros(5)
