@@ -19,6 +19,7 @@ PERCENT = frozenset(
         "worst_case_accuracy",
         "ece", "ece_scaled", "ece_equal_mass", "rms_ce", "mce",
         "auroc", "aupr_in", "aupr_out", "fpr95_ood_pos", "fpr95_id_pos", "aurc", "e_aurc",
+        "auroc_full_spectrum",
         "error_auroc", "accepted", "accepted_accuracy", "accepted_right", "first_in_halves",
     }
 )  # fmt: skip

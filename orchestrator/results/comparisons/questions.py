@@ -68,14 +68,16 @@ def _of_predictions(model: Model, read: Read) -> Iterator[tuple[Question, Answer
     rows = prediction_rows(model.of("predict", "clean"), read).unique("sample").sort("sample")
     if rows.is_empty():
         return
-    where = _dataset(model)
     correct = (rows["predicted"] == rows["label"]).to_numpy()
     confidence = np.minimum(rows["confidence"].to_numpy(), 1.0)
-    yield Question("clean_accuracy", where), _share(model, rows, correct)
+    yield Question("clean_accuracy", model.dataset), _share(model, rows, correct)
     both = _part(rows, confidence, correct)
-    yield Question("ece", where), Answer(model, both, calibrated(rows).ece)
+    yield Question("ece", model.dataset), Answer(model, both, calibrated(rows).ece)
     doubt = _part(rows, -confidence, ~correct)
-    yield Question("aurc", where), Answer(model, doubt, selective(-confidence, ~correct).aurc)
+    yield (
+        Question("aurc", model.dataset),
+        Answer(model, doubt, selective(-confidence, ~correct).aurc),
+    )
 
 
 def _of_attacks(model: Model, read: Read) -> Iterator[tuple[Question, Answer]]:
@@ -89,7 +91,7 @@ def _of_attacks(model: Model, read: Read) -> Iterator[tuple[Question, Answer]]:
             left = attacks.survival(rows, together.ids, eps, model.attacks_of(norm))
             by = frozenset(a.entry for a in together.asked)
             answer = _share(model, left, ~left["broken"].to_numpy())._replace(by=by)
-            yield Question("robust_accuracy", _dataset(model), norm, eps), answer
+            yield Question("robust_accuracy", model.dataset, norm, eps), answer
     for sought in dict.fromkeys(a.norm for a in model.of("attack") if not a.eps):
         seekers = [a for a in model.of("attack") if a.norm == sought and not a.eps]
         together = that_work(seekers, rows, None)
@@ -98,7 +100,7 @@ def _of_attacks(model: Model, read: Read) -> Iterator[tuple[Question, Answer]]:
         value = order_statistic_median(distances) if len(distances) else NO_DATA
         by = frozenset(a.entry for a in together.asked)
         answer = Answer(model, _part(reached, distances), value, by)
-        yield Question("median_distance", _dataset(model), sought), answer
+        yield Question("median_distance", model.dataset, sought), answer
 
 
 def _of_proofs(model: Model, read: Read) -> Iterator[tuple[Question, Answer]]:
@@ -110,7 +112,7 @@ def _of_proofs(model: Model, read: Read) -> Iterator[tuple[Question, Answer]]:
         if model.screens_at(norm, eps):
             here = at(final, norm, eps).sort("sample")
             proved = (here["verdict"] == "verified").to_numpy()
-            question = Question("verified_accuracy", _dataset(model), norm, eps)
+            question = Question("verified_accuracy", model.dataset, norm, eps)
             yield question, _share(model, here, proved)
 
 
@@ -123,7 +125,8 @@ def _of_scores(model: Model, read: Read) -> Iterator[tuple[Question, Answer]]:
             continue
         parts = tuple(Part(side.samples, side.scores[:, None]) for side in (two.ood, two.id))
         ood_set = str(two.asked.ood_set)
-        question = Question("auroc", _dataset(model), scorer=two.asked.entry, ood_set=ood_set)
+        ball = two.evasion.get("norm"), two.evasion.get("eps")
+        question = Question("auroc", model.dataset, *ball, two.asked.entry, ood_set)
         yield question, Answer(model, parts, value)
 
 
@@ -151,7 +154,7 @@ def _of_shift(model: Model, read: Read) -> Iterator[tuple[Question, Answer]]:
         return
     by = frozenset(str(a.params["source"]) for group in groups.values() for a in group)
     value = share(float(values.mean()), [values])
-    question = Question("mean_corruption_error", _dataset(model))
+    question = Question("mean_corruption_error", model.dataset)
     yield question, Answer(model, _part(errors, values), value, by)
 
 
@@ -167,11 +170,6 @@ _MAKERS = (
 def _corruption(params: Mapping[str, object]) -> str:
     rest = {**params, "source": str(params["source"]).rpartition(":")[0]}
     return json.dumps(rest, sort_keys=True)
-
-
-def _dataset(model: Model) -> str | None:
-    asked = model.of("predict", "clean") or [a for a in model.asked if a.split == "test"]
-    return asked[0].dataset if asked else None
 
 
 def _share(model: Model, rows: pl.DataFrame, right: np.ndarray) -> Answer:

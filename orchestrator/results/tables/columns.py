@@ -94,7 +94,9 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "aupr_out": _FLOAT,
         "aupr_in": _FLOAT, "fpr95_ood_pos": _FLOAT, "fpr95_id_pos": _FLOAT, "id_n": _INT,
         **_limits("aupr_out", "aupr_in", "fpr95_ood_pos", "fpr95_id_pos"), "why": _TEXT, **_ON,
-        "seen_as": _TEXT,  # trained on, tuned on, or both
+        "group": _TEXT, "norm": _TEXT, "eps": _FLOAT, "seen_by": _TEXT,
+        **_metric("auroc_full_spectrum"), "auroc_full_spectrum_n_id": _INT,
+        "auroc_full_spectrum_wanted_id": _INT,
     },
     "shift": {
         **_MODEL, "entry": _TEXT, "corruption": _TEXT, "parameters": _TEXT, "severity": _INT,

@@ -1,17 +1,17 @@
 """The table of out-of-distribution detection."""
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from robsweep.orchestrator.ranges import total
 from robsweep.orchestrator.results.intervals import Interval
-from robsweep.orchestrator.results.metrics.extent import DONE, FAILED, NOT_RUN, extent
+from robsweep.orchestrator.results.metrics.detection.spectrum import Scores, joined, mean_auroc
+from robsweep.orchestrator.results.metrics.extent import DONE, FAILED, NOT_ASKED, NOT_RUN, extent
 from robsweep.orchestrator.results.metrics.ood import auroc, detection, undefined
 from robsweep.orchestrator.results.metrics.planned import Asked, Model, outliers_of
 from robsweep.orchestrator.results.metrics.rates import estimate
@@ -19,13 +19,6 @@ from robsweep.orchestrator.results.tables.columns import Read, Row, frame
 from robsweep.tasks.catalogue.words import adversarials_of, eps_name, word_of
 
 _OTHERS = ("aupr_out", "aupr_in", "fpr95_ood_pos", "fpr95_id_pos")
-
-
-class Scores(NamedTuple):
-    """Of one set, by sample."""
-
-    samples: NDArray[np.int64]
-    scores: NDArray[np.float64]
 
 
 class TwoSets(NamedTuple):
@@ -36,34 +29,56 @@ class TwoSets(NamedTuple):
     ood: Scores
     id: Scores
 
+    @property
+    def evasion(self) -> Mapping[str, Any]:
+        """The attack that looked for low scores near the OOD images; empty: as they are."""
+        found: Mapping[str, Any] = self.asked.params.get("evasion") or {}
+        return found
+
+    @property
+    def outside(self) -> bool:
+        """Whether it is an OOD set as it is, and not a corruption of the ID data."""
+        return not self.evasion and not self.asked.shifted
+
 
 def ood_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
-    """One row per scorer and OOD set; `seen` where the model was trained on outliers from there, or
-    the scorer tuned on it.
+    """One row per scorer and OOD set, per ball of an evasion, and per group of sets.
+
+    `seen` where the model was trained on outliers from there, or the scorer tuned on them;
+    `seen_by` says which. `auroc_full_spectrum` takes the scores of corrupted ID data as ID.
     """
     outliers = outliers_of(models)
     rows: list[Row] = []
     for model in models:
-        for two in two_sets(model, read):
-            measured = detection(two.ood.scores, two.id.scores)
-            row = {**model.names, **_auroc(two, measured.auroc, measured.why)}
-            for name, one in zip(_OTHERS, measured[1:5], strict=True):
-                row |= estimate(name, one)
-            seen = _seen(two.asked, outliers[model.model_id])
-            rows.append({**row, "seen": bool(seen), "seen_as": " and ".join(seen) or None})
+        trained_on = {*map(_base, outliers[model.model_id])}
+        for sets in by_scorer(two_sets(model, read)):
+            for two in sets:
+                measured = detection(two.ood.scores, two.id.scores)
+                row = _auroc(two, measured.auroc, measured.why)
+                for name, one in zip(_OTHERS, measured[1:5], strict=True):
+                    row |= estimate(name, one)
+                row |= full_spectrum([two], sets)
+                rows.append({**model.names, **row, **_seen([two], trained_on)})
+            for group in dict.fromkeys(name for two in sets for name in two.asked.groups):
+                inside = [two for two in sets if group in two.asked.groups and not two.evasion]
+                if len(inside) == 1:
+                    continue  # its own row says it all
+                row = {**together(inside), **full_spectrum(inside, sets), "group": group}
+                rows.append({**model.names, **row, **_seen(inside, trained_on)})
     return frame("ood", rows)
 
 
 def ood_rows(model: Model, read: Read) -> Iterator[Row]:
-    """One row per scorer and OOD set of a model, in plan order, with its AUROC alone."""
+    """One row per scorer and set that is OOD, in plan order, with its AUROC alone."""
     for two in two_sets(model, read):
-        both = two.ood.scores, two.id.scores
-        yield {**model.names, **_auroc(two, auroc(*both), undefined(*both))}
+        if two.outside:
+            both = two.ood.scores, two.id.scores
+            yield {**model.names, **_auroc(two, auroc(*both), undefined(*both))}
 
 
 def two_sets(model: Model, read: Read) -> Iterator[TwoSets]:
     """The scores of each OOD set of a model, and those of the same scorer on its own data."""
-    asked = [a for a in model.of("score") if "evasion" not in a.params]
+    asked = model.of("score")
     needed = ("measurement_id", "sample", "score")
     rows = read("ood_scores", asked).select(needed).collect().sort("measurement_id", "sample")
     by_id = {
@@ -94,29 +109,43 @@ def _that_broke(asked: Asked, scores: Scores, read: Read) -> Scores:
     return Scores(scores.samples[chosen], scores.scores[chosen])
 
 
+def by_scorer(sets: Iterable[TwoSets]) -> list[list[TwoSets]]:
+    """All that one scorer is asked about, in plan order."""
+    found: dict[str, list[TwoSets]] = {}
+    for two in sets:
+        found.setdefault(f"{two.asked.entry} {_scorer(two.asked)}", []).append(two)
+    return [*found.values()]
+
+
+def _seen(sets: Sequence[TwoSets], trained_on: Collection[str]) -> Row:
+    """Whether any split of these data sets has been used before."""
+    by: list[str] = []
+    for two in sets:
+        base = _base(two.asked.params["ood_set"])
+        tuned_on = (two.asked.params.get("tune") or {}).get("set")
+        by += ["trained on"] if base in trained_on else []
+        by += ["tuned on"] if tuned_on is not None and base == _base(tuned_on) else []
+    return {"seen": bool(by), "seen_by": ", ".join(dict.fromkeys(by)) or None}
+
+
 def _auroc(two: TwoSets, measured: Interval, why: str | None) -> Row:
     n_ood, n_id = len(two.ood.samples), len(two.id.samples)
     return {
         "scorer": two.asked.entry,
         "ood_set": two.asked.ood_set,
+        "norm": two.evasion.get("norm"),
+        "eps": two.evasion.get("eps"),
+        "group": ", ".join(two.asked.groups) or None,
         **estimate("auroc", measured),
         "auroc_n": n_ood if n_id else 0,
         "auroc_wanted": total(two.asked.wanted),
-        "auroc_status": _status(two.asked, two.own),
+        "auroc_status": status_of([two.asked, two.own]),
         "auroc_n_id": n_id,
         "auroc_wanted_id": 0 if two.own is None else total(two.own.wanted),
         "auroc_n_ood": n_ood,
         "id_n": n_id,
         "why": why if n_ood and n_id else None,  # of no samples, the status speaks
     }
-
-
-def _seen(asked: Asked, outliers: Collection[str]) -> list[str]:
-    """As what the OOD set of a score was seen before, by whichever split."""
-    base, tuned = _base(asked.params["ood_set"]), asked.params.get("tune")
-    trained = base in {*map(_base, outliers)}
-    searched = tuned is not None and _base(tuned["set"]) == base
-    return ["trained on"] * trained + ["tuned on"] * searched
 
 
 def _base(word: str) -> str:
@@ -156,9 +185,52 @@ def hardest(rows: Sequence[Row]) -> Row:
     }
 
 
-def _status(asked: Asked, own: Asked | None) -> str:
-    """Of a number about two sets, each with samples of its own."""
-    found = {str(extent("", [a])["_status"]) for a in (asked, own) if a is not None}
+def together(sets: Sequence[TwoSets]) -> Row:
+    """The mean AUROC over the sets of a group, once all of them have been started."""
+    first, n_id = sets[0], len(sets[0].id.samples)
+    asked = [*(two.asked for two in sets), first.own]
+    row = {
+        "scorer": first.asked.entry,
+        "auroc_n": 0,
+        "auroc_wanted": sum(total(two.asked.wanted) for two in sets),
+        "auroc_status": status_of(asked),
+        "auroc_n_id": n_id,
+        "auroc_wanted_id": 0 if first.own is None else total(first.own.wanted),
+        "auroc_n_ood": sum(len(two.ood.samples) for two in sets),
+    }
+    return row | _mean("auroc", sets, first.id)
+
+
+def full_spectrum(sets: Sequence[TwoSets], all_: Sequence[TwoSets]) -> Row:
+    """The mean AUROC over OOD sets where corruptions of the ID data are ID too."""
+    name, first = "auroc_full_spectrum", sets[0]
+    shifted = [two for two in all_ if two.asked.shifted and not two.evasion]
+    if not shifted or any(two.asked.shifted for two in sets):
+        return {f"{name}_status": NOT_ASKED}
+    own = [first.own, *(two.asked for two in shifted)]
+    parts = [first.id, *(two.ood for two in shifted)]
+    row: Row = {
+        f"{name}_n": 0,
+        f"{name}_wanted": sum(total(two.asked.wanted) for two in sets),
+        f"{name}_status": status_of([*(two.asked for two in sets), *own]),
+        f"{name}_n_id": sum(len(part.samples) for part in parts),
+        f"{name}_wanted_id": sum(total(a.wanted) for a in own if a is not None),
+    }
+    if min(len(part.samples) for part in parts) == 0:
+        return row
+    return row | _mean(name, sets, joined(parts))
+
+
+def _mean(name: str, sets: Sequence[TwoSets], id_: Scores) -> Row:
+    if any(undefined(two.ood.scores, id_.scores) for two in sets):
+        return {}
+    n = sum(len(two.ood.samples) for two in sets)
+    return {**estimate(name, mean_auroc([two.ood for two in sets], id_)), f"{name}_n": n}
+
+
+def status_of(asked: Iterable[Asked | None]) -> str:
+    """Of a number about several sets, each with samples of its own."""
+    found = {str(extent("", [a])["_status"]) for a in asked if a is not None}
     if FAILED in found:
         return FAILED
     if found <= {DONE}:
@@ -175,6 +247,6 @@ def _scorer(asked: Asked) -> str:
 
     Not their groups: adversarials are scored in those of their attack.
     """
-    own = {"ood_set", "group_size"}
-    common = {key: value for key, value in asked.params.items() if key not in own}
+    different = {"ood_set", "evasion", "group_size"}
+    common = {key: value for key, value in asked.params.items() if key not in different}
     return json.dumps(common, sort_keys=True)

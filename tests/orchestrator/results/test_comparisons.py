@@ -9,7 +9,8 @@ from robsweep.orchestrator.results.comparisons.paired import holm, normal, share
 from robsweep.orchestrator.results.comparisons.recipes import contrast
 from robsweep.orchestrator.results.comparisons.samples import Part, shared
 from robsweep.orchestrator.results.comparisons.tiers import tiers
-from robsweep.orchestrator.results.metrics.calibration import equal_width, errors
+from robsweep.orchestrator.results.metrics.calibration import errors
+from robsweep.orchestrator.results.metrics.calibration_bins import equal_width
 from robsweep.orchestrator.results.metrics.detection.selective import selective
 
 
@@ -119,7 +120,7 @@ def test_weighted_metrics_are_those_of_repeated_samples(ties):
         c, e = confidence[again], wrong[again]
         one = [weights[:, draw : draw + 1]]
         ece = weighted.ece([(part(confidence, ~wrong),)], one)[0, 0]
-        assert ece == pytest.approx(errors(c, ~e, equal_width(c)).ece.value, abs=1e-6)
+        assert ece == pytest.approx(errors(c, ~e, equal_width(c)).ece.seen.value, abs=1e-6)
         aurc = weighted.aurc([(part(-confidence, wrong),)], one)[0, 0]
         assert aurc == pytest.approx(selective(-c, e).aurc.value, abs=1e-6)
         assert weighted.median([(part(confidence),)], one)[0, 0] == pytest.approx(np.median(c))

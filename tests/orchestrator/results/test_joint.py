@@ -108,6 +108,27 @@ def test_what_the_detector_accepts(attacked):
     assert (pgd["accepted"], pgd["accepted_right"]) == (9 / 20, 9 / 20)
 
 
+def test_do_scores_know_the_errors(attacked):
+    rows = rows_of(attacked, "errors")
+    assert [(row["attack"], row["scorer"]) for row in rows] == [(None, "logit"), ("pgd", "logit")]
+    assert rows[0]["error_auroc"] == 1
+    assert (rows[0]["aurc_n"], rows[0]["aurc_status"]) == (N, "done")
+
+
+def test_a_score_that_needs_more_than_logits_knows_the_clean_errors(tmp_path):
+    demo = DemoSweep(tmp_path)
+    clean = demo.ask("predict", "clean", "clean", params={"source": "clean"}, wanted=[(0, N)])
+    logits = np.zeros((N, 2), np.float32)
+    logits[:, 1] = np.where(np.arange(N) < 5, -1, 1)  # the first five are wrong
+    predictions(demo, clean, "clean", logits)
+    params = {"scorer": "knn", "ood_set": None}
+    key = demo.ask("score", "ood", "nearest", params=params, wanted=[(0, N)])
+    columns = {"scorer": "knn", "score": -np.arange(N, dtype=float)}
+    demo.add(key, "ood_scores", range(N), columns)
+    row = rows_of(Results.open(tmp_path), "errors")[-1]
+    assert (row["scorer"], row["error_auroc"], row["aurc_n"]) == ("nearest", 1, N)
+
+
 def test_the_grid_and_the_text(attacked):
     (row,) = rows_of(attacked, "grid")
     assert (row["accuracy"], row["robust_accuracy"], row["norm"]) == (0.95, 9 / 20, "linf")

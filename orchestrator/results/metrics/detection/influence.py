@@ -24,8 +24,8 @@ class Spread(NamedTuple):
 def spread(influences: Sequence[Floats]) -> Spread:
     """Variance of an estimate from independent sets of independent units.
 
-    The degrees of freedom are those of Welch and Satterthwaite, from the fourth moment in place of
-    the normal distribution's: near 0 and 1 few samples make up all of the variance.
+    The degrees of freedom are those of Welch and Satterthwaite, from the fourth moment where it is
+    above the normal distribution's: near 0 and 1 few samples make up all of the variance.
 
     Args:
         influences: One array per set, (units,): what each of its units adds to the estimate, times
@@ -40,9 +40,11 @@ def spread(influences: Sequence[Floats]) -> Spread:
         squares = centred * centred
         second = float(squares.mean())
         variance += second / (n - 1)
-        noise += (float((squares * squares).mean()) - second**2) / n**3
+        seen = (float((squares * squares).mean()) - second**2) / n**3
+        # of few units, the fourth moment sees too little: at least what a normal one would have
+        noise += max(seen, 2 * second**2 / (n - 1) ** 3)
     freedom = 2 * variance**2 / noise if noise > 0 else _MOST
-    return Spread(variance, float(np.clip(freedom, 2.0, _MOST)))
+    return Spread(variance, float(np.clip(freedom, 1.0, _MOST)))
 
 
 def share(value: float, influences: Sequence[Floats], level: float = LEVEL) -> Interval:

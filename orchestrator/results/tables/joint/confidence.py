@@ -2,29 +2,26 @@
 
 from collections.abc import Iterator, Sequence
 
-from robsweep.orchestrator.results.metrics.detection.selective import selective
 from robsweep.orchestrator.results.metrics.extent import extent
 from robsweep.orchestrator.results.metrics.rates import estimate, rate
 from robsweep.orchestrator.results.tables.calibration import calibrated
 from robsweep.orchestrator.results.tables.columns import Row
 from robsweep.orchestrator.results.tables.joint.conditions import Condition
+from robsweep.orchestrator.results.tables.joint.errors import detected, extents
 
 
 def confidence_rows(found: Sequence[Condition]) -> Iterator[Row]:
     """One row per condition: accuracy, calibration, and error detection by the confidence."""
     for condition in found:
         right, n = condition.right, len(condition.rows)
-        measured = selective(-condition.confidence, ~right)
-        row: Row = {
+        yield {
             "question": "confidence",
             **condition.columns,
             **rate("accuracy", int(right.sum()), n),
+            **extent("accuracy", condition.asked, failed=condition.failed),
             **estimate("ece", calibrated(condition.rows).ece),
-            **estimate("aurc", measured.aurc),
-            **estimate("e_aurc", measured.e_aurc),
-            **estimate("error_auroc", measured.auroc),
-            "why": measured.why if n else None,
+            "ece_n": n,
+            **extent("ece", condition.asked, failed=condition.failed),
+            **detected(-condition.confidence, ~right),
+            **extents(condition.asked, failed=condition.failed),
         }
-        for name in ("accuracy", "ece", "aurc", "e_aurc", "error_auroc"):
-            row |= {f"{name}_n": n, **extent(name, condition.asked, failed=condition.failed)}
-        yield row

@@ -16,6 +16,7 @@ from robsweep.orchestrator.results.metrics.planned import Model
 from robsweep.orchestrator.results.metrics.rates import estimate, rate
 from robsweep.orchestrator.results.tables.columns import Row
 from robsweep.orchestrator.results.tables.joint.conditions import Condition
+from robsweep.orchestrator.results.tables.joint.errors import detected, extents
 
 Floats = NDArray[np.float64]
 
@@ -58,6 +59,12 @@ def detector_rows(found: Sequence[Condition], detectors: Sequence[Detector]) -> 
         for condition in found:
             after = detector(condition)
             common = {**condition.columns, "scorer": detector.entry}
+            yield {
+                "question": "errors",
+                **common,
+                **detected(after, ~condition.right),
+                **extents(condition.asked, failed=condition.failed),
+            }
             if condition.columns:
                 yield {
                     "question": "detection",

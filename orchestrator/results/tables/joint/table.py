@@ -9,11 +9,13 @@ from robsweep.orchestrator.results.tables.columns import Read, Row, frame
 from robsweep.orchestrator.results.tables.joint.conditions import conditions
 from robsweep.orchestrator.results.tables.joint.confidence import confidence_rows
 from robsweep.orchestrator.results.tables.joint.detectors import detector_rows, detectors_of
+from robsweep.orchestrator.results.tables.joint.errors import scored_rows
 from robsweep.orchestrator.results.tables.joint.grid import grid_rows
 from robsweep.tasks.catalogue.words import word_of
 
 QUESTIONS = {
     "confidence": "is the confidence right, and does it know its errors, under each condition?",
+    "errors": "does an OOD score know the model's errors?",
     "detection": "does the detector see what was done to an image?",
     "acceptance": "how much does a detector that lets 95 % of clean images through accept, and how "
     "much of that is right?",
@@ -42,4 +44,5 @@ def _rows(model: Model, read: Read) -> Iterator[Row]:
     found = list(conditions(model, read))
     yield from confidence_rows(found)
     yield from detector_rows(found, detectors_of(model))
+    yield from scored_rows(model, found, read)
     yield from grid_rows(model, read)
