@@ -34,6 +34,8 @@ def module_of_file(content: bytes, file: str, shape: tuple[int, ...]) -> nn.Modu
 
     model = parsed(content, file)
     network = read_onnx(model)
+    if network.softmaxes:
+        raise InputError(f"{file}: ends in a softmax; give the logits before it")
     inputs = Size(network.shapes[0]).numel()
     check_reading(model, network, np.zeros(inputs), np.ones(inputs))
     takes = network.shapes[0]
