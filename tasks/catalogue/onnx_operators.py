@@ -12,7 +12,9 @@ EXACT = frozenset({
 BOUNDED = frozenset({
     "Cast", "CastLike", "Ceil", "Celu", "Elu", "Equal", "Floor", "Gelu", "Greater",
     "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Round", "Selu", "Sigmoid", "Sign",
-    "Softmax", "Softplus", "Tanh", "Where",
+    "Softmax", "Softplus", "Tanh",
 })
+# With a constant condition, or between constants; so the standard's command does not report it.
+PARTLY = frozenset({"Where"})
 # Of constants alone.
 FOLDED = frozenset({"Constant", "ConstantOfShape"})

@@ -59,7 +59,8 @@ class Counterexample(NamedTuple):
         lines = []
         for name, kind, shape, values in self._named():
             lines.append(f"{name} {kind} [{','.join(map(str, shape))}]")
-            lines += [repr(float(value)) for value in values]
+            whole = kind.startswith("int")
+            lines += [repr(int(value) if whole else float(value)) for value in values]
         return "".join(f"{line}\n" for line in lines)
 
     def tensors(self) -> dict[str, bytes]:
@@ -71,6 +72,8 @@ class Counterexample(NamedTuple):
             single = values.astype(np.float32)
             plain = kind != "float64" and bool((single == values).all())
             array = (single if plain else values).reshape(shape)
+            if kind.startswith("int"):
+                array = array.astype(kind)
             found[name] = numpy_helper.from_array(array, name).SerializeToString()
         return found
 

@@ -14,11 +14,12 @@ from torch import Tensor
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.bounds.intervals import Bounds
 from robsweep.tasks.verification.bounds.margins import crown
-from robsweep.tasks.verification.reading.layers import UNIT, Network, Pair
+from robsweep.tasks.verification.reading.layers import UNIT, Network
 from robsweep.tasks.verification.reading.properties import Property
 from robsweep.tasks.verification.reading.vnnlib_file import Case
 from robsweep.tasks.verification.reading.vnnlib_formula import Row
 
+Group = tuple[int, ...]  # places among the outputs
 _UNITS = 40  # of a subtraction, an exponential, a sum and a division, beside the sum's own
 # By how much logits may differ so that no exponential vanishes, in float32 and float64.
 _FURTHEST = {True: 80.0, False: 700.0}
@@ -46,54 +47,60 @@ def of_logits(network: Network, box: Bounds, case: Case, file: str) -> OfLogits:
         return OfLogits(case.unsafe, deployed=True)
     logits = crown(network, box)[-1]
     slacks = {part: _slack(network, logits, part) for part in network.softmaxes}
+    deployed = True
     disjuncts: list[list[_Form]] = []
     for rows in case.disjuncts:
         choices: list[list[_Form]] = [[]]
         for row in rows:
-            ways = _ways(row, slacks, file)
+            ways, exact = _ways(row, slacks, file)
+            deployed = deployed and exact
             choices = [[*one, *way] for one in choices for way in ways]
         disjuncts += choices
     unsafe = _property(disjuncts, case.unsafe.weight.shape[3])
-    return OfLogits(unsafe, all(math.isfinite(one) for one in slacks.values()))
+    return OfLogits(unsafe, deployed)
 
 
-def _slack(network: Network, logits: Bounds, part: Pair) -> float:
+def _slack(network: Network, logits: Bounds, part: Group) -> float:
     """Eta; infinite where an exponential may vanish."""
-    low, high = (end[0, part[0] : part[1]] for end in logits)
+    low, high = (end[0, list(part)] for end in logits)
     reach = float(high.max() - low.min())
     if not reach < _FURTHEST[network.unit == UNIT]:
         return math.inf
-    return network.unit * (_UNITS + 2 * reach + (part[1] - part[0]))
+    return network.unit * (_UNITS + 2 * reach + len(part))
 
 
-def _ways(row: Row, slacks: dict[Pair, float], file: str) -> list[list[_Form]]:
-    """Conjunctions, one of which holds where the row does."""
+def _ways(row: Row, slacks: dict[Group, float], file: str) -> tuple[list[list[_Form]], bool]:
+    """Conjunctions, one of which holds where the row does; and whether they do as it runs."""
     weight = {place: float(value) for place, value in row.weight.items()}
-    inside = {part for part in slacks for place in weight if part[0] <= place < part[1]}
+    inside = {part for part in slacks for place in weight if place in part}
     if not inside:
-        return [[_Form(weight, float(row.constant))]]
+        return [[_Form(weight, float(row.constant))]], True
     at = f"{file}: line {row.line}"
-    if len(inside) > 1 or not all(a <= place < b for place in weight for a, b in inside):
+    if len(inside) > 1 or not all(place in one for place in weight for one in inside):
         raise InputError(f"{at}: compares what a softmax returns with something else")
     (part,) = inside
-    eta = slacks[part] if math.isfinite(slacks[part]) else 0.0
+    known = math.isfinite(slacks[part])
+    eta = slacks[part] if known else 0.0
     values = sorted(weight.items(), key=lambda one: one[1])
     if len(values) == 2 and values[0][1] == -values[1][1] and not row.constant:
         (small, _), (large, _) = values  # p of the second is no more than p of the first
-        return [[_Form({large: 1.0, small: -1.0}, -2 * eta)]]
+        return [[_Form({large: 1.0, small: -1.0}, -2 * eta)]], known
     if len(values) != 1:
         raise InputError(
             f"{at}: of what a softmax returns, two can be compared, or one with a number"
         )
     ((place, value),) = values
-    return _of_one(place, part, -float(row.constant) / value, eta, at_most=value > 0)
+    level, at_most = -float(row.constant) / value, value > 0
+    if row.strict and (level <= 0 if at_most else level >= 1):
+        return [], True  # it is a part of a sum of what is not negative
+    return _of_one(place, part, level, eta, at_most=at_most), known
 
 
 def _of_one(
-    place: int, part: Pair, level: float, eta: float, *, at_most: bool
+    place: int, part: Group, level: float, eta: float, *, at_most: bool
 ) -> list[list[_Form]]:
     """Where a probability is at most, or at least, some level."""
-    others = [other for other in range(*part) if other != place]
+    others = [other for other in part if other != place]
     if at_most:
         level *= 1 + 1e-12 + 2 * eta
         if level >= 1:

@@ -56,8 +56,8 @@ JUMPS: dict[Curve, Callable[[Tensor], Tensor]] = {
     "int32": torch.trunc,
     "int64": torch.trunc,
 }
-# What is beyond that is no such integer, and anything may come of it.
-INTEGERS: dict[Curve, float] = {"int32": 2.0**31 - 1, "int64": 2.0**62}
+# What is beyond that is no such integer, or none that is told apart from its neighbours here.
+INTEGERS: dict[Curve, float] = {"int32": 2.0**31 - 1, "int64": 2.0**53}
 
 
 class _Step(torch.autograd.Function):

@@ -34,7 +34,8 @@ class Graph:
         self.shapes = [shape]
         self.inputs: list[tuple[int, ...]] = []
         self.follows = True  # whether what runs follows these layers, up to their rounding
-        self.softmaxes: set[int] = set()  # values that pass through one where it runs
+        # By value that passes through softmaxes where it runs: which of its entries go together.
+        self.softmaxes: dict[int, list[list[int]]] = {}
 
     def add(self, layer: Layer, *read: int) -> int:
         """The new value: what `layer` makes of the values that it reads."""

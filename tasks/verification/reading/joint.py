@@ -39,7 +39,7 @@ def joint(networks: Sequence[Network], free: NDArray[np.int64], *, beside: bool)
             graph.add(layer, *(base + v if v else start for v in read))
             steps.append(network.steps[k] if network.steps is not None else ())
         outputs.append(len(graph.layers) if network.layers else start)
-        softmaxes += [(count + a, count + b) for a, b in network.softmaxes]
+        softmaxes += [tuple(count + i for i in group) for group in network.softmaxes]
         ends += network.ends
         first, count = first + size, count + network.shapes[-1][0]
     graph.joined([*outputs, *([0] if beside else [])])

@@ -114,8 +114,8 @@ class Network(NamedTuple):
     # By layer: the operations that it is where the network runs; None: left out, or unknown.
     steps: "tuple[tuple[Step, ...], ...] | None" = None
     unit: float = UNIT  # of the precision in which it runs
-    # Which ranges of the last value pass through a softmax where it runs; left out here.
-    softmaxes: tuple[Pair, ...] = ()
+    # Which entries of the last value pass through a softmax where it runs; left out here.
+    softmaxes: tuple[tuple[int, ...], ...] = ()
     ends: tuple[int, ...] = ()  # the sizes of several outputs that the last value is made of
 
     def up_to(self, value: int) -> "Network":

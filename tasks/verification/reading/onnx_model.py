@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from robsweep.tasks.catalogue.install import how_to_install
 from robsweep.tasks.errors import InputError
+from robsweep.tasks.verification.reading import weights_file
 from robsweep.tasks.verification.reading.files import content_of, one_line
 from robsweep.tasks.verification.reading.onnx_constants import folded
 from robsweep.tasks.verification.reading.onnx_reference import evaluator, in_double, widened
@@ -58,7 +59,7 @@ class OnnxModel(NamedTuple):
 
 
 def load(file: str, hidden: Sequence[str] = ()) -> OnnxModel:
-    """A file, gzipped or not, with its weights in it or beside it.
+    """A file, gzipped or not, with its weights in it or beside it; or one of weights alone.
 
     Args:
         hidden: Names of what it computes on the way, which become outputs behind its own.
@@ -68,6 +69,8 @@ def load(file: str, hidden: Sequence[str] = ()) -> OnnxModel:
             float64, a constant that cannot be computed, a hidden name that it does not have.
     """
     onnx = _library()
+    if file.endswith(weights_file.SUFFIXES):
+        return _checked(weights_file.model_of(file), file, hidden)
     content = content_of(file)
     try:
         model = onnx.load_model_from_string(content)

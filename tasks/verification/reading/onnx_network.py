@@ -16,7 +16,6 @@ from robsweep.tasks.verification.reading.layers import (
     UNIT,
     Gather,
     Network,
-    Pair,
     Reshape,
     evaluate,
 )
@@ -179,8 +178,8 @@ def _network(model: OnnxModel) -> Network:
     values = []
     for name in model.outputs:
         one = known.get(name)
-        if not isinstance(one, Value) or one.dtype.kind != "f":
-            what = "is not a tensor of floating point numbers that depends on its input"
+        if not isinstance(one, Value) or one.dtype.kind not in "fi":
+            what = "is not a tensor of numbers that depends on its input"
             raise InputError(f"{model.file}: its output {name!r} {what}")
         values.append(one)
     softmaxes = _softmaxes(model.file, graph, values)
@@ -203,25 +202,24 @@ def _inputs(model: OnnxModel, graph: Graph) -> dict[str, Value]:
     return found
 
 
-def _softmaxes(file: str, graph: Graph, outputs: list[Value]) -> tuple[Pair, ...]:
-    """Which outputs a softmax ends in.
+def _softmaxes(file: str, graph: Graph, outputs: list[Value]) -> tuple[tuple[int, ...], ...]:
+    """Which outputs go together into a softmax that they end in.
 
     Raises:
         InputError: One is followed by anything that does more than reshape it.
     """
-    behind = set(graph.softmaxes)
+    behind = dict(graph.softmaxes)
     for k, (layer, read) in enumerate(zip(graph.layers, graph.inputs, strict=True)):
-        if behind.intersection(read):
-            if not isinstance(layer, Reshape):
-                what = "Softmax before the end cannot be verified: no bounds are known for it"
-                raise InputError(f"{file}: operator {what}")
-            behind.add(k + 1)
+        if read[0] in behind and isinstance(layer, Reshape):
+            behind[k + 1] = behind[read[0]]
+        elif behind.keys() & set(read):
+            what = "Softmax before the end cannot be verified: no bounds are known for it"
+            raise InputError(f"{file}: operator {what}")
     found, first = [], 0
     for one in outputs:
-        size = size_of(one.dims)
-        if one.value in behind:
-            found.append((first, first + size))
-        first += size
+        for group in behind.get(one.value, []):
+            found.append(tuple(first + place for place in group))
+        first += size_of(one.dims)
     return tuple(found)
 
 
@@ -268,8 +266,8 @@ def check_reading(
 def _ended(network: Network, outputs: Tensor) -> Tensor:
     """What comes of them in the softmaxes behind the layers."""
     ended = outputs.clone()
-    for first, last in network.softmaxes:
-        ended[:, first:last] = outputs[:, first:last].softmax(1)
+    for group in network.softmaxes:
+        ended[:, group] = outputs[:, group].softmax(1)
     return ended
 
 

@@ -93,13 +93,21 @@ def widened(value: Any) -> Any:
 
 
 def in_double(node: Any) -> Any:
-    """A cast to float32 is one to float64 there."""
-    from onnx import NodeProto, TensorProto
+    """What is float32 by its own word is float64 there: casts, and tensors of one number."""
+    from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-    if node.op_type != "Cast":
+    if node.op_type not in ("Cast", "ConstantOfShape"):
         return node
     changed = NodeProto()
     changed.CopyFrom(node)
+    if node.op_type == "ConstantOfShape":
+        old = next((one.t for one in node.attribute if one.name == "value"), None)
+        value = np.zeros(1, np.float32) if old is None else numpy_helper.to_array(old)
+        del changed.attribute[:]
+        changed.attribute.append(
+            helper.make_attribute("value", numpy_helper.from_array(widened(value)))
+        )
+        return changed
     for attribute in changed.attribute:
         if attribute.name == "to" and attribute.i == TensorProto.FLOAT:
             attribute.i = TensorProto.DOUBLE

@@ -20,6 +20,7 @@ _BRACKETED = re.compile(r"([^\[\]]+)\[([\d\s,]*)\]")
 SILENT = ("set-logic", "set-info", "set-option", "check-sat", "get-model", "exit")
 _REAL = ("real",)  # of any precision
 _FLOATS = ("float32", "float64")
+_INTEGERS = ("int32", "int64")  # of outputs
 _ROLES: dict[str, Role] = {
     "declare-input": "input",
     "declare-hidden": "hidden",
@@ -155,7 +156,7 @@ def _variable(words: list[str], form: Form, at: str) -> Variable:
     name, kind, shape = words[1], words[2], numbers("".join(words[3:]), at)
     if role == "hidden" and node is None:
         raise InputError(f"{at}: hidden node {name} needs its name in the ONNX file")
-    if kind.lower() not in (*_REAL, *_FLOATS):
+    if kind.lower() not in (*_REAL, *_FLOATS, *(_INTEGERS if role != "input" else ())):
         raise InputError(f"{at}: {name} is of type {kind}; only real, float32 and float64 are")
     return Variable(name, role, kind, shape, node, form.line)
 

@@ -188,7 +188,7 @@ def _cases(
             box.upper,
             none,
             (box.above, box.below),
-            tuple(tuple(map(_nearest_row, rows)) for rows in disjuncts),
+            tuple(tuple(_nearest_row(row, file) for row in rows) for rows in disjuncts),
         )
         for box, disjuncts in boxes.values()
     ]
@@ -199,9 +199,12 @@ def _of_one_input(row: Row) -> bool:
     return row.of_inputs and len(row.weight) == 1
 
 
-def _nearest_row(row: Row) -> Row:
-    weight = {i: Fraction(nearest(w, str)) for i, w in row.weight.items()}
-    return row._replace(weight=weight, constant=Fraction(nearest(row.constant, str)))
+def _nearest_row(row: Row, file: str) -> Row:
+    def near(number: Fraction) -> Fraction:
+        return Fraction(nearest(number, lambda: f"{file}: line {row.line}"))
+
+    weight = {place: near(value) for place, value in row.weight.items()}
+    return row._replace(weight=weight, constant=near(row.constant))
 
 
 def _property(disjuncts: tuple[tuple[Row, ...], ...], outputs: int, file: str) -> Property:

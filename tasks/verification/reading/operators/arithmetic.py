@@ -210,12 +210,14 @@ def softmax(node: Node) -> Value:
     axis = int(node.attributes.get("axis", 1 if node.opset < 13 else -1))
     if not -len(x.dims) <= axis < max(len(x.dims), 1):
         raise UnsupportedError(f"axis {axis} does not fit its input")
-    along = x.dims[axis % len(x.dims) :] if node.opset < 13 else (x.dims[axis],)
-    if size_of(along) != size_of(x.dims):
-        raise UnsupportedError("there is more than one in it")
+    places = np.arange(size_of(x.dims)).reshape(x.dims)
+    if node.opset < 13:
+        groups = places.reshape(-1, size_of(x.dims[axis % len(x.dims) :]))
+    else:
+        groups = np.moveaxis(places, axis, -1).reshape(-1, x.dims[axis])
     shape = graph.shapes[x.value]
-    value = graph.add(Gather(torch.arange(size_of(shape)).reshape(shape)), x.value)
-    graph.softmaxes.add(value)
+    value = graph.add(Gather(torch.from_numpy(places).reshape(shape)), x.value)
+    graph.softmaxes[value] = groups.tolist()
     return x._replace(value=value)
 
 

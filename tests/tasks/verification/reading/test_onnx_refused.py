@@ -43,7 +43,7 @@ def _node(kind: str, *inputs: str, **attributes: Any) -> Any:
 
 ONE = np.ones((1, 2), np.float32)
 REFUSED: list[tuple[list[Any], dict[str, Any], str]] = [
-    ([_node("Cast", to=TensorProto.INT64)], {}, "output 'y' is not a tensor of floating point"),
+    ([_node("Cast", to=TensorProto.BOOL)], {}, "output .y. is not a tensor of"),
     ([_node("Cast", to=TensorProto.UINT8)], {}, r"Cast \(y\).*UINT8 changes numbers"),
     ([_node("Cast", to=TensorProto.FLOAT16)], {}, "FLOAT16 changes numbers"),
     ([_node("CastLike", "x", "c")], {"constants": {"c": np.ones(1, np.int8)}}, "CastLike.*INT8"),
@@ -57,7 +57,6 @@ REFUSED: list[tuple[list[Any], dict[str, Any], str]] = [
     ([_node("Mish")], {"opsets": [("", 18)]}, r"Mish \(y\).*not supported"),
     ([helper.make_node("Softmax", ["x"], ["s"]), helper.make_node("Relu", ["s"], ["y"])], {},
      "Softmax before the end"),
-    ([helper.make_node("Softmax", ["x"], ["y"])], {"dims": [1, 2, 2]}, "more than one"),
     ([_node("QuantizeLinear", "x", "c")], {"constants": {"c": ONE[0, 0]}}, "QuantizeLinear"),
     ([_node("Add", "x", "c")], {"constants": {"c": np.ones(2, np.float64)}}, "mixes float32 and"),
     ([_node("Add", "x", "c")], {"constants": {"c": np.ones(2, np.float16)}}, "mixes float16 and"),
@@ -79,7 +78,7 @@ REFUSED: list[tuple[list[Any], dict[str, Any], str]] = [
     ([helper.make_node("Dropout", ["x"], ["a", "m"]), _node("Identity", "m")], {},
      "Identity.*computes its input 'm'"),
     ([helper.make_node("MaxPool", ["x"], ["a", "y"], kernel_shape=[2])], {"dims": [1, 1, 4]},
-     "output 'y' is not a tensor of floating"),
+     "output .y. is not a tensor of"),
     ([_node("Div", "c", "d"), _node("Add", "x", "y")][:1], {"constants": {"c": ONE, "d": 0 * ONE}},
      "does not depend on its inputs"),
     ([helper.make_node("Div", ["c", "d"], ["k"]), _node("Add", "x", "k")],

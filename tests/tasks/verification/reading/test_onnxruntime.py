@@ -59,8 +59,8 @@ def _compared(file: str, made: Made, dtype: Any, random: np.random.Generator) ->
     for x, expected in zip(points, wanted, strict=True):
         value = torch.from_numpy(x.astype(np.float64)).reshape(1, *network.shapes[0])
         layers = evaluate(network, value)[-1][0]
-        for first, last in network.softmaxes:
-            layers[first:last] = layers[first:last].softmax(0)
+        for group in network.softmaxes:
+            layers[list(group)] = layers[list(group)].softmax(0)
         for found in (layers.numpy(), model.deployed(x.ravel())):
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5, err_msg=str(made))
         least, most = (end[0].numpy() for end in interval(network, Bounds(value, value))[-1])
