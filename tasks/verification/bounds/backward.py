@@ -23,7 +23,7 @@ from robsweep.tasks.verification.bounds.patches import (
     through_conv,
 )
 from robsweep.tasks.verification.bounds.rounding import added
-from robsweep.tasks.verification.bounds.smooth import lines
+from robsweep.tasks.verification.bounds.smooth import Lines, lines
 from robsweep.tasks.verification.reading.layers import (
     BENT,
     UNIT,
@@ -59,6 +59,7 @@ class Choice(NamedTuple):
     pushes: Mapping[int, Tensor]  # (R, *shape): <= 0 where z >= 0 is given, >= 0 where z <= 0 is
     # (R,): what pushes add where z >= m or z <= m is given, -m * push; also of smooth layers
     offsets: Mapping[int, Tensor] = {}
+    lines: Mapping[int, Lines] = {}  # beside curves, of the same bounds, where they are known
 
 
 PLAIN = Choice({}, {})
@@ -288,7 +289,8 @@ def _through(
         case MaxPool():
             rows, constant = _through_max_pool(layer, rows, bounds[first].rows(owner))
         case Smooth():
-            slope, below, above = (line[owner] for line in lines(layer.curve, *bounds[first]))
+            both = choice.lines[k] if k in choice.lines else lines(layer.curve, *bounds[first])
+            slope, below, above = (line[owner] for line in both)
             constant = (torch.where(rows > 0, below, above) * rows).flatten(1).sum(1)
             rows = rows * slope
             if k in choice.pushes:

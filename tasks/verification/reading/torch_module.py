@@ -206,10 +206,15 @@ class _Reader:
         traced = [a for a in (*args, *kwargs.values()) if isinstance(a, Traced)]
         if kwargs.get("input") is not None:
             args = (kwargs.pop("input"), *args)
-        known, named = _at_probe(args), {key: _at_probe(a) for key, a in kwargs.items()}
+        known, named = (
+            [_at_probe(a) for a in args],
+            {key: _at_probe(a) for key, a in kwargs.items()},
+        )
         target: Any = node.target
         if name in _LAYERS and isinstance(args[0], Traced) and len(traced) == 1:
             return self._layer(_LAYERS[name](*args[1:], **kwargs), args[0], where)
+        if name == "getitem" and not isinstance(args[0], Traced):
+            return args[0][args[1]]  # one of several that were taken apart, or of sizes
         if node.op == "call_method":
             result = getattr(known[0], target)(*known[1:], **named)
         else:
@@ -382,7 +387,9 @@ def _parts(args: Any) -> list[Any]:
 def _at_probe(some: Any) -> Any:
     if isinstance(some, Traced):
         return some.probe
-    return type(some)(map(_at_probe, some)) if type(some) in (tuple, list) else some
+    if isinstance(some, tuple | list) and any(isinstance(one, Traced) for one in some):
+        return [_at_probe(one) for one in some]
+    return some
 
 
 def _name(target: Any) -> str:

@@ -165,11 +165,16 @@ class Pieces:
         ends, given = self._ends(some)
         sizes = {k: [torch.zeros_like(e).requires_grad_() for e in two] for k, two in ends.items()}
         slack = slacks(network, bounds)
+        beside = {
+            k: lines(layer.curve, *bounds[network.inputs[k][0]])
+            for k, layer in enumerate(network.layers)
+            if isinstance(layer, Smooth)
+        }
         if sizes:
             variables = [one for two in sizes.values() for one in two]
             optimiser = torch.optim.Adam(variables, lr=_RATE, maximize=True)
             for _ in range(_STEPS):
-                choice = _choice(ends, given, sizes)
+                choice = _choice(ends, given, sizes)._replace(lines=beside)
                 found = chosen_bounds(network, bounds, rows, owner, choice, None)
                 gradients = torch.autograd.grad(found.lower.reals.sum(), variables)
                 for one, gradient in zip(variables, gradients, strict=True):
@@ -179,11 +184,11 @@ class Pieces:
                     for one in variables:
                         one.clamp_(min=0)
         with torch.no_grad():
-            choice = _choice(ends, given, sizes)
+            choice = _choice(ends, given, sizes)._replace(lines=beside)
             cut = chosen_bounds(network, bounds, rows, owner, choice, slack)
             if not sizes:
                 return cut
-            plain = chosen_bounds(network, bounds, rows, owner, Choice({}, {}), slack)
+            plain = chosen_bounds(network, bounds, rows, owner, Choice({}, {}, {}, beside), slack)
             worse = cut.lower.deployed < plain.lower.deployed
             lower = type(cut.lower)(*map(torch.maximum, cut.lower, plain.lower))
             mixed = {
