@@ -64,11 +64,11 @@ class _Step(torch.autograd.Function):
     """A jumping curve, which a search takes for a slope of 1: its own is 0 nearly everywhere."""
 
     @staticmethod
-    def forward(_: Any, x: Tensor, curve: Curve) -> Tensor:  # type: ignore[override]
+    def forward(_: Any, x: Tensor, curve: Curve) -> Tensor:
         return JUMPS[curve](x)
 
     @staticmethod
-    def backward(_: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(_: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient, None
 
 

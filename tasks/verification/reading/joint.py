@@ -25,7 +25,9 @@ def joint(networks: Sequence[Network], free: NDArray[np.int64], *, beside: bool)
     shape = (int(free.max()) + 1,) if apart else networks[0].shapes[0]
     graph = Graph(shape, torch.device("cpu"))
     steps: list[tuple[Step, ...]] = []
-    outputs, softmaxes, ends = [], [], []
+    outputs: list[int] = []
+    softmaxes: list[tuple[int, ...]] = []
+    ends: list[int] = []
     first = count = 0
     for network in networks:
         size = torch.Size(network.shapes[0]).numel()

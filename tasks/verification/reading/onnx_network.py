@@ -83,7 +83,9 @@ _OPERATORS: dict[str, tuple[_Read, str]] = {
     "Not": (jumps.opposite, ""),
     "PRelu": (arithmetic.parametric, ""),
     "Pad": (moves.pad, "mode pads value"),
+    "ReduceMax": (products.reduced, "axes keepdims noop_with_empty_axes"),
     "ReduceMean": (products.reduced, "axes keepdims noop_with_empty_axes"),
+    "ReduceMin": (products.reduced, "axes keepdims noop_with_empty_axes"),
     "ReduceSum": (products.reduced, "axes keepdims noop_with_empty_axes"),
     "Relu": (arithmetic.rectified, ""),
     "Reshape": (moves.rearranged, "allowzero"),
@@ -176,11 +178,11 @@ def _network(model: OnnxModel) -> Network:
             raise InputError(f"{at} cannot be verified: {what}") from error
         known.update(zip(proto.output, results, strict=False))
     values = []
-    for name in model.outputs:
-        one = known.get(name)
+    for end in model.outputs:
+        one = known.get(end)
         if not isinstance(one, Value) or one.dtype.kind not in "fi":
             what = "is not a tensor of numbers that depends on its input"
-            raise InputError(f"{model.file}: its output {name!r} {what}")
+            raise InputError(f"{model.file}: its output {end!r} {what}")
         values.append(one)
     softmaxes = _softmaxes(model.file, graph, values)
     network = graph.network(graph.joined([one.value for one in values]))

@@ -25,9 +25,11 @@ from robsweep.tasks.verification.reading.layers import (
 from robsweep.tasks.verification.reading.operators.values import UnsupportedError
 from robsweep.tasks.verification.reading.torch_operators import (
     Traced,
+    at_probe,
     batch_norm,
     function_of,
     layer_of,
+    parts_of,
 )
 
 SUPPORTED = (
@@ -207,8 +209,8 @@ class _Reader:
         if kwargs.get("input") is not None:
             args = (kwargs.pop("input"), *args)
         known, named = (
-            [_at_probe(a) for a in args],
-            {key: _at_probe(a) for key, a in kwargs.items()},
+            [at_probe(a) for a in args],
+            {key: at_probe(a) for key, a in kwargs.items()},
         )
         target: Any = node.target
         if name in _LAYERS and isinstance(args[0], Traced) and len(traced) == 1:
@@ -219,7 +221,7 @@ class _Reader:
             result = getattr(known[0], target)(*known[1:], **named)
         else:
             result = target(*known, **named)
-        inside = traced or any(isinstance(a, Traced) for a in _parts(args))
+        inside = traced or any(isinstance(a, Traced) for a in parts_of(args))
         single = len(traced) == 1 and bool(args) and isinstance(args[0], Traced)
         if not inside or not isinstance(result, Tensor):
             if single and name in _TAKING_APART:
@@ -248,10 +250,16 @@ class _Reader:
     ) -> tuple[Traced, ...]:
         target: Any = node.target
         does = getattr(Tensor, target) if node.op == "call_method" else target
-        return tuple(
-            self._rearranged(args[0], lambda x, i=i: does(x, *args[1:], **kwargs)[i], one, where)
-            for i, one in enumerate(results)
-        )
+
+        def one_of(which: int) -> Callable[[Tensor], Tensor]:
+            def does_it(places: Tensor) -> Tensor:
+                part: Tensor = does(places, *args[1:], **kwargs)[which]
+                return part
+
+            return does_it
+
+        parts = enumerate(results)
+        return tuple(self._rearranged(args[0], one_of(i), one, where) for i, one in parts)
 
     def _rearranged(
         self, x: Traced, does: Callable[[Tensor], Tensor], result: Tensor, where: str
@@ -378,18 +386,6 @@ def _check_in_place(node: fx.Node, x: Traced, known: dict[fx.Node, Any], where: 
         shared = isinstance(traced, Traced) and traced.probe.untyped_storage().data_ptr() == memory
         if shared and any(user not in known and user is not node for user in other.users):
             raise InputError(f"{where} works in place on what is used again; set inplace=False")
-
-
-def _parts(args: Any) -> list[Any]:
-    return [b for a in args for b in (a if isinstance(a, tuple | list) else [a])]
-
-
-def _at_probe(some: Any) -> Any:
-    if isinstance(some, Traced):
-        return some.probe
-    if isinstance(some, tuple | list) and any(isinstance(one, Traced) for one in some):
-        return [_at_probe(one) for one in some]
-    return some
 
 
 def _name(target: Any) -> str:

@@ -320,3 +320,15 @@ def batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> tuple[Tenso
     shape = (-1, *[1] * (x.dim() - 2))
     made_of = MadeOf(*(part.reshape(shape) for part in made_of))
     return weight.reshape(shape), bias.reshape(shape), made_of
+
+
+def parts_of(args: Any) -> list[Any]:
+    return [b for a in args for b in (a if isinstance(a, tuple | list) else [a])]
+
+
+def at_probe(some: Any) -> Any:
+    if isinstance(some, Traced):
+        return some.probe
+    if isinstance(some, tuple | list) and any(isinstance(one, Traced) for one in some):
+        return [at_probe(one) for one in some]
+    return some

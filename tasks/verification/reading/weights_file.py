@@ -105,7 +105,7 @@ class _Building:
             if first.ndim != 2:
                 raise InputError(f"{file}: lacks input_shape (height, width, channels)")
             self.dims: tuple[int, ...] = (first.shape[0],)
-            self.input = (1, *self.dims)
+            self.input: tuple[int, ...] = (1, *self.dims)
             return
         sides = [int(one) for one in shape.ravel()]
         if len(sides) != 3 or min(sides) < 1:

@@ -16,7 +16,13 @@ import torch
 from torch import Tensor
 
 from robsweep.tasks.verification.bounds.alpha import Relaxed
-from robsweep.tasks.verification.bounds.backward import Choice, chosen_bounds, slacks
+from robsweep.tasks.verification.bounds.backward import (
+    Carried,
+    Choice,
+    Lower,
+    chosen_bounds,
+    slacks,
+)
 from robsweep.tasks.verification.bounds.intervals import Bounds
 from robsweep.tasks.verification.bounds.margins import crown
 from robsweep.tasks.verification.bounds.smooth import lines
@@ -32,13 +38,24 @@ _BESIDE = 1e-9  # how far beside a jump it is split
 _MOST = 100_000  # subproblems in the heap
 
 
+# By layer and unit: what enters it lies in between.
+_Cuts = dict[tuple[int, int], tuple[float, float]]
+
+
+class _Part(NamedTuple):
+    """A subproblem, with the bound of what it is a part of."""
+
+    disjunct: int
+    lower: float
+    cuts: _Cuts
+
+
 class _Place(NamedTuple):
     """One open subproblem, in the order of the heap."""
 
     lower: float
     order: int
-    disjunct: int
-    cuts: dict[tuple[int, int], tuple[float, float]]  # by layer and unit: what enters it
+    part: _Part
     split: tuple[int, int, float]  # the layer, the unit, and where
 
 
@@ -55,7 +72,7 @@ class Pieces:
         self.relaxed, self.unsafe, self.known = relaxed, unsafe, dict(known)
         layers = relaxed.exact.layers
         self.bent = [k for k, layer in enumerate(layers) if isinstance(layer, Relu | Smooth)]
-        self.fresh = [(d, low, {}) for d, low in known.items()]  # type: ignore[var-annotated]
+        self.fresh = [_Part(d, low, {}) for d, low in known.items()]
         self.pool: list[_Place] = []
         self.stuck: list[tuple[int, float]] = []
         self.branches = 0
@@ -67,41 +84,40 @@ class Pieces:
             if late or self.branches >= limit.branches or len(self.stuck) >= limit.stuck:
                 break
             if not self.fresh:
-                count = min(len(self.pool), _AT_ONCE // 2)
-                take = heapq.heappop if len(self.pool) < _MOST else list.pop
-                self.fresh = [
-                    half for place in [take(self.pool) for _ in range(count)]  # type: ignore[operator]
-                    for half in self._halves(place)
-                ]  # fmt: skip
+                take: Callable[[list[_Place]], _Place] = (
+                    heapq.heappop if len(self.pool) < _MOST else list.pop
+                )
+                places = [take(self.pool) for _ in range(min(len(self.pool), _AT_ONCE // 2))]
+                self.fresh = [half for place in places for half in self._halves(place)]
             some, self.fresh = self.fresh[:_AT_ONCE], self.fresh[_AT_ONCE:]
             if self._bounded(some, is_counterexample):
                 break
 
     def forget(self, proved: Collection[int]) -> None:
-        self.pool = [place for place in self.pool if place.disjunct not in proved]
+        self.pool = [place for place in self.pool if place.part.disjunct not in proved]
         heapq.heapify(self.pool)
-        self.fresh = [one for one in self.fresh if one[0] not in proved]
+        self.fresh = [one for one in self.fresh if one.disjunct not in proved]
         self.stuck = [one for one in self.stuck if one[0] not in proved]
 
     def lower(self) -> dict[int, float]:
         """Disjunct -> lower bound on its margin."""
         best = dict.fromkeys(self.known, PROVED)
-        open_ones = [(place.disjunct, place.lower) for place in self.pool]
+        open_ones = [(place.part.disjunct, place.lower) for place in self.pool]
         for disjunct, lower in (*open_ones, *self.stuck, *((d, low) for d, low, _ in self.fresh)):
             best[disjunct] = min(best[disjunct], lower)
         return {d: max(lower, self.known[d]) for d, lower in best.items()}
 
-    def _halves(
-        self, place: _Place
-    ) -> list[tuple[int, float, dict[tuple[int, int], tuple[float, float]]]]:
+    def _halves(self, place: _Place) -> list[_Part]:
         k, unit, at = place.split
-        value = self.relaxed.exact.inputs[k][0]
-        whole = tuple(float(end.flatten(1)[0, unit]) for end in self.relaxed.bounds[value])
-        low, high = place.cuts.get((k, unit), whole)
-        parts = ((low, at), (at, high))
-        return [(place.disjunct, place.lower, {**place.cuts, (k, unit): part}) for part in parts]
+        value, part = self.relaxed.exact.inputs[k][0], place.part
+        whole = [float(end.flatten(1)[0, unit]) for end in self.relaxed.bounds[value]]
+        low, high = part.cuts.get((k, unit), whole)
+        return [
+            part._replace(lower=place.lower, cuts={**part.cuts, (k, unit): ends})
+            for ends in ((low, at), (at, high))
+        ]
 
-    def _bounded(self, some: list, is_counterexample: Callable[[Tensor], bool]) -> bool:  # type: ignore[type-arg]
+    def _bounded(self, some: list[_Part], is_counterexample: Callable[[Tensor], bool]) -> bool:
         """Bounds subproblems and keeps what is open; whether a counterexample was found."""
         network, count = self.relaxed.exact, len(some)
         within = self._cut(some)
@@ -111,7 +127,7 @@ class Pieces:
         for low, high in bounds:
             empty |= (low > high).flatten(1).any(1)
         bounds = [Bounds(low, torch.maximum(low, high)) for low, high in bounds]
-        disjuncts = torch.tensor([one[0] for one in some])
+        disjuncts = torch.tensor([one.disjunct for one in some])
         rows, bias = self.unsafe.weight[0][disjuncts], self.unsafe.bias[0][disjuncts]
         owner = torch.arange(count)
         best = torch.full((count,), -torch.inf, dtype=torch.float64)
@@ -132,12 +148,12 @@ class Pieces:
             lower_here = max(before, float(best[i]))
             if lower_here > BOUNDARY:
                 continue
-            if splits[i] is None:
+            split = splits[i]
+            if split is None:
                 self.stuck.append((disjunct, lower_here))
             else:
-                split = splits[i]
-                assert split is not None
-                place = _Place(lower_here, self.branches, disjunct, cuts, split)
+                part = _Part(disjunct, lower_here, cuts)
+                place = _Place(lower_here, self.branches, part, split)
                 heapq.heappush(self.pool, place)
         corners = torch.where(forms[0] > 0, *box)
         one = Property(*(p.expand(count, *p.shape[1:]) for p in self.unsafe))
@@ -145,7 +161,7 @@ class Pieces:
         least = int(margins.argmin())
         return bool(margins[least] <= 0) and is_counterexample(corners[least : least + 1])
 
-    def _cut(self, some: list) -> list[Bounds]:  # type: ignore[type-arg]
+    def _cut(self, some: list[_Part]) -> list[Bounds]:
         """The sample's bounds, for each subproblem, with what enters its pieces cut."""
         count = len(some)
         cut = [
@@ -159,7 +175,9 @@ class Pieces:
                 upper[i].view(-1)[unit] = min(high, float(upper[i].view(-1)[unit]))
         return cut
 
-    def _ascended(self, some: list, bounds: list[Bounds], rows: Tensor, owner: Tensor):  # type: ignore[type-arg, no-untyped-def]
+    def _ascended(
+        self, some: list[_Part], bounds: list[Bounds], rows: Tensor, owner: Tensor
+    ) -> Carried:
         """Lower bounds by ascent on the multipliers of the cuts, evaluated in float64."""
         network = self.relaxed.exact
         ends, given = self._ends(some)
@@ -190,14 +208,14 @@ class Pieces:
                 return cut
             plain = chosen_bounds(network, bounds, rows, owner, Choice({}, {}, {}, beside), slack)
             worse = cut.lower.deployed < plain.lower.deployed
-            lower = type(cut.lower)(*map(torch.maximum, cut.lower, plain.lower))
+            lower = Lower(*map(torch.maximum, cut.lower, plain.lower))
             mixed = {
                 k: torch.where(worse.reshape(-1, *[1] * (form.dim() - 1)), plain.forms[k], form)
                 for k, form in cut.forms.items()
             }
             return cut._replace(lower=lower, forms=mixed)
 
-    def _ends(self, some: list) -> tuple[dict[int, list[Tensor]], dict[int, list[Tensor]]]:  # type: ignore[type-arg]
+    def _ends(self, some: list[_Part]) -> tuple[dict[int, list[Tensor]], dict[int, list[Tensor]]]:
         """By layer: the lower and upper ends of its cuts, (P, *shape), and where there are any."""
         network = self.relaxed.exact
         ends: dict[int, list[Tensor]] = {}
