@@ -216,7 +216,9 @@ class Cascade:
             self._judged("alpha", found.corners)
 
     def _branching(self, deadline: Deadline, *, alone: bool) -> None:
-        unlimited = alone or deadline.limit is not None
+        # curves could be split for ever
+        ends = alone and is_exact(self.problem.network)
+        unlimited = ends or deadline.limit is not None
         limit = Limit(
             deadline.at(), math.inf if unlimited else _BRANCHES, math.inf if alone else _STUCK
         )
