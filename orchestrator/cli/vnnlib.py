@@ -17,6 +17,8 @@ from robsweep.orchestrator.errors import InputError
 if TYPE_CHECKING:
     from robsweep.tasks.verification.instance import Outcome
 
+# The standard has this one in two ways.
+_ALSO = {"multiple-inputs-output-theories": "multiple-input-output-theories"}
 _ANSWERS = {"sat": "sat", "unsat": "unsat", "unknown": "unknown", "timeout": "timed-out"}
 CAPABILITIES = (
     "onnx-opset-versions",
@@ -46,7 +48,8 @@ def run(arguments: Sequence[str]) -> int:
 
     given = list(arguments)
     if given[:1] == ["supports"]:  # a capability is written with dashes, as if it were an option
-        given[1:] = [one.removeprefix("--") for one in given[1:] if one != "--help"] or ["--help"]
+        names = [one.removeprefix("--") for one in given[1:] if one != "--help"]
+        given[1:] = [_ALSO.get(one, one) for one in names] or ["--help"]
     asked = _parser().parse_args(given)
     try:
         if asked.command == "supports":

@@ -89,6 +89,8 @@ def layer_of(graph: Graph, layer: nn.Module, x: Traced) -> int | None:
     """
     value, dim = x.value, x.probe.dim()
     match layer:
+        case nn.Softmax() | nn.LogSoftmax():
+            raise UnsupportedError("give the logits before it, by which classes compare alike")
         case nn.LeakyReLU():
             return leaky(graph, value, layer.negative_slope)
         case nn.PReLU():

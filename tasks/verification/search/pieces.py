@@ -122,15 +122,16 @@ class Pieces:
         network, count = self.relaxed.exact, len(some)
         within = self._cut(some)
         box = within[0]
+        device = box.lower.device
         bounds = crown(network, box, within=within)
-        empty = torch.zeros(count, dtype=torch.bool)
+        empty = torch.zeros(count, dtype=torch.bool, device=device)
         for low, high in bounds:
             empty |= (low > high).flatten(1).any(1)
         bounds = [Bounds(low, torch.maximum(low, high)) for low, high in bounds]
-        disjuncts = torch.tensor([one.disjunct for one in some])
+        disjuncts = torch.tensor([one.disjunct for one in some], device=device)
         rows, bias = self.unsafe.weight[0][disjuncts], self.unsafe.bias[0][disjuncts]
-        owner = torch.arange(count)
-        best = torch.full((count,), -torch.inf, dtype=torch.float64)
+        owner = torch.arange(count, device=device)
+        best = torch.full((count,), -torch.inf, dtype=torch.float64, device=device)
         forms: dict[int, Tensor] = {}
         for c in range(rows.shape[1]):
             found = self._ascended(some, bounds, rows[:, c], owner)
@@ -220,11 +221,12 @@ class Pieces:
         network = self.relaxed.exact
         ends: dict[int, list[Tensor]] = {}
         given: dict[int, list[Tensor]] = {}
+        zeros = self.relaxed.bounds[0].lower
         for i, (_, _, cuts) in enumerate(some):
             for (k, unit), both in cuts.items():
                 shape = (len(some), *network.shapes[k + 1])
                 for parts in (ends, given):
-                    parts.setdefault(k, [torch.zeros(shape, dtype=torch.float64) for _ in both])
+                    parts.setdefault(k, [zeros.new_zeros(shape) for _ in both])
                 whole = self.relaxed.bounds[network.inputs[k][0]]
                 for side, end in enumerate(both):
                     if end != float(whole[side].flatten(1)[0, unit]):
