@@ -114,7 +114,7 @@ def test_planted_outputs_of_random_operators(kind: str, tmp_path: Path) -> None:
     if kind == "Softmax":
         text = "(assert (>= Y_0 Y_1))"
     else:
-        gap = outputs[best, 0] - outputs[best, 1]
+        gap = float(outputs[best, 0] - outputs[best, 1])
         text = f"(assert (>= (- Y_0 Y_1) {gap - 1e-9!r}))"
     if outputs[best, 0] >= outputs[best, 1] or kind != "Softmax":
         system_file.write_text(declared(2, 2) + box + text)
