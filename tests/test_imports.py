@@ -96,6 +96,7 @@ CALLERS = {
     "orchestrator.cli.data": {"tasks.data"},
     "orchestrator.cli.proofs": {"tasks.recheck"},
     "orchestrator.cli.instances": {"tasks.verification"},
+    "orchestrator.cli.vnnlib": {"tasks.verification"},
 }
 
 

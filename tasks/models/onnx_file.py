@@ -4,6 +4,7 @@ import operator
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Size, Tensor, fx, nn
 
@@ -34,6 +35,8 @@ def module_of_file(content: bytes, file: str, shape: tuple[int, ...]) -> nn.Modu
 
     model = parsed(content, file)
     network = read_onnx(model)
+    if network.softmaxes:
+        raise InputError(f"{file}: ends in a softmax; give the logits before it")
     inputs = Size(network.shapes[0]).numel()
     check_reading(model, network, np.zeros(inputs), np.ones(inputs))
     takes = network.shapes[0]
@@ -123,6 +126,17 @@ class _Building:
                     "elu": nn.ELU,
                     "softplus": nn.Softplus,
                 }
+                jumps = {
+                    "sign": torch.sign,
+                    "floor": torch.floor,
+                    "ceil": torch.ceil,
+                    "round": torch.round,
+                }
+                if layer.curve in jumps:
+                    return self.graph.call_function(jumps[layer.curve], (x,))
+                if layer.curve not in curves:
+                    what = "a cast or a comparison, which has no gradient, cannot be a model"
+                    raise InputError(f"a network with {what}")
                 return self.called(curves[layer.curve](), x)
             case MaxPool():
                 return self.called(nn.MaxPool2d(layer.kernel, layer.stride, layer.padding), x)
@@ -139,8 +153,11 @@ class _Building:
                 fill = self.held(f"{name}_fill", layer.fill * padded.double())
                 return self.graph.call_function(operator.add, (taken, fill))
             case Sum():
-                sign = operator.add if layer.factors[1] > 0 else operator.sub
-                return self.graph.call_function(sign, tuple(values))
+                total = x
+                for factor, value in zip(layer.factors[1:], values[1:], strict=True):
+                    sign = operator.add if factor > 0 else operator.sub
+                    total = self.graph.call_function(sign, (total, value))
+                return total
 
     def _weighted(self, made: nn.Linear | nn.Conv2d, layer: "Layer", value: fx.Node) -> fx.Node:
         made = made.double()

@@ -25,6 +25,7 @@ from robsweep.tasks.verification.reading.layers import Network, is_exact
 from robsweep.tasks.verification.reading.properties import BOUNDARY, PROVED, Property
 from robsweep.tasks.verification.search.branching import Limit, Search
 from robsweep.tasks.verification.search.counterexamples import Checked
+from robsweep.tasks.verification.search.pieces import Pieces
 from robsweep.tasks.verification.verdicts import DISAGREE, Row, rounding_error
 
 ASCENT = Ascent(20, 0.3)
@@ -80,7 +81,7 @@ class Cascade:
         self.given_up: float | None = None  # the lower bound in float32 until then
         self.branches = 0  # of a search that was given up
         self.relaxed: Relaxed | None = None
-        self.search: Search | None = None
+        self.search: Search | Pieces | None = None
 
     def run(self, start: Tensor) -> tuple[Row, Tensor | None]:
         """The row, and the counterexample of a falsified sample.
@@ -215,14 +216,17 @@ class Cascade:
             self._judged("alpha", found.corners)
 
     def _branching(self, deadline: Deadline, *, alone: bool) -> None:
-        unlimited = alone or deadline.limit is not None
+        # curves could be split for ever
+        ends = alone and is_exact(self.problem.network)
+        unlimited = ends or deadline.limit is not None
         limit = Limit(
             deadline.at(), math.inf if unlimited else _BRANCHES, math.inf if alone else _STUCK
         )
         if self.search is None:
             relaxed = self.relaxed or Relaxed.of(self.problem.network, self.bounds)
             known = {d: self.least[d] for d in self._left()}
-            self.search = Search(relaxed, self.problem.unsafe, known)
+            kind = Search if is_exact(self.problem.network) else Pieces
+            self.search = kind(relaxed, self.problem.unsafe, known)
         self.search.forget({d for d, low in enumerate(self.least) if low > BOUNDARY})
         self.search.run(limit, lambda point: self._judged("branching", point))
         for d, lower in self.search.lower().items():

@@ -1,4 +1,4 @@
-"""One ONNX network and one VNN-LIB property: is its unsafe region reached?"""
+"""ONNX networks and a VNN-LIB property about them: is its unsafe region reached?"""
 
 import math
 import time
@@ -10,23 +10,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from robsweep.tasks.catalogue.values import STAGES
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.bounds.intervals import Bounds
 from robsweep.tasks.verification.bounds.margins import by_intervals
 from robsweep.tasks.verification.cascade import Cascade, Method, Problem
 from robsweep.tasks.verification.optimise.solver import Deadline, solver_named
 from robsweep.tasks.verification.reading.layers import Network, evaluate
-from robsweep.tasks.verification.reading.onnx_model import OnnxModel, load
-from robsweep.tasks.verification.reading.onnx_network import check_reading, read_onnx
-from robsweep.tasks.verification.reading.properties import BOUNDARY, margin
-from robsweep.tasks.verification.reading.vnnlib_file import Case, read_vnnlib
+from robsweep.tasks.verification.reading.properties import BOUNDARY, Property, margin
+from robsweep.tasks.verification.reading.vnnlib_file import Case
 from robsweep.tasks.verification.search.counterexamples import Checked, Region, at_boundary, descend
 from robsweep.tasks.verification.search.slack import Ends, is_joint, roomiest
+from robsweep.tasks.verification.softmax import of_logits
+from robsweep.tasks.verification.system import Assigned, Files, System, assignment, system_of
 from robsweep.tasks.verification.verdicts import DISAGREE, Row
 
 Answer = Literal["sat", "unsat", "unknown", "timeout"]
 _POLISH_STEPS = 10
-_HELD = 20  # cases in whose boxes the reading is held against the file
 
 
 class _Effort(NamedTuple):
@@ -42,14 +42,46 @@ _NEAR = 1e-3  # of the box: how far the first of them may move a solver's point
 
 
 class Counterexample(NamedTuple):
+    """Of all networks, one behind the other."""
+
     inputs: NDArray[np.float64]
-    outputs: NDArray[np.float64]  # as the network computes them in its own precision
+    outputs: NDArray[np.float64]  # as the networks compute them in their own precision
+    variables: tuple[Assigned, ...] = ()  # of a query of version 2
 
     def text(self) -> str:
         """In the format of VNN-COMP."""
         lines = [f"(X_{i} {float(value)!r})" for i, value in enumerate(self.inputs)]
         lines += [f"(Y_{i} {float(value)!r})" for i, value in enumerate(self.outputs)]
         return "(" + "\n".join(lines) + ")\n"
+
+    def assignment(self) -> str:
+        """In the format of the VNN-LIB standard; of version 1, with X and Y as vectors."""
+        lines = []
+        for name, kind, shape, values in self._named():
+            lines.append(f"{name} {kind} [{','.join(map(str, shape))}]")
+            whole = kind.startswith("int")
+            lines += [repr(int(value) if whole else float(value)) for value in values]
+        return "".join(f"{line}\n" for line in lines)
+
+    def tensors(self) -> dict[str, bytes]:
+        """Serialised TensorProtos by variable, in float32 where that holds the values."""
+        from onnx import numpy_helper
+
+        found = {}
+        for name, kind, shape, values in self._named():
+            single = values.astype(np.float32)
+            plain = kind != "float64" and bool((single == values).all())
+            array = (single if plain else values).reshape(shape)
+            if kind.startswith("int"):
+                array = array.astype(kind)
+            found[name] = numpy_helper.from_array(array, name).SerializeToString()
+        return found
+
+    def _named(self) -> list[tuple[str, str, tuple[int, ...], NDArray[np.float64]]]:
+        if not self.variables:
+            both = (("X", self.inputs), ("Y", self.outputs))
+            return [(name, "real", values.shape, values) for name, values in both]
+        return [(v.name, v.kind, v.shape, values) for v, values in self.variables]
 
 
 class Outcome(NamedTuple):
@@ -61,17 +93,25 @@ class Outcome(NamedTuple):
 
 
 class _Question(NamedTuple):
-    model: OnnxModel
+    system: System
     network: Network
     case: Case
+    unsafe: Property  # the case's, of what the layers of the network compute
     box: Bounds  # the case's, as one sample of the network's input shape
     region: Region  # of it, what satisfies strict inequalities too
 
 
-def verify(onnx: str, vnnlib: str, limit: float | None = None, solver: str = "scip") -> Outcome:
+def verify(
+    onnx: Files,
+    vnnlib: str,
+    limit: float | None = None,
+    solver: str = "scip",
+    stages: frozenset[str] = frozenset(STAGES),
+) -> Outcome:
     """Decides by attack, bounds, more attack, branching, and one MILP for each disjunct left.
 
     Args:
+        onnx: The network, or each network by its name in the query.
         limit: Seconds for everything together.
         solver: A name in `solver.SOLVERS`.
 
@@ -81,17 +121,16 @@ def verify(onnx: str, vnnlib: str, limit: float | None = None, solver: str = "sc
     started = time.monotonic()
     if limit is not None and not limit > 0:
         raise InputError(f"time limit {limit}: must be above 0")
-    method = Method(solver=solver_named(solver))
+    method = Method(stages, solver_named(solver))
     deadline = Deadline(started, limit)
-    model = load(onnx)
-    network = read_onnx(model)
-    inputs, outputs = torch.Size(network.shapes[0]).numel(), network.shapes[-1][0]
-    cases = read_vnnlib(vnnlib, inputs, outputs)
-    for case in cases[:: 1 + len(cases) // _HELD]:
-        check_reading(model, network, *case.inner())
+    system = system_of(onnx, vnnlib)
+    if system.asked.empty is not None:
+        why = f"no input satisfies it: {system.asked.empty}"
+        return Outcome("unsat", "empty box", time.monotonic() - started, why=why)
+    system.check()
+    questions = [_question(system, case) for case in system.asked.cases]
     outcome = Outcome("unsat", "")
-    for case in cases:
-        question = _question(model, network, case)
+    for question in questions:
         found = _decided(question, method, deadline)
         if found.answer == "sat" or outcome.answer == "unsat":
             outcome = found
@@ -102,17 +141,21 @@ def verify(onnx: str, vnnlib: str, limit: float | None = None, solver: str = "sc
     return outcome._replace(seconds=time.monotonic() - started)
 
 
-def _question(model: OnnxModel, network: Network, case: Case) -> _Question:
+def _question(system: System, case: Case) -> _Question:
+    network = system.network
     shape = (1, *network.shapes[0])
     box = Bounds(*(torch.from_numpy(end).reshape(shape) for end in (case.lower, case.upper)))
     low, high = (torch.from_numpy(end).reshape(shape) for end in case.inner())
     region = Region(low + (high - low) / 2, low, high, (high - low) / 2)
-    return _Question(model, network, case, box, region)
+    asked = of_logits(network, box, case, system.query.file)
+    if not asked.deployed:
+        network = network.over_reals()
+    return _Question(system, network, case, asked.unsafe, box, region)
 
 
 def _decided(question: _Question, method: Method, deadline: Deadline) -> Outcome:
     stages = method.stages
-    problem = Problem(question.network, question.box, question.case.unsafe)
+    problem = Problem(question.network, question.box, question.unsafe)
     disagree = False
     if "attack" in stages:
         found, disagree = _attacked(question, _QUICK, deadline)
@@ -183,7 +226,7 @@ def _attacked(
     noise = torch.rand(region.start.shape, generator=generator, dtype=torch.float64) * 2 - 1
     noise[0] = 0
     region = region._replace(start=region.start + region.reach * noise)
-    unsafe = question.case.unsafe.rows([0] * starts)
+    unsafe = question.unsafe.rows([0] * starts)
     found = descend(_Layers(question.network), region, unsafe, steps)
     disagree = False
     order = found.margins.argsort().tolist()
@@ -194,7 +237,7 @@ def _attacked(
         if checked.check == "ok":
             return _counterexample(question, point), disagree
         disagree = disagree or checked.disagree
-    for i in order[: effort.deepened if is_joint(question.case.unsafe) else 0]:
+    for i in order[: effort.deepened if is_joint(question.unsafe) else 0]:
         if deadline.passed():
             break
         point = _rounded(question, _deepened(question, found.adversarials[i]))
@@ -207,7 +250,7 @@ def _attacked(
 
 def _deepened(question: _Question, point: Tensor, reach: float = 0.25) -> Tensor:
     box = Ends(question.region.low[0], question.region.high[0])
-    return roomiest(question.network, box, question.case.unsafe, point, _ROUNDS, reach)
+    return roomiest(question.network, box, question.unsafe, point, _ROUNDS, reach)
 
 
 def _rounded(question: _Question, point: Tensor) -> Tensor:
@@ -217,7 +260,7 @@ def _rounded(question: _Question, point: Tensor) -> Tensor:
         point: (*shape), float64 as what is returned.
     """
     low, high = question.region.low[0], question.region.high[0]
-    if question.model.precision == np.float64:
+    if question.system.precision == np.float64:
         return point.clamp(low, high)
     single = point.float()
     ends = torch.full_like(single, torch.inf)
@@ -230,7 +273,9 @@ def _rounded(question: _Question, point: Tensor) -> Tensor:
 def _checked(question: _Question, point: Tensor) -> Checked:
     """Runs a candidate through ONNX's own implementation, in float64 and as deployed."""
     x, region = point.numpy().ravel(), question.region
-    outputs = [run(x).astype(np.float64) for run in (question.model.exact, question.model.deployed)]
+    outputs = [
+        run(x).astype(np.float64) for run in (question.system.exact, question.system.deployed)
+    ]
     exact, deployed = (
         margin(question.case.unsafe, torch.from_numpy(one)[None]).item() for one in outputs
     )
@@ -252,9 +297,9 @@ def _confirmed(question: _Question, point: Tensor) -> tuple[Tensor, Checked]:
     points = [_rounded(question, point[0])]
     for part in (10, 1):
         near = region._replace(start=point, reach=region.reach / part)
-        moved = descend(_Layers(question.network), near, question.case.unsafe, _POLISH_STEPS)
+        moved = descend(_Layers(question.network), near, question.unsafe, _POLISH_STEPS)
         points.append(_rounded(question, moved.adversarials[0]))
-    if is_joint(question.case.unsafe):
+    if is_joint(question.unsafe):
         points.append(_rounded(question, _deepened(question, point[0], _NEAR)))
     results = [_checked(question, one) for one in points]
     best = min(range(len(points)), key=lambda i: (results[i].check != "ok", results[i].margin))
@@ -262,5 +307,6 @@ def _confirmed(question: _Question, point: Tensor) -> tuple[Tensor, Checked]:
 
 
 def _counterexample(question: _Question, point: Tensor) -> Counterexample:
-    x = point.numpy().ravel()
-    return Counterexample(x, question.model.deployed(x).astype(np.float64))
+    x, system = point.numpy().ravel(), question.system
+    variables = tuple(assignment(system, x)) if system.query.networks else ()
+    return Counterexample(system.all_inputs(x), system.outputs(x), variables)

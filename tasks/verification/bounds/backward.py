@@ -23,7 +23,7 @@ from robsweep.tasks.verification.bounds.patches import (
     through_conv,
 )
 from robsweep.tasks.verification.bounds.rounding import added
-from robsweep.tasks.verification.bounds.smooth import lines
+from robsweep.tasks.verification.bounds.smooth import Lines, lines
 from robsweep.tasks.verification.reading.layers import (
     BENT,
     UNIT,
@@ -57,6 +57,9 @@ class Choice(NamedTuple):
 
     slopes: Mapping[int, Tensor]  # (R, *shape) in [0, 1]: of the line below an undecided unit
     pushes: Mapping[int, Tensor]  # (R, *shape): <= 0 where z >= 0 is given, >= 0 where z <= 0 is
+    # (R,): what pushes add where z >= m or z <= m is given, -m * push; also of smooth layers
+    offsets: Mapping[int, Tensor] = {}
+    lines: Mapping[int, Lines] = {}  # beside curves, of the same bounds, where they are known
 
 
 PLAIN = Choice({}, {})
@@ -77,7 +80,7 @@ class Carried(NamedTuple):
     """R forms, carried back."""
 
     lower: Lower
-    forms: dict[int, Tensor]  # on the image, and on what each ReLU layer k returns (at k + 1)
+    forms: dict[int, Tensor]  # on the image, and on what each ReLU or curve k returns (at k + 1)
 
 
 def lower_bounds(
@@ -213,7 +216,7 @@ def _carried(
     if bool((owner == owner[0]).all()):
         owner = owner[:1]  # broadcasts, instead of being copied for each row
     while (k := max(forms)) > back_to:
-        if kept is not None and isinstance(network.layers[k - 1], Relu):
+        if kept is not None and isinstance(network.layers[k - 1], Relu | Smooth):
             kept[k] = _whole(forms[k], network.shapes[k]).detach()
         if slack is not None:
             rounding = _rounding(forms[k], slack.get(k), owner)
@@ -275,6 +278,7 @@ def _through(
             rows, constant = _through_relu(rows, z, choice.slopes.get(k))
             if k in choice.pushes:
                 rows = rows + choice.pushes[k]
+                constant = constant + choice.offsets.get(k, none)
             return [form._replace(rows=rows) if isinstance(form, Patches) else rows], constant
         case Sum(), _:
             return [_times(factor, form) for factor in layer.factors], none
@@ -285,9 +289,13 @@ def _through(
         case MaxPool():
             rows, constant = _through_max_pool(layer, rows, bounds[first].rows(owner))
         case Smooth():
-            slope, below, above = (line[owner] for line in lines(layer.curve, *bounds[first]))
+            both = choice.lines[k] if k in choice.lines else lines(layer.curve, *bounds[first])
+            slope, below, above = (line[owner] for line in both)
             constant = (torch.where(rows > 0, below, above) * rows).flatten(1).sum(1)
             rows = rows * slope
+            if k in choice.pushes:
+                rows = rows + choice.pushes[k]
+                constant = constant + choice.offsets.get(k, none)
         case Gather():
             rows, constant = ungathered(layer, rows, shape)
         case Reshape():

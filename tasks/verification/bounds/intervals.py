@@ -63,6 +63,8 @@ def interval_step(layer: Layer, *boxes: Bounds) -> Bounds:
             ]
             lower = apply(layer, *(b.lower for b in signed))
             upper = apply(layer, *(b.upper for b in signed))
+            if layer.apart:
+                return Bounds(lower, upper)
             size = sum(b.lower.abs() + b.upper.abs() for b in boxes)
             return Bounds(lower - _ROUNDING * size, upper + _ROUNDING * size)
         case Relu() | MaxPool() | Reshape() | Gather():

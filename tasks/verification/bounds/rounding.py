@@ -16,6 +16,7 @@ import math
 import torch
 from torch import Tensor
 
+from robsweep.tasks.verification.reading.curves import JUMPS
 from robsweep.tasks.verification.reading.layers import (
     UNIT,
     Affine,
@@ -59,9 +60,13 @@ def added(network: Network, layer: int, sizes: list[Tensor]) -> Tensor | None:
     match network.layers[layer]:
         case Linear() | Conv() | Scale():
             found = _of_steps(network.steps[layer], sizes[0], unit)
+        case Smooth() as jump if jump.curve in JUMPS:
+            return None
         case Smooth() as smooth:
             extra = _SOFTPLUS if smooth.curve == "softplus" else 0.0
             found = _CURVE * unit * (1 + sizes[0]) + extra
+        case Sum() as parts if parts.apart:
+            return None
         case Sum() as branches:
             terms = [abs(f) * size for f, size in zip(branches.factors, sizes, strict=True)]
             counts = [_terms_of(network, value) for value in network.inputs[layer]]

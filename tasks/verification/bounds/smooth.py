@@ -1,4 +1,4 @@
-"""Smooth activations: their ranges, and lines above and below them.
+"""Activations that are bounded only: their ranges, and lines above and below them.
 
 Everything holds in real arithmetic: `_ROUNDING` is far above what a library function is off by.
 """
@@ -8,10 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from robsweep.tasks.verification.reading.curves import CURVES, Curve
+from robsweep.tasks.verification.reading.curves import CURVES, INTEGERS, JUMPS, Curve
 
 _ROUNDING = 1e-12
 _CELLS = 32
+_TINY = 2.0**-126  # what is smaller may be taken for 0 where it runs
 
 
 class Lines(NamedTuple):
@@ -24,6 +25,8 @@ class Lines(NamedTuple):
 
 def ranges(curve: Curve, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
     """What the values lie between for arguments in [lower, upper]."""
+    if curve in JUMPS:
+        return _jumping(curve, lower, upper)
     shape = CURVES[curve]
     ends = shape.of(lower), shape.of(upper)
     low, high = torch.minimum(*ends), torch.maximum(*ends)
@@ -37,8 +40,10 @@ def lines(curve: Curve, lower: Tensor, upper: Tensor) -> Lines:
     """Parallel lines with the slope of the chord, pushed out until they hold.
 
     Between two grid points at distance h, a function is off its chord by at most h^2 / 8 times its
-    curvature, and by at most h / 4 times the spread of its slopes.
+    curvature, and by at most h / 4 times the spread of its slopes. Where it jumps, lines are level.
     """
+    if curve in JUMPS:
+        return Lines(torch.zeros_like(lower), *_jumping(curve, lower, upper))
     shape = CURVES[curve]
     width = (upper - lower).clamp(min=1e-9)
     slope = ((shape.of(upper) - shape.of(lower)) / width).clamp(*shape.slopes)
@@ -54,3 +59,18 @@ def lines(curve: Curve, lower: Tensor, upper: Tensor) -> Lines:
     size = torch.maximum(lower.abs(), upper.abs())
     slack = bow + _ROUNDING * (1 + size)
     return Lines(slope, below - slack, above + slack)
+
+
+def _jumping(curve: Curve, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """What comes of any number in between, or of 0 in the place of one that is hardly any."""
+    of = JUMPS[curve]
+    if curve == "nonzero":
+        sure = (lower >= _TINY) | (upper <= -_TINY)
+        never = (lower == 0) & (upper == 0)
+        return sure.to(lower), (~never).to(lower)
+    low = of(torch.where(lower.abs() < _TINY, lower.clamp(max=0), lower))
+    high = of(torch.where(upper.abs() < _TINY, upper.clamp(min=0), upper))
+    if curve in INTEGERS:
+        wild = (lower < -INTEGERS[curve]) | (upper > INTEGERS[curve])
+        return low.masked_fill(wild, -torch.inf), high.masked_fill(wild, torch.inf)
+    return low, high

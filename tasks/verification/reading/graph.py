@@ -18,6 +18,7 @@ from robsweep.tasks.verification.reading.layers import (
     Reshape,
     Scale,
     Step,
+    Sum,
     apply,
 )
 
@@ -33,6 +34,8 @@ class Graph:
         self.shapes = [shape]
         self.inputs: list[tuple[int, ...]] = []
         self.follows = True  # whether what runs follows these layers, up to their rounding
+        # By value that passes through softmaxes where it runs: which of its entries go together.
+        self.softmaxes: dict[int, list[list[int]]] = {}
 
     def add(self, layer: Layer, *read: int) -> int:
         """The new value: what `layer` makes of the values that it reads."""
@@ -61,6 +64,19 @@ class Graph:
 
         parts = None if made_of is None else MadeOf(*map(full, made_of))
         return self.add(Scale(full(weight), full(bias), parts), value)
+
+    def joined(self, values: list[int]) -> int:
+        """All entries of some values, one behind the other: (n,)."""
+        sizes = [torch.Size(self.shapes[v]).numel() for v in values]
+        parts, first = [], 0
+        for value, size in zip(values, sizes, strict=True):
+            if len(values) == 1:
+                return self.reshaped(value, (size,))
+            index = torch.full((sum(sizes),), -1, device=self.device)
+            index[first : first + size] = torch.arange(size, device=self.device)
+            parts.append(self.add(Gather(index), value))
+            first += size
+        return self.add(Sum((1.0,) * len(parts), apart=True), *parts)
 
     def places(self, value: int) -> Tensor:
         """Numbers the entries of a value from 1: float64 (*shape)."""

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robsweep.tasks.verification.reading.curves import CURVES, Curve
+from robsweep.tasks.verification.reading.curves import Curve, value_of
 
 Pair = tuple[int, int]
 
@@ -92,6 +92,8 @@ class Sum:
     """The sum of several inputs of one shape, each times its factor."""
 
     factors: tuple[float, ...]
+    # whether it only puts them together: in each place, all but one of them are 0
+    apart: bool = False
 
 
 Affine = Linear | Conv | Scale
@@ -112,6 +114,9 @@ class Network(NamedTuple):
     # By layer: the operations that it is where the network runs; None: left out, or unknown.
     steps: "tuple[tuple[Step, ...], ...] | None" = None
     unit: float = UNIT  # of the precision in which it runs
+    # Which entries of the last value pass through a softmax where it runs; left out here.
+    softmaxes: tuple[tuple[int, ...], ...] = ()
+    ends: tuple[int, ...] = ()  # the sizes of several outputs that the last value is made of
 
     def up_to(self, value: int) -> "Network":
         """The layers that come before a value, which is the last one then."""
@@ -177,7 +182,7 @@ def apply(layer: Layer, *inputs: Tensor) -> Tensor:
         case Relu():
             return F.relu(x)
         case Smooth():
-            return CURVES[layer.curve].of(x)
+            return value_of(layer.curve, x)
         case MaxPool():
             return F.max_pool2d(x, layer.kernel, layer.stride, layer.padding)
         case Reshape():

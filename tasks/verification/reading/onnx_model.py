@@ -1,7 +1,8 @@
 """ONNX files: loading one, and what its network needs; nothing of its operators' meaning."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,52 +11,77 @@ from numpy.typing import NDArray
 
 from robsweep.tasks.catalogue.install import how_to_install
 from robsweep.tasks.errors import InputError
+from robsweep.tasks.verification.reading import weights_file
 from robsweep.tasks.verification.reading.files import content_of, one_line
 from robsweep.tasks.verification.reading.onnx_constants import folded
 from robsweep.tasks.verification.reading.onnx_reference import evaluator, in_double, widened
 
 Numbers = NDArray[Any]
-Evaluated = Callable[[Numbers], Numbers]  # a flat input -> flat outputs
+Evaluated = Callable[[Numbers], Numbers]  # flat inputs -> flat outputs
 _LARGEST = 2**28  # entries of an input
 _PRECISIONS = ("float32", "float64")
 # onnxruntime runs none of an older set
 _OLDEST = 7
 
 
+class Port(NamedTuple):
+    """An input of a file."""
+
+    name: str
+    dims: tuple[int, ...]  # with its batch axis where it has one
+
+    @property
+    def size(self) -> int:
+        return prod(self.dims)
+
+
 class OnnxModel(NamedTuple):
     file: str
-    nodes: list[Any]  # those that depend on the input and the output needs, in order
+    nodes: list[Any]  # those that depend on an input and the outputs need, in order
     opsets: dict[str, int]
     constants: dict[str, Numbers]  # in the file's own precision, computed ones too
     # those that float64 computes otherwise, as it does; None: another runtime may have any
     doubles: dict[str, Numbers] | None
-    input: str
-    dims: tuple[int, ...]  # of the input, with its batch axis where it has one
-    precision: np.dtype[Any]  # of the input
-    output: str
+    inputs: tuple[Port, ...]
+    precision: np.dtype[Any]  # of the inputs
+    outputs: tuple[str, ...]  # and what was asked for of what lies before them
+    # of all inputs one behind the other, all outputs one behind the other:
     exact: Evaluated  # in float64
     deployed: Evaluated  # in the file's own precision
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample: without the batch axis of a single input; several inputs are in a row."""
+        if len(self.inputs) != 1:
+            return (sum(one.size for one in self.inputs),)
+        (dims,) = (one.dims for one in self.inputs)
+        return dims[1:] if len(dims) > 1 and dims[0] == 1 else dims
 
-def load(file: str) -> OnnxModel:
-    """A file, gzipped or not, with its weights in it or beside it.
+
+def load(file: str, hidden: Sequence[str] = ()) -> OnnxModel:
+    """A file, gzipped or not, with its weights in it or beside it; or one of weights alone.
+
+    Args:
+        hidden: Names of what it computes on the way, which become outputs behind its own.
 
     Raises:
-        InputError: No ONNX file, several inputs or outputs, weights that are not finite, a
-            precision other than float32 and float64, a constant that cannot be computed.
+        InputError: No ONNX file, weights that are not finite, a precision other than float32 and
+            float64, a constant that cannot be computed, a hidden name that it does not have.
     """
     onnx = _library()
+    if file.endswith(weights_file.SUFFIXES):
+        return _checked(weights_file.model_of(file), file, hidden)
     content = content_of(file)
     try:
         model = onnx.load_model_from_string(content)
         onnx.external_data_helper.load_external_data_for_model(model, str(Path(file).parent))
     except Exception as error:  # whatever protobuf says about a file that is none
         raise InputError(f"{file}: not an ONNX file: {one_line(error)}") from error
-    return _checked(model, file)
+    return _checked(model, file, hidden)
 
 
 def parsed(content: bytes, file: str) -> OnnxModel:
-    """As `load`, from the file's bytes; its weights must be inside.
+    """As `load`, from the file's bytes, which must have one input, one output and the weights.
 
     Args:
         file: Its name, for messages.
@@ -68,7 +94,15 @@ def parsed(content: bytes, file: str) -> OnnxModel:
     except Exception as error:
         what = f"not an ONNX file with its weights in it: {one_line(error)}"
         raise InputError(f"{file}: {what}") from error
-    return _checked(model, file)
+    found = _checked(model, file)
+    if len(found.inputs) != 1 or len(found.outputs) != 1:
+        counts = f"{len(found.inputs)} inputs and {len(found.outputs)} outputs"
+        names = ", ".join([*(one.name for one in found.inputs), *found.outputs])
+        raise InputError(f"{file}: has {counts} ({names[:200]}); give it with one of each")
+    (only,) = found.inputs
+    if len(only.dims) > 1 and only.dims[0] != 1:
+        raise InputError(f"{file}: input {only.name!r} is a batch of {only.dims[0]}; export with 1")
+    return found
 
 
 def where(file: str, node: Any) -> str:
@@ -87,42 +121,43 @@ def _library() -> Any:
     return onnx
 
 
-def _checked(model: Any, file: str) -> OnnxModel:
+def _checked(model: Any, file: str, hidden: Sequence[str] = ()) -> OnnxModel:
     graph, opsets = model.graph, _opsets(model, file)
     constants = _initial(graph, file)
-    inputs = [one for one in graph.input if one.name not in constants]
-    if len(inputs) != 1 or len(graph.output) != 1:
-        counts = f"{len(inputs)} inputs and {len(graph.output)} outputs"
-        names = ", ".join(one.name for one in (*inputs, *graph.output))
-        raise InputError(f"{file}: has {counts} ({names[:200]}); give it with one of each")
-    dims, precision = _dims(inputs[0], file), _precision(inputs[0], file)
-    name, output = inputs[0].name, graph.output[0].name
-    ordered = _in_order(graph, name, output, constants, file)
+    given = [one for one in graph.input if one.name not in constants]
+    if not given or not graph.output:
+        raise InputError(f"{file}: has {len(given)} inputs and {len(graph.output)} outputs")
+    ports = tuple(Port(one.name, _dims(one, file)) for one in given)
+    if sum(one.size for one in ports) > _LARGEST:
+        raise InputError(f"{file}: its inputs are too large")
+    kinds = {_precision(one, file) for one in given}
+    if len(kinds) > 1:
+        raise InputError(f"{file}: its inputs are of several precisions, which cannot be verified")
+    (precision,) = kinds
+    names = {one.name for one in ports}
+    outputs = (*(one.name for one in graph.output), *hidden)
+    ordered = _in_order(graph, names, outputs, constants, file)
     nodes, doubles = folded(ordered, constants, opsets, file, where)
-    if output in constants or output == name:
-        what = "is its input" if output == name else "does not depend on its input"
-        raise InputError(f"{file}: its output {what}")
+    for name in outputs:
+        if name in constants or name in names:
+            what = "is an input" if name in names else "does not depend on its inputs"
+            raise InputError(f"{file}: its output {name!r} {what}")
     held = {one: constants[one] for node in nodes for one in node.input if one in constants}
     if doubles is not None:
         doubles = {one: value for one, value in doubles.items() if one in held}
+    wide = {one: widened(value) for one, value in held.items()}
+    all_double = [in_double(node) for node in nodes]
     return OnnxModel(
         file,
         nodes,
         opsets,
         held,
         doubles,
-        name,
-        dims,
+        ports,
         precision,
-        output,
-        evaluator(
-            [in_double(node) for node in nodes],
-            {one: widened(value) for one, value in held.items()},
-            opsets,
-            (name, dims, np.dtype(np.float64)),
-            output,
-        ),
-        evaluator(nodes, held, opsets, (name, dims, precision), output),
+        outputs,
+        evaluator(all_double, wide, opsets, (ports, np.dtype(np.float64)), outputs),
+        evaluator(nodes, held, opsets, (ports, precision), outputs),
     )
 
 
@@ -159,21 +194,25 @@ def _initial(graph: Any, file: str) -> dict[str, Numbers]:
 
 
 def _in_order(
-    graph: Any, given: str, output: str, constants: dict[str, Numbers], file: str
+    graph: Any,
+    given: set[str],
+    outputs: Sequence[str],
+    constants: dict[str, Numbers],
+    file: str,
 ) -> list[Any]:
-    """The nodes that the output needs, each after what it reads, however they lie in the file."""
+    """The nodes that the outputs need, each after what it reads, however they lie in the file."""
     by_output: dict[str, int] = {}
     for k, node in enumerate(graph.node):
         for name in filter(None, node.output):
-            if name in by_output or name in constants or name == given:
+            if name in by_output or name in constants or name in given:
                 raise InputError(f"{where(file, node)} computes {name!r} a second time")
             by_output[name] = k
     ordered: list[Any] = []
     state: dict[int, str] = {}
-    todo = [(output, "the output")]
+    todo = [(output, "the output") for output in reversed(outputs)]
     while todo:
         name, reader = todo[-1]
-        if name == given or name in constants or not name:
+        if name in given or name in constants or not name:
             todo.pop()
             continue
         if name not in by_output:
@@ -218,8 +257,6 @@ def _dims(value: Any, file: str) -> tuple[int, ...]:
         dims[0] = 1  # a batch of any size
     if not dims or min(dims) <= 0:
         raise InputError(f"{file}: the shape of input {value.name!r} is not fixed")
-    if len(dims) > 1 and dims[0] != 1:
-        raise InputError(f"{file}: input {value.name!r} is a batch of {dims[0]}; export with 1")
     if float(np.prod(np.array(dims, dtype=np.float64))) > _LARGEST:
         raise InputError(f"{file}: input {value.name!r} of shape {tuple(dims)} is too large")
     return tuple(dims)

@@ -1,6 +1,6 @@
 """ONNX's own reference implementation: for constants, and to hold a reading against."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,28 +38,29 @@ def computed(node: Any, inputs: list[Numbers | None], opsets: dict[str, int]) ->
     return [np.asarray(next(found)) if name else np.zeros(0) for name in node.output]
 
 
+Given = tuple[Sequence[Any], np.dtype[Any]]  # inputs, each with name, dims and size; precision
+
+
 def evaluator(
     nodes: list[Any],
     constants: dict[str, Numbers],
     opsets: dict[str, int],
-    given: tuple[str, tuple[int, ...], np.dtype[Any]],
-    output: str,
+    given: Given,
+    outputs: Sequence[str],
 ) -> Callable[[Numbers], Numbers]:
-    """A network as a function of its flat input, in the precision of its constants and casts.
-
-    Args:
-        given: Name, shape and precision of the input.
-    """
-    name, dims, precision = given
+    """A network as a function of its flat inputs, in the precision of its constants and casts."""
+    ports, precision = given
     made: list[Any] = []
+    ends = np.cumsum([one.size for one in ports])[:-1]
 
     def run(x: Numbers) -> Numbers:
         if not made:  # only when something is asked of it
-            made.append(_reference(nodes, constants, opsets, given, output))
+            made.append(_reference(nodes, constants, opsets, given, outputs))
+        parts = zip(ports, np.split(x.ravel(), ends), strict=True)
+        feed = {one.name: part.reshape(one.dims).astype(precision) for one, part in parts}
         with np.errstate(all="ignore"):
-            (found,) = made[0].run(None, {name: x.reshape(dims).astype(precision)})
-        result: Numbers = np.asarray(found).ravel()
-        return result
+            found = made[0].run(None, feed)
+        return np.concatenate([np.asarray(one).ravel() for one in found])
 
     return run
 
@@ -68,8 +69,8 @@ def _reference(
     nodes: list[Any],
     constants: dict[str, Numbers],
     opsets: dict[str, int],
-    given: tuple[str, tuple[int, ...], np.dtype[Any]],
-    output: str,
+    given: Given,
+    outputs: Sequence[str],
 ) -> Any:
     from onnx import TypeProto, helper, numpy_helper
     from onnx.reference import ReferenceEvaluator
@@ -77,8 +78,8 @@ def _reference(
     graph = helper.make_graph(
         nodes,
         "net",
-        [helper.make_value_info(given[0], TypeProto())],
-        [helper.make_value_info(output, TypeProto())],
+        [helper.make_value_info(one.name, TypeProto()) for one in given[0]],
+        [helper.make_value_info(name, TypeProto()) for name in outputs],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     opset_imports = [helper.make_opsetid(*one) for one in opsets.items()]
@@ -92,13 +93,21 @@ def widened(value: Any) -> Any:
 
 
 def in_double(node: Any) -> Any:
-    """A cast to float32 is one to float64 there."""
-    from onnx import NodeProto, TensorProto
+    """What is float32 by its own word is float64 there: casts, and tensors of one number."""
+    from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-    if node.op_type != "Cast":
+    if node.op_type not in ("Cast", "ConstantOfShape"):
         return node
     changed = NodeProto()
     changed.CopyFrom(node)
+    if node.op_type == "ConstantOfShape":
+        old = next((one.t for one in node.attribute if one.name == "value"), None)
+        value = np.zeros(1, np.float32) if old is None else numpy_helper.to_array(old)
+        del changed.attribute[:]
+        changed.attribute.append(
+            helper.make_attribute("value", numpy_helper.from_array(widened(value)))
+        )
+        return changed
     for attribute in changed.attribute:
         if attribute.name == "to" and attribute.i == TensorProto.FLOAT:
             attribute.i = TensorProto.DOUBLE

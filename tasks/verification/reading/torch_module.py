@@ -14,7 +14,6 @@ from robsweep.tasks.verification.reading.graph import Graph, in_float32_as
 from robsweep.tasks.verification.reading.layers import (
     Conv,
     Linear,
-    MadeOf,
     MaxPool,
     Network,
     Pair,
@@ -22,13 +21,22 @@ from robsweep.tasks.verification.reading.layers import (
     Smooth,
     Sum,
     evaluate,
-    normalised,
+)
+from robsweep.tasks.verification.reading.operators.values import UnsupportedError
+from robsweep.tasks.verification.reading.torch_operators import (
+    Traced,
+    at_probe,
+    batch_norm,
+    function_of,
+    layer_of,
+    parts_of,
 )
 
 SUPPORTED = (
-    "Linear, Conv2d, BatchNorm, ReLU, MaxPool2d, AvgPool2d, Flatten, reshapes, transpositions, "
-    "slices, zero padding, Dropout, sums of branches, arithmetic with constants; Sigmoid, Tanh, "
-    "GELU, ELU and Softplus with bounds only"
+    "Linear, Conv1d, Conv2d, ConvTranspose, BatchNorm, ReLU, LeakyReLU, PReLU, ReLU6, Hardtanh, "
+    "max and average pooling, Flatten, reshapes, transpositions, slices, concatenations, padding, "
+    "Dropout, sums of branches, means, abs, clamp, maximum, arithmetic with constants; Sigmoid, "
+    "Tanh, GELU, ELU, Softplus, sign and rounding with bounds only"
 )
 
 
@@ -133,6 +141,14 @@ _LAYERS: dict[str, Callable[..., nn.Module]] = {
     "softplus": nn.Softplus,
     "max_pool2d": nn.MaxPool2d,
     "avg_pool2d": nn.AvgPool2d,
+    "leaky_relu": nn.LeakyReLU,
+    "relu6": nn.ReLU6,
+    "hardtanh": nn.Hardtanh,
+    "hardsigmoid": nn.Hardsigmoid,
+    "max_pool1d": nn.MaxPool1d,
+    "avg_pool1d": nn.AvgPool1d,
+    "adaptive_avg_pool2d": nn.AdaptiveAvgPool2d,
+    "adaptive_max_pool2d": nn.AdaptiveMaxPool2d,
     "dropout": lambda p=0.5, training=True, inplace=False: nn.Dropout(p).train(training),
 }
 _REARRANGING = {
@@ -148,14 +164,8 @@ _REARRANGING = {
     "unsqueeze",
     "view",
 }
+_TAKING_APART = {"chunk", "split", "tensor_split", "unbind"}
 _ARITHMETIC = {"add": "+", "sub": "-", "mul": "*", "truediv": "/", "div": "/", "neg": "neg"}
-
-
-class _Traced:
-    """A tensor that depends on the images: its value in the graph, and at the probed images."""
-
-    def __init__(self, value: int, probe: Tensor) -> None:
-        self.value, self.probe = value, probe
 
 
 class _Reader:
@@ -173,10 +183,10 @@ class _Reader:
             where = f"model {self.name}: operator {_name(node.target)!r} ({node.name})"
             match node.op:
                 case "placeholder":
-                    known[node] = _Traced(0, self.images)
+                    known[node] = Traced(0, self.images)
                 case "get_attr":
                     known[node] = operator.attrgetter(str(node.target))(self.operations)
-                case "output" if isinstance(args[0], _Traced):
+                case "output" if isinstance(args[0], Traced):
                     return Reading(self.graph.network(args[0].value), args[0].probe)
                 case "call_module":
                     layer = self.operations.get_submodule(str(node.target))
@@ -195,22 +205,29 @@ class _Reader:
     ) -> Any:
         """A function or method; of the images, or of constants such as sizes."""
         name = _name(node.target)
-        traced = [a for a in (*args, *kwargs.values()) if isinstance(a, _Traced)]
+        traced = [a for a in (*args, *kwargs.values()) if isinstance(a, Traced)]
         if kwargs.get("input") is not None:
             args = (kwargs.pop("input"), *args)
-        known = [a.probe if isinstance(a, _Traced) else a for a in args]
+        known, named = (
+            [at_probe(a) for a in args],
+            {key: at_probe(a) for key, a in kwargs.items()},
+        )
         target: Any = node.target
-        if name in _LAYERS and isinstance(args[0], _Traced) and len(traced) == 1:
+        if name in _LAYERS and isinstance(args[0], Traced) and len(traced) == 1:
             return self._layer(_LAYERS[name](*args[1:], **kwargs), args[0], where)
+        if name == "getitem" and not isinstance(args[0], Traced):
+            return args[0][args[1]]  # one of several that were taken apart, or of sizes
         if node.op == "call_method":
-            result = getattr(known[0], target)(*known[1:], **kwargs)
-        elif all(not isinstance(a, _Traced) for a in kwargs.values()):
-            result = target(*known, **kwargs)
+            result = getattr(known[0], target)(*known[1:], **named)
         else:
-            raise InputError(f"{where}, as set up here, cannot be verified; {SUPPORTED}")
-        if not traced or not isinstance(result, Tensor):
+            result = target(*known, **named)
+        inside = traced or any(isinstance(a, Traced) for a in parts_of(args))
+        single = len(traced) == 1 and bool(args) and isinstance(args[0], Traced)
+        if not inside or not isinstance(result, Tensor):
+            if single and name in _TAKING_APART:
+                return self._taken_apart(node, args, kwargs, result, where)
             return result
-        if name in _REARRANGING and len(traced) == 1 and isinstance(args[0], _Traced):
+        if name in _REARRANGING and single:
 
             def does(places: Tensor) -> Tensor:
                 does = getattr(Tensor, target) if node.op == "call_method" else target
@@ -220,11 +237,33 @@ class _Reader:
             return self._rearranged(args[0], does, result, where)
         if name in _ARITHMETIC and not kwargs:
             return self._arithmetic(_ARITHMETIC[name], args, result, where)
-        raise InputError(f"{where} cannot be verified; supported: {SUPPORTED}")
+        try:
+            value = function_of(self.graph, name, args, kwargs, result)
+        except UnsupportedError as why:
+            raise InputError(f"{where} cannot be verified: {why}") from None
+        if value is None:
+            raise InputError(f"{where} cannot be verified; supported: {SUPPORTED}")
+        return Traced(value, result)
+
+    def _taken_apart(
+        self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any], results: Any, where: str
+    ) -> tuple[Traced, ...]:
+        target: Any = node.target
+        does = getattr(Tensor, target) if node.op == "call_method" else target
+
+        def one_of(which: int) -> Callable[[Tensor], Tensor]:
+            def does_it(places: Tensor) -> Tensor:
+                part: Tensor = does(places, *args[1:], **kwargs)[which]
+                return part
+
+            return does_it
+
+        parts = enumerate(results)
+        return tuple(self._rearranged(args[0], one_of(i), one, where) for i, one in parts)
 
     def _rearranged(
-        self, x: _Traced, does: Callable[[Tensor], Tensor], result: Tensor, where: str
-    ) -> _Traced:
+        self, x: Traced, does: Callable[[Tensor], Tensor], result: Tensor, where: str
+    ) -> Traced:
         """What `does` moves, seen from where it moves the places of all samples."""
         places, count = self.graph.places(x.value), len(x.probe)
         first = places.numel() * torch.arange(count, dtype=places.dtype, device=places.device)
@@ -234,21 +273,21 @@ class _Reader:
             moved, torch.where(moved[0] == 0, 0, moved[0] + first)
         ):
             raise InputError(f"{where} mixes samples, which cannot be verified")
-        return _Traced(self.graph.rearranged(x.value, moved[0]), result)
+        return Traced(self.graph.rearranged(x.value, moved[0]), result)
 
-    def _arithmetic(self, sign: str, args: tuple[Any, ...], result: Tensor, where: str) -> _Traced:
-        traced = [a for a in args if isinstance(a, _Traced)]
+    def _arithmetic(self, sign: str, args: tuple[Any, ...], result: Tensor, where: str) -> Traced:
+        traced = [a for a in args if isinstance(a, Traced)]
         if len(traced) == 2:
             shapes = {self.graph.shapes[a.value] for a in traced}
             if sign not in "+-" or len(shapes) > 1:
                 raise InputError(f"{where} of two branches cannot be verified; {SUPPORTED}")
             factors = (1.0, 1.0 if sign == "+" else -1.0)
-            return _Traced(self.graph.add(Sum(factors), *(a.value for a in traced)), result)
+            return Traced(self.graph.add(Sum(factors), *(a.value for a in traced)), result)
         (x,) = traced
         if x.probe.shape != result.shape:
             raise InputError(f"{where} changes the shape of what it adds to or multiplies")
         one = torch.ones((), dtype=x.probe.dtype, device=x.probe.device)
-        other = next((a for a in args if not isinstance(a, _Traced)), one)
+        other = next((a for a in args if not isinstance(a, Traced)), one)
         constant = torch.as_tensor(other, dtype=x.probe.dtype, device=x.probe.device)
         if constant.dim() == x.probe.dim():
             if len(constant) > 1:
@@ -268,16 +307,19 @@ class _Reader:
                 weight, bias = -one, 0 * one
             case _:
                 raise InputError(f"{where} divides by the image, which cannot be verified")
-        return _Traced(self.graph.scaled(x.value, weight, bias), result)
+        return Traced(self.graph.scaled(x.value, weight, bias), result)
 
-    def _layer(self, layer: nn.Module, x: Any, where: str) -> _Traced:
+    def _layer(self, layer: nn.Module, x: Any, where: str) -> Traced:
         result = layer(x.probe)
-        value = self._added(layer, x, where)
+        try:
+            value = self._added(layer, x, where)
+        except UnsupportedError as why:
+            raise InputError(f"{where} cannot be verified: {why}") from None
         if value is None:
             return self._rearranged(x, layer, result, where)
-        return _Traced(value, result)
+        return Traced(value, result)
 
-    def _added(self, layer: nn.Module, x: _Traced, where: str) -> int | None:
+    def _added(self, layer: nn.Module, x: Traced, where: str) -> int | None:
         """The value behind a torch layer; None if it only rearranges."""
         graph, value, dim = self.graph, x.value, x.probe.dim()
         match layer:
@@ -318,6 +360,8 @@ class _Reader:
                 layer.running_mean is not None and layer.running_var is not None
             ):
                 return graph.scaled(value, *batch_norm(layer, x.probe))
+        if (known := layer_of(graph, layer, x)) is not None:
+            return known
         raise InputError(f"{where}, as set up here, cannot be verified; supported: {SUPPORTED}")
 
     def _conv(self, layer: nn.Conv2d, value: int) -> int:
@@ -331,7 +375,7 @@ class _Reader:
         return self.graph.add(Conv(layer.weight, _bias(layer), *rest), value)
 
 
-def _check_in_place(node: fx.Node, x: _Traced, known: dict[fx.Node, Any], where: str) -> None:
+def _check_in_place(node: fx.Node, x: Traced, known: dict[fx.Node, Any], where: str) -> None:
     """An operation that overwrites its input must be the last to see that memory.
 
     Raises:
@@ -339,32 +383,9 @@ def _check_in_place(node: fx.Node, x: _Traced, known: dict[fx.Node, Any], where:
     """
     memory = x.probe.untyped_storage().data_ptr()
     for other, traced in known.items():
-        shared = isinstance(traced, _Traced) and traced.probe.untyped_storage().data_ptr() == memory
+        shared = isinstance(traced, Traced) and traced.probe.untyped_storage().data_ptr() == memory
         if shared and any(user not in known and user is not node for user in other.users):
             raise InputError(f"{where} works in place on what is used again; set inplace=False")
-
-
-def batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor, MadeOf]:
-    """Factor and constant of each channel of x (N, C, ...), to be broadcast over one sample."""
-    mean, var = layer.running_mean, layer.running_var
-    if layer.training:
-        rest = [axis for axis in range(x.dim()) if axis != 1]
-        var, mean = torch.var_mean(x, rest, correction=0)
-    assert mean is not None
-    assert var is not None
-    weight = (var + layer.eps).rsqrt()
-    if layer.affine:
-        weight = weight * layer.weight
-    bias = -mean * weight
-    if layer.affine:
-        bias = bias + layer.bias
-    with torch.no_grad():
-        one, zero = torch.ones_like(mean), torch.zeros_like(mean)
-        parts = (layer.weight, layer.bias) if layer.affine else (one, zero)
-        made_of = normalised(*parts, mean, var + layer.eps)
-    shape = (-1, *[1] * (x.dim() - 2))
-    made_of = MadeOf(*(part.reshape(shape) for part in made_of))
-    return weight.reshape(shape), bias.reshape(shape), made_of
 
 
 def _name(target: Any) -> str:

@@ -4,11 +4,10 @@ Numbers are read exactly, and end as the nearest float64. A strict inequality is
 one where something is to be proved, which asks for more; a counterexample must satisfy it as it is.
 """
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from itertools import product
-from math import inf, nextafter, prod
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -16,23 +15,24 @@ import torch
 from numpy.typing import NDArray
 
 from robsweep.tasks.errors import InputError
-from robsweep.tasks.verification.reading.files import content_of
 from robsweep.tasks.verification.reading.properties import Property
-from robsweep.tasks.verification.reading.vnnlib_formula import MOST, Formula, Lookup, Row
-from robsweep.tasks.verification.reading.vnnlib_syntax import Form, Word, forms_of
-
-_INDEXED = re.compile(r"([XY])_(\d{1,12})")
-_BRACKETED = re.compile(r"([^\[\]]+)\[([\d\s,]*)\]")
-_SILENT = ("set-logic", "set-info", "set-option", "check-sat", "get-model", "exit")
-_REALS = ("Real", "real", "float32", "float64", "Float32", "Float64")
+from robsweep.tasks.verification.reading.vnnlib_box import Box, nearest
+from robsweep.tasks.verification.reading.vnnlib_declared import (
+    Interface,
+    Query,
+    declared_names,
+    placed_names,
+    query_of,
+)
+from robsweep.tasks.verification.reading.vnnlib_formula import MOST, Formula, Row
 
 
 class Case(NamedTuple):
     """A box of inputs, and what is unsafe for them; a property holds if it holds in each case."""
 
-    lower: NDArray[np.float64]  # (inputs,)
+    lower: NDArray[np.float64]  # (free inputs,)
     upper: NDArray[np.float64]
-    unsafe: Property  # of one sample
+    unsafe: Property  # of one sample, on all outputs and perhaps the free inputs behind them
     strictly: tuple[NDArray[np.bool_], NDArray[np.bool_]]  # which ends lie outside of the box
     disjuncts: tuple[tuple[Row, ...], ...]  # the unsafe region, exactly
 
@@ -45,29 +45,56 @@ class Case(NamedTuple):
         )
 
     def reached(self, outputs: Iterable[float]) -> bool:
-        """Whether outputs are unsafe, in exact arithmetic on the nearest float64 numbers."""
+        """Whether outputs are unsafe, in exact arithmetic on the nearest float64 numbers.
+
+        Args:
+            outputs: And the free inputs behind them, where these are asked about.
+        """
         values = [Fraction(one) for one in outputs]
         return any(all(row.holds(values) for row in rows) for rows in self.disjuncts)
 
 
+class Asked(NamedTuple):
+    """What a query asks of its networks together."""
+
+    cases: list[Case]
+    empty: str | None  # why there is no case, if there is none
+    free: NDArray[np.int64]  # (inputs,): which free input each is; some must be equal to others
+    mixed: bool  # whether free inputs stand behind the outputs in properties
+
+
 def read_vnnlib(file: str, inputs: int, outputs: int) -> list[Case]:
-    """The cases of a property about a network with so many inputs and outputs.
+    """The cases of a property about one network with so many inputs and outputs.
 
     Raises:
-        InputError: No VNN-LIB, variables that the network does not have or that are no real
-            numbers, inputs that are not in a box, no input at all, constraints that are not linear.
+        InputError: As `asked`; or no input satisfies it, or constraints on several inputs at once.
     """
-    try:
-        text = content_of(file).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: cannot be read: {error}") from None
-    forms = forms_of(text.replace("\r\n", "\n").replace("\r", "\n"), file)
-    counts = {"X": inputs, "Y": outputs}
-    second = any(form.head in ("declare-network", "vnnlib-version") for form in forms)
-    lookup = (_declared_network if second else _declared_names)(forms, counts, file)
-    formula = Formula(file, lookup)
+    query = query_of(file)
+    if len(query.networks) > 1:
+        raise InputError(f"{file}: is about {len(query.networks)} networks")
+    found = asked(query, [Interface((("", inputs),), (("", outputs),))])
+    if found.empty is not None:
+        raise InputError(f"{file}: no input satisfies it: {found.empty}")
+    if found.mixed or len(set(found.free.tolist())) < inputs:
+        raise InputError(f"{file}: is about several inputs at once, or inputs beside outputs")
+    return found.cases
+
+
+def asked(query: Query, interfaces: Sequence[Interface]) -> Asked:
+    """The cases of a query about networks of these inputs and outputs.
+
+    Raises:
+        InputError: Variables that the networks do not have or that are no real numbers, inputs that
+            no constraints keep in a box, nothing asked, constraints that are not linear.
+    """
+    file = query.file
+    lookup = (
+        placed_names(query, interfaces) if query.networks else declared_names(query, interfaces[0])
+    )
+    inputs, outputs = (sum(one.sizes[i] for one in interfaces) for i in (0, 1))
+    formula = Formula(file, lookup, outputs)
     parts = []
-    for form in forms:
+    for form in query.forms:
         if form.head != "assert":
             continue
         if len(form.items) != 2:
@@ -75,19 +102,65 @@ def read_vnnlib(file: str, inputs: int, outputs: int) -> list[Case]:
         parts.append(formula.conjunctions(form.items[1]))
     if prod(map(len, parts)) > MOST:
         raise InputError(f"{file}: has more than {MOST} cases")
-    return _cases(parts, file, inputs, outputs)
+    common = [row for part in parts if len(part) == 1 for row in part[0]]
+    free = _free(common, inputs, outputs)
+    parts = [[[_renamed(row, free, outputs) for row in rows] for rows in part] for part in parts]
+    parts = [[[row for row in rows if not _holds(row)] for rows in part] for part in parts]
+    cases, empty = _cases(parts, file, int(free.max()) + 1, outputs)
+    mixed = any(_beside(row) for case in cases for rows in case.disjuncts for row in rows)
+    size = outputs + (int(free.max()) + 1 if mixed else 0)
+    cases = [case._replace(unsafe=_property(case.disjuncts, size, file)) for case in cases]
+    return Asked(cases, empty, free, mixed)
 
 
-def _cases(parts: list[list[list[Row]]], file: str, inputs: int, outputs: int) -> list[Case]:
+def _beside(row: Row) -> bool:
+    return "X" in row.about
+
+
+def _free(common: list[Row], inputs: int, outputs: int) -> NDArray[np.int64]:
+    """Numbers the inputs, with one number for those that must be equal."""
+    pairs = set()
+    for row in common:
+        if row.of_inputs and len(row.weight) == 2 and not row.constant and not row.strict:
+            (i, v), (j, w) = row.weight.items()
+            if v == -w:
+                pairs.add((i, j) if v > 0 else (j, i))
+    first = np.arange(inputs)
+    for i, j in pairs:
+        if (j, i) in pairs:
+            one, other = first[i - outputs], first[j - outputs]
+            first[first == max(one, other)] = min(one, other)
+    return np.unique(first, return_inverse=True)[1].astype(np.int64)
+
+
+def _renamed(row: Row, free: NDArray[np.int64], outputs: int) -> Row:
+    weight: dict[int, Fraction] = {}
+    for place, value in row.weight.items():
+        new = place if place < outputs else outputs + int(free[place - outputs])
+        weight[new] = weight.get(new, Fraction(0)) + value
+    return row._replace(weight={place: w for place, w in weight.items() if w})
+
+
+def _holds(row: Row) -> bool:
+    """Whether it is about nothing any more, and true."""
+    return not row.weight and row.holds([])
+
+
+def _cases(
+    parts: list[list[list[Row]]], file: str, inputs: int, outputs: int
+) -> tuple[list[Case], str | None]:
+    """The cases, still without their properties; or why there is none."""
     common = [row for part in parts if len(part) == 1 for row in part[0]]
     choices = [part for part in parts if len(part) != 1]
-    shared = _Box.around(inputs).within((row for row in common if row.of_inputs), file)
-    always = [row for row in common if not row.of_inputs]
-    boxes: dict[bytes, tuple[_Box, list[tuple[Row, ...]]]] = {}
+    shared = Box.around(inputs).within(filter(_of_one_input, common), outputs, file)
+    always = [row for row in common if not _of_one_input(row)]
+    boxes: dict[bytes, tuple[Box, list[tuple[Row, ...]]]] = {}
     empty = "it has no case"
     for choice in product(*choices):
         rows = [row for part in choice for row in part]
-        box = shared.within((row for row in rows if row.of_inputs), file)
+        box = shared.within(filter(_of_one_input, rows), outputs, file)
+        about = (*always, *(row for row in rows if not _of_one_input(row)))
+        box = box.filled([row for row in about if row.of_inputs], outputs)
         if (i := box.empty()) is not None:
             low, high = (
                 f"X_{i} {sign}{'' if strict[i] else '='} {end[i]}"
@@ -98,180 +171,43 @@ def _cases(parts: list[list[list[Row]]], file: str, inputs: int, outputs: int) -
             )
             empty = f"{low} and {high}"
             continue
+        if any(not row.weight for row in about):
+            empty = "inputs that are equal must differ"
+            continue
         key = b"".join(part.tobytes() for part in box)
-        about = (*always, *(row for row in rows if not row.of_inputs))
         boxes.setdefault(key, (box, []))[1].append(about)
-    if not boxes:
-        raise InputError(f"{file}: no input satisfies it: {empty}")
     for box, disjuncts in boxes.values():
-        if (free := box.free()) is not None:
-            raise InputError(f"{file}: X_{free} has no lower or no upper bound")
+        if (at := box.free()) is not None:
+            raise InputError(f"{file}: X_{at} has no lower or no upper bound")
         if not all(disjuncts):
             raise InputError(f"{file}: asserts nothing about the outputs")
-    return [
+    none = Property(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1))
+    cases = [
         Case(
             box.lower,
             box.upper,
-            _property(disjuncts, outputs, file),
+            none,
             (box.above, box.below),
-            tuple(tuple(map(_nearest_row, rows)) for rows in disjuncts),
+            tuple(tuple(_nearest_row(row, file) for row in rows) for rows in disjuncts),
         )
         for box, disjuncts in boxes.values()
     ]
+    return cases, None if cases else empty
 
 
-def _declared_names(forms: list[Form], counts: dict[str, int], file: str) -> Lookup:
-    """Version 1: one constant per input X_<i> and output Y_<j>."""
-    declared: set[str] = set()
-    for form in forms:
-        words = [one.text if isinstance(one, Word) else "()" for one in form.items]
-        at = f"{file}: line {form.line}"
-        match words:
-            case ["declare-const", name, kind] | ["declare-fun", name, "()", kind]:
-                found = _INDEXED.fullmatch(name)
-                if found is None:
-                    raise InputError(f"{at}: declares {name!r}; variables are X_<i> and Y_<j>")
-                if kind not in _REALS:
-                    raise InputError(f"{at}: {name} is of type {kind}; only Real can be verified")
-                _ = _place(found[1], int(found[2]), counts, at)
-                declared.add(f"{found[1]}_{int(found[2])}")
-            case ["assert", *_]:
-                pass
-            case [command, *_] if command in _SILENT:
-                pass
-            case _:
-                raise InputError(f"{at}: syntax error: ({form.head} ...) is not known")
-
-    def lookup(word: Word) -> tuple[str, int]:
-        at, found = f"{file}: line {word.line}", _INDEXED.fullmatch(word.text)
-        if found is None:
-            raise InputError(f"{at}: {word.text[:40]!r} is not declared")
-        letter, index = found[1], int(found[2])
-        place = _place(letter, index, counts, at)
-        if f"{letter}_{index}" not in declared:
-            raise InputError(f"{at}: {letter}_{index} is not declared")
-        return letter, place
-
-    return lookup
+def _of_one_input(row: Row) -> bool:
+    return row.of_inputs and len(row.weight) == 1
 
 
-def _place(letter: str, index: int, counts: dict[str, int], at: str) -> int:
-    if index >= counts[letter]:
-        what = "inputs" if letter == "X" else "outputs"
-        have = f"the network has {counts[letter]} {what}"
-        raise InputError(f"{at}: {letter}_{index} does not exist, {have}")
-    return index
+def _nearest_row(row: Row, file: str) -> Row:
+    def near(number: Fraction) -> Fraction:
+        return Fraction(nearest(number, lambda: f"{file}: line {row.line}"))
+
+    weight = {place: near(value) for place, value in row.weight.items()}
+    return row._replace(weight=weight, constant=near(row.constant))
 
 
-def _declared_network(forms: list[Form], counts: dict[str, int], file: str) -> Lookup:
-    """Version 2: one network, with one input and one output of some shape."""
-    shapes: dict[str, tuple[str, tuple[int, ...]]] = {}
-    networks = [form for form in forms if form.head == "declare-network"]
-    for form in forms:
-        if form.head not in ("vnnlib-version", "declare-network", "assert", *_SILENT):
-            where = f"{file}: line {form.line}"
-            raise InputError(f"{where}: syntax error: ({form.head} ...) is not known")
-    if len(networks) != 1:
-        raise InputError(f"{file}: is about {len(networks)} networks; there must be one")
-    for one in networks[0].items[2:]:
-        at = f"{file}: line {one.line}"
-        letter = {"declare-input": "X", "declare-output": "Y"}.get(getattr(one, "head", ""))
-        if not isinstance(one, Form) or letter is None or len(one.items) < 4:
-            raise InputError(f"{at}: only an input and an output of the network can be verified")
-        words = [part.text if isinstance(part, Word) else "()" for part in one.items]
-        name, kind, shape = words[1], words[2], _numbers(words[-1], at)
-        if kind not in _REALS:
-            raise InputError(f"{at}: {name} is of type {kind}; only float32 and float64 are")
-        if letter in {known for known, _ in shapes.values()}:
-            raise InputError(f"{at}: is about more than one network, input or output")
-        if prod(shape) != counts[letter]:
-            what = "inputs" if letter == "X" else "outputs"
-            has = f"the network has {counts[letter]}"
-            raise InputError(f"{at}: declares {prod(shape)} {what}, {has}")
-        shapes[name] = (letter, shape)
-    if len(shapes) != 2:
-        raise InputError(f"{file}: line {networks[0].line}: needs an input and an output")
-
-    def lookup(word: Word) -> tuple[str, int]:
-        at = f"{file}: line {word.line}"
-        found = _BRACKETED.fullmatch(word.text)
-        name = found[1] if found else word.text
-        if name not in shapes:
-            raise InputError(f"{at}: {name[:40]!r} is not declared")
-        letter, shape = shapes[name]
-        index = _numbers(f"[{found[2]}]", at) if found else ()
-        if len(index) != len(shape) or any(i >= n for i, n in zip(index, shape, strict=True)):
-            raise InputError(f"{at}: {word.text[:40]} does not exist, {name} is of shape {shape}")
-        return letter, int(np.ravel_multi_index(index, shape)) if shape else 0
-
-    return lookup
-
-
-def _numbers(text: str, at: str) -> tuple[int, ...]:
-    """Of a shape or an index, `[1, 2]`."""
-    words = text.strip("[]").replace(",", " ").split()
-    if not text.startswith("[") or not all(word.isdecimal() and len(word) < 10 for word in words):
-        raise InputError(f"{at}: {text[:40]} is no shape and no index")
-    return tuple(map(int, words))
-
-
-class _Box(NamedTuple):
-    lower: NDArray[np.float64]
-    upper: NDArray[np.float64]
-    above: NDArray[np.bool_]  # the lower end itself is outside
-    below: NDArray[np.bool_]
-
-    @staticmethod
-    def around(inputs: int) -> "_Box":
-        low, high = np.full(inputs, -np.inf), np.full(inputs, np.inf)
-        return _Box(low, high, np.zeros(inputs, dtype=bool), np.zeros(inputs, dtype=bool))
-
-    def within(self, rows: Iterable[Row], file: str) -> "_Box":
-        box = _Box(self.lower.copy(), self.upper.copy(), self.above.copy(), self.below.copy())
-        for row in rows:
-            if len(row.weight) != 1:
-                names = ", ".join(f"X_{i}" for i in row.weight)
-                what = f"a constraint on {names} together; inputs must be in a box"
-                raise InputError(f"{file}: line {row.line}: {what}")
-            ((i, value),) = row.weight.items()
-            end = _nearest(-row.constant / value, lambda row=row: f"{file}: line {row.line}")  # type: ignore[misc]
-            ends, strict = (box.upper, box.below) if value > 0 else (box.lower, box.above)
-            nearer = end < ends[i] if value > 0 else end > ends[i]
-            if nearer or end == ends[i]:
-                strict[i] = row.strict or (strict[i] and not nearer)
-                ends[i] = end
-        return box
-
-    def empty(self) -> int | None:
-        """An input for which nothing is left."""
-        either = self.above | self.below
-        wrong = (self.lower > self.upper) | ((self.lower == self.upper) & either)
-        return int(np.flatnonzero(wrong)[0]) if wrong.any() else None
-
-    def free(self) -> int | None:
-        wrong = ~np.isfinite(self.lower) | ~np.isfinite(self.upper)
-        return int(np.flatnonzero(wrong)[0]) if wrong.any() else None
-
-
-def _nearest(number: Fraction, at: Callable[[], str]) -> float:
-    """Float64, in which no number but 0 becomes 0.
-
-    Raises:
-        InputError: It is beyond float64.
-    """
-    try:
-        near = float(number)
-    except OverflowError:
-        raise InputError(f"{at()}: a number is beyond what float64 can hold") from None
-    return nextafter(0.0, inf if number > 0 else -inf) if number and not near else near
-
-
-def _nearest_row(row: Row) -> Row:
-    weight = {i: Fraction(_nearest(w, str)) for i, w in row.weight.items()}
-    return row._replace(weight=weight, constant=Fraction(_nearest(row.constant, str)))
-
-
-def _property(disjuncts: list[tuple[Row, ...]], outputs: int, file: str) -> Property:
+def _property(disjuncts: tuple[tuple[Row, ...], ...], outputs: int, file: str) -> Property:
     longest = max(map(len, disjuncts))
     weight = torch.zeros(1, len(disjuncts), longest, outputs, dtype=torch.float64)
     bias = torch.zeros(1, len(disjuncts), longest, dtype=torch.float64)
@@ -280,6 +216,6 @@ def _property(disjuncts: list[tuple[Row, ...]], outputs: int, file: str) -> Prop
             row = rows[min(c, len(rows) - 1)]
             at = f"{file}: line {row.line}"
             for j, value in row.weight.items():
-                weight[0, d, c, j] = _nearest(value, lambda at=at: at)  # type: ignore[misc]
-            bias[0, d, c] = _nearest(row.constant, lambda at=at: at)  # type: ignore[misc]
+                weight[0, d, c, j] = nearest(value, lambda at=at: at)  # type: ignore[misc]
+            bias[0, d, c] = nearest(row.constant, lambda at=at: at)  # type: ignore[misc]
     return Property(weight, bias)

@@ -1,12 +1,13 @@
 """The assertions of a VNN-LIB file, exactly: linear constraints in disjunctive normal form."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import NamedTuple
 
 from robsweep.tasks.errors import InputError
+from robsweep.tasks.verification.reading.vnnlib_declared import Lookup
 from robsweep.tasks.verification.reading.vnnlib_syntax import Form, Word
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
@@ -14,18 +15,22 @@ _LONGEST = 5000  # characters of a number, and how far its exponent may go
 _OPPOSITE = {"<=": ">", "<": ">=", ">=": "<", ">": "<="}
 MOST = 10_000  # conjunctions of one assertion
 
-# What a name stands for: X or Y, and its place; raises InputError if nothing is known of it.
-Lookup = Callable[[Word], tuple[str, int]]
-
 
 class Row(NamedTuple):
-    """One constraint: weight @ variables + constant <= 0, or < 0 where it is strict."""
+    """One constraint: weight @ variables + constant <= 0, or < 0 where it is strict.
+
+    The variables are all outputs and, behind them, all inputs.
+    """
 
     weight: dict[int, Fraction]
     constant: Fraction
     strict: bool
-    of_inputs: bool
+    about: frozenset[str]  # X, Y or both
     line: int
+
+    @property
+    def of_inputs(self) -> bool:
+        return self.about == {"X"}
 
     def holds(self, values: list[Fraction]) -> bool:
         total = self.constant + sum(w * values[i] for i, w in self.weight.items())
@@ -54,19 +59,19 @@ class _Sum(NamedTuple):
 class Formula(NamedTuple):
     file: str
     lookup: Lookup
+    outputs: int  # of all networks
 
     def conjunctions(self, form: Word | Form, *, holds: bool = True) -> Conjunctions:
         """Where a formula holds, or where it does not.
 
         Raises:
-            InputError: What is no linear constraint on either inputs or outputs, or too many
-                cases; with its line.
+            InputError: What is no linear constraint, or too many cases; with its line.
         """
         if isinstance(form, Word):
             if form.text not in ("true", "false"):
                 raise self.wrong(form, f"{form.text!r} is no constraint")
             return [[]] if (form.text == "true") == holds else []
-        arguments = form.items[1:]
+        arguments = _indexed(form.items[1:])
         match form.head:
             case "not" if len(arguments) == 1:
                 return self.conjunctions(arguments[0], holds=not holds)
@@ -78,6 +83,9 @@ class Formula(NamedTuple):
                 parts = [self.conjunctions(one, holds=holds) for one in arguments]
                 both = (word == "and") == holds
                 return self._all(form, parts) if both else self._any(form, parts)
+            case "!=" if len(arguments) == 2:
+                sums = [self._sum(one) for one in arguments]
+                return self._compared("=", sums[0], sums[1], form, holds=not holds)
             case "<=" | "<" | ">=" | ">" | "=" | "==" as word if len(arguments) >= 2:
                 sums = [self._sum(one) for one in arguments]
                 parts = [self._compared(word, *pair, form, holds=holds) for pair in pairwise(sums)]
@@ -108,10 +116,9 @@ class Formula(NamedTuple):
         self, word: str, left: _Sum, right: _Sum, form: Form, *, holds: bool
     ) -> Conjunctions:
         if word in ("=", "=="):
-            if not holds:
-                raise self.wrong(form, "(not (= ...)) cannot be verified")
-            both = [self._compared(w, left, right, form, holds=True) for w in ("<=", ">=")]
-            return self._all(form, both)
+            words = ("<=", ">=") if holds else ("<", ">")
+            both = [self._compared(w, left, right, form, holds=True) for w in words]
+            return self._all(form, both) if holds else self._any(form, both)
         word = word if holds else _OPPOSITE[word]
         small, large = (left, right) if word.startswith("<") else (right, left)
         total = small.plus(large.times(Fraction(-1)))
@@ -120,11 +127,11 @@ class Formula(NamedTuple):
         if not weight:
             always = total.constant < 0 if strict else total.constant <= 0
             return [[]] if always else []
-        kinds = {kind for kind, _ in weight}
-        if len(kinds) != 1:
-            raise self.wrong(form, "a constraint is about inputs alone or about outputs alone")
-        placed = {place: w for (_, place), w in weight.items()}
-        return [[Row(placed, total.constant, strict, kinds == {"X"}, form.line)]]
+        kinds = frozenset(kind for kind, _ in weight)
+        placed = {
+            place + (self.outputs if kind == "X" else 0): w for (kind, place), w in weight.items()
+        }
+        return [[Row(placed, total.constant, strict, kinds, form.line)]]
 
     def _sum(self, form: Word | Form) -> _Sum:
         if isinstance(form, Word):
@@ -133,7 +140,7 @@ class Formula(NamedTuple):
             return _Sum({self.lookup(form): Fraction(1)}, Fraction(0))
         if len(form.items) < 2 or form.head not in ("+", "-", "*", "/"):
             raise self.wrong(form, f"({form.head} ...) is no linear expression")
-        parts = [self._sum(one) for one in form.items[1:]]
+        parts = [self._sum(one) for one in _indexed(form.items[1:])]
         total = parts[0]
         if form.head == "-" and len(parts) == 1:
             return total.times(Fraction(-1))
@@ -163,3 +170,15 @@ class Formula(NamedTuple):
         if len(text) > _LONGEST or len(exponent[0]) > 6 or abs(int(exponent[0])) > _LONGEST:
             raise self.wrong(word, f"{text[:40]} is out of range")
         return Fraction(text)
+
+
+def _indexed(items: Sequence[Word | Form]) -> list[Word | Form]:
+    """With `X [0]` as the one word that `X[0]` is."""
+    found: list[Word | Form] = []
+    for one in items:
+        before = found[-1] if found else None
+        if isinstance(one, Word) and one.text.startswith("[") and isinstance(before, Word):
+            found[-1] = Word(before.text + one.text, before.line)
+        else:
+            found.append(one)
+    return found

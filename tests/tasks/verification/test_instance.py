@@ -117,7 +117,8 @@ def test_what_runs_in_float64_is_answered_in_float64(tmp_path: Path) -> None:
     assert outcome.counterexample.outputs[0] == outcome.counterexample.inputs[0]
 
 
-def test_curves_are_unsat_or_unknown(tmp_path: Path) -> None:
+def test_curves_are_unsat_sat_or_unknown(tmp_path: Path) -> None:
+    """The largest output is 0.5, at 0."""
     from onnx import helper
 
     nodes = [
@@ -127,10 +128,16 @@ def test_curves_are_unsat_or_unknown(tmp_path: Path) -> None:
         helper.make_node("Sub", ["s", "t"], ["y"]),
     ]
     onnx = write(tmp_path / "net.onnx", nodes, {"t2": [4.0]}, [1, 1])
-    for least, answer in ((1.5, "unsat"), (0.5001, "unknown"), (0.4, "sat")):
+    for least, answers in (
+        (1.5, {"unsat"}),
+        (0.501, {"unsat"}),
+        (0.5000001, {"unknown", "timeout"}),
+        (0.4, {"sat"}),
+    ):
         text = "(assert (>= X_0 0))(assert (<= X_0 1))" + f"(assert (>= Y_0 {least}))"
         (tmp_path / "p.vnnlib").write_text(declared(1, 1) + text)
-        assert verify(onnx, str(tmp_path / "p.vnnlib")).answer == answer
+        limit = 2.0 if "timeout" in answers else 30.0
+        assert verify(onnx, str(tmp_path / "p.vnnlib"), limit).answer in answers
 
 
 def test_a_time_limit_must_be_above_0_and_a_solver_known() -> None:

@@ -1,9 +1,10 @@
 """ONNX's arithmetic and activations, as affine maps, ReLUs and smooth curves."""
 
 import numpy as np
+import torch
 
 from robsweep.tasks.verification.reading.curves import Curve
-from robsweep.tasks.verification.reading.layers import Smooth
+from robsweep.tasks.verification.reading.layers import Gather, Smooth
 from robsweep.tasks.verification.reading.layers import normalised as parts_of
 from robsweep.tasks.verification.reading.onnx_reference import Numbers
 from robsweep.tasks.verification.reading.operators.values import (
@@ -15,6 +16,7 @@ from robsweep.tasks.verification.reading.operators.values import (
     relu,
     scaled,
     shape_of,
+    size_of,
     tensor,
 )
 
@@ -27,31 +29,9 @@ def same(node: Node) -> Value:
     return node.only()
 
 
-def cast(node: Node) -> Value:
-    """Between float32 and float64, up to rounding the same; any other cast changes numbers."""
-    from onnx import TensorProto, helper
-
-    x = node.given[0]
-    if not isinstance(x, Value):
-        raise UnsupportedError("what it casts does not depend on the input")
-    if node.kind == "Cast":
-        kind = node.attributes["to"]
-    else:
-        like = node.given[1]
-        if like is None:
-            raise UnsupportedError("it has no second input")
-        kind = helper.np_dtype_to_tensor_dtype(like.dtype)
-    if kind not in (TensorProto.FLOAT, TensorProto.DOUBLE):
-        name = TensorProto.DataType.Name(kind)
-        raise UnsupportedError(f"a cast to {name} changes numbers")
-    if kind == TensorProto.FLOAT and x.dtype != np.float32:
-        x = scaled(node.graph, x, 1.0)  # it rounds
-    return x._replace(dtype=np.dtype(helper.tensor_dtype_to_np_dtype(kind)))
-
-
 def add(node: Node) -> Value:
     """Add, Sum and Mean of any number of inputs."""
-    total, *others = _operands(node)
+    total, *others = operands(node)
     constant = None if isinstance(total, Value) else total
     for one in others:
         if constant is not None and not isinstance(one, Value):
@@ -71,7 +51,7 @@ def _sum_of(a: Numbers, b: Numbers) -> Numbers:
 
 
 def subtract(node: Node) -> Value:
-    a, b = _operands(node)
+    a, b = operands(node)
     return plus(node.graph, a, b, -1.0)
 
 
@@ -80,7 +60,7 @@ def negative(node: Node) -> Value:
 
 
 def multiply(node: Node) -> Value:
-    a, b = _operands(node)
+    a, b = operands(node)
     if isinstance(a, Value) and isinstance(b, Value):
         raise UnsupportedError("it is not linear in two branches")
     x, factor = (a, b) if isinstance(a, Value) else (b, a)
@@ -89,7 +69,7 @@ def multiply(node: Node) -> Value:
 
 
 def divide(node: Node) -> Value:
-    a, b = _operands(node)
+    a, b = operands(node)
     if isinstance(b, Value) or not isinstance(a, Value):
         raise UnsupportedError("it divides by what depends on the input")
     if not b.all():
@@ -108,9 +88,9 @@ def absolute(node: Node) -> Value:
 
 def largest(node: Node) -> Value:
     """Max and Min of any number of inputs."""
-    graph, operands = node.graph, _operands(node)
-    numbers = [one for one in operands if not isinstance(one, Value)]
-    found, *others = [one for one in operands if isinstance(one, Value)]
+    graph, given = node.graph, operands(node)
+    numbers = [one for one in given if not isinstance(one, Value)]
+    found, *others = [one for one in given if isinstance(one, Value)]
     pick = np.maximum if node.kind == "Max" else np.minimum
     for other in others:
         found = _extreme(node, found, other)
@@ -224,24 +204,21 @@ def _along(node: Node, x: Value, curve: Curve) -> Value:
     return x._replace(value=node.graph.add(Smooth(curve), x.value))
 
 
-def where(node: Node) -> Value:
-    """Chosen by a constant."""
-    condition = node.constant(0)
-    if condition is None:
-        raise UnsupportedError("it has no condition")
-    a, b = _operands(node)[-2:] if len(node.given) == 3 else (None, None)
-    if a is None or b is None:
-        raise UnsupportedError("it has not three inputs")
-    graph = node.graph
-    dims = tuple(np.broadcast_shapes(condition.shape, shape_of(a, b)))
-    yes = np.broadcast_to(condition.astype(bool), dims)
-    halves: list[Value | Numbers] = []
-    for one, kept in ((a, yes), (b, ~yes)):
-        if isinstance(one, Value):
-            halves.append(scaled(graph, expanded(graph, one, dims), kept))
-        else:
-            halves.append(np.where(kept, np.broadcast_to(one, dims), np.zeros((), one.dtype)))
-    return plus(graph, halves[0], halves[1])
+def softmax(node: Node) -> Value:
+    """Left out: only what a property says of it is heard of it, see `softmaxes.py`."""
+    x, graph = node.only(), node.graph
+    axis = int(node.attributes.get("axis", 1 if node.opset < 13 else -1))
+    if not -len(x.dims) <= axis < max(len(x.dims), 1):
+        raise UnsupportedError(f"axis {axis} does not fit its input")
+    places = np.arange(size_of(x.dims)).reshape(x.dims)
+    if node.opset < 13:
+        groups = places.reshape(-1, size_of(x.dims[axis % len(x.dims) :]))
+    else:
+        groups = np.moveaxis(places, axis, -1).reshape(-1, x.dims[axis])
+    shape = graph.shapes[x.value]
+    value = graph.add(Gather(torch.from_numpy(places).reshape(shape)), x.value)
+    graph.softmaxes[value] = groups.tolist()
+    return x._replace(value=value)
 
 
 def normalised(node: Node) -> Value:
@@ -268,7 +245,7 @@ def normalised(node: Node) -> Value:
     return scaled(node.graph, x, weight, bias, made_of)
 
 
-def _operands(node: Node) -> list[Value | Numbers]:
+def operands(node: Node) -> list[Value | Numbers]:
     found = [one for one in node.given if one is not None]
     if len(found) != len(node.given) or not found:
         raise UnsupportedError("an input is missing")

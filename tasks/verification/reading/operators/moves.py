@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from robsweep.tasks.verification.reading.layers import Sum
 from robsweep.tasks.verification.reading.onnx_corrections import Numbers, padded
 from robsweep.tasks.verification.reading.operators.values import (
     Node,
@@ -9,7 +10,6 @@ from robsweep.tasks.verification.reading.operators.values import (
     Value,
     moved,
     moved_by,
-    plus,
     scaled,
 )
 
@@ -37,7 +37,7 @@ def shape(node: Node) -> Numbers:
 
 
 def concatenated(node: Node) -> Value:
-    """The sum of the parts, each amid zeros, and of the constants in their places."""
+    """The parts, each amid zeros, put together, and the constants in their places."""
     graph = node.graph
     parts = [one for one in node.given if one is not None]
     shapes = [one.dims if isinstance(one, Value) else one.shape for one in parts]
@@ -48,7 +48,7 @@ def concatenated(node: Node) -> Value:
     whole = np.concatenate(
         [z if isinstance(p, Value) else p for z, p in zip(zeros, parts, strict=True)], axis
     )
-    total: Value | None = None
+    places: list[Value] = []
     for place, part in enumerate(parts):
         if not isinstance(part, Value):
             continue
@@ -58,11 +58,18 @@ def concatenated(node: Node) -> Value:
             result: Numbers = np.concatenate(some, axis)
             return result
 
-        here = moved(graph, part, does)
-        total = here if total is None else plus(graph, total, here)
-    if total is None:
+        places.append(moved(graph, part, does))
+    if not places:
         raise UnsupportedError("it depends on nothing")
-    return scaled(graph, total, 1.0, whole) if whole.any() else total
+    total = places[0]
+    if len(places) > 1:
+        values = [graph.reshaped(one.value, whole.shape) for one in places]
+        together = graph.add(Sum((1.0,) * len(values), apart=True), *values)
+        total = total._replace(value=together)
+    if not whole.any():
+        return total
+    # the constants, where nothing else is: adding 0 to the others changes nothing
+    return scaled(graph, total, 1.0, whole)
 
 
 def pad(node: Node) -> Value:

@@ -4,13 +4,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robsweep.tasks.verification.reading.layers import Linear
+from robsweep.tasks.verification.reading.layers import Linear, MaxPool
 from robsweep.tasks.verification.reading.onnx_reference import Numbers
 from robsweep.tasks.verification.reading.operators.values import (
     Node,
     UnsupportedError,
     Value,
     linear,
+    moved,
     plus,
     scaled,
     size_of,
@@ -98,7 +99,7 @@ def _product(
 
 
 def reduced(node: Node) -> Value:
-    """Sums and means over some axes."""
+    """Sums, means and extremes over some axes."""
     x = node.only()
     as_input = 13 if node.kind == "ReduceSum" else 18
     given = node.constant(1) if node.opset >= as_input else node.attributes.get("axes")
@@ -110,7 +111,23 @@ def reduced(node: Node) -> Value:
         raise UnsupportedError(f"axes {axes} do not fit its input")
     axes = sorted({axis % len(x.dims) for axis in axes})
     keep = bool(node.attributes.get("keepdims", 1))
+    if node.kind in ("ReduceMax", "ReduceMin"):
+        return _extreme(node, x, axes, keep=keep)
     total = linear(node.graph, x, lambda value: value.sum(axes, keepdim=keep))
     if node.kind == "ReduceSum":
         return total
     return scaled(node.graph, total, 1 / size_of(tuple(x.dims[axis] for axis in axes)))
+
+
+def _extreme(node: Node, x: Value, axes: list[int], *, keep: bool) -> Value:
+    """The largest, as a pooling of what stands in a row; the smallest by turned signs."""
+    graph = node.graph
+    many = size_of(tuple(x.dims[axis] for axis in axes))
+    value = x if node.kind == "ReduceMax" else scaled(graph, x, -1.0)
+    last = list(range(-len(axes), 0))
+    rows = moved(graph, value, lambda some: np.moveaxis(some, axes, last).reshape(1, -1, many))
+    image = graph.reshaped(rows.value, rows.dims)
+    found = graph.add(MaxPool((1, many), (1, many), (0, 0)), image)
+    dims = [1 if i in axes else side for i, side in enumerate(x.dims) if keep or i not in axes]
+    largest = Value(graph.reshaped(found, tuple(dims)), tuple(dims), x.dtype)
+    return largest if node.kind == "ReduceMax" else scaled(graph, largest, -1.0)

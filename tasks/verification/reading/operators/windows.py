@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robsweep.tasks.verification.reading.graph import Graph
 from robsweep.tasks.verification.reading.layers import Conv, MaxPool, Pair
 from robsweep.tasks.verification.reading.onnx_reference import Numbers
 from robsweep.tasks.verification.reading.operators.values import (
@@ -24,7 +25,7 @@ from robsweep.tasks.verification.reading.operators.values import (
 )
 
 
-class _Axis(NamedTuple):
+class Axis(NamedTuple):
     """How windows lie along one axis."""
 
     size: int
@@ -62,7 +63,7 @@ class _Axis(NamedTuple):
         return places
 
 
-def _axes(node: Node, dims: tuple[int, ...], kernel: tuple[int, ...]) -> list[_Axis]:
+def _axes(node: Node, dims: tuple[int, ...], kernel: tuple[int, ...]) -> list[Axis]:
     count = len(dims) - 2
     if count not in (1, 2, 3) or len(kernel) != count:
         raise UnsupportedError(f"its input has shape {dims}, its windows {kernel}")
@@ -85,7 +86,7 @@ def _axes(node: Node, dims: tuple[int, ...], kernel: tuple[int, ...]) -> list[_A
     found = []
     for i in range(count):
         ends = (pads[i], pads[count + i])
-        axis = _Axis(dims[2 + i], kernel[i], strides[i], *ends, dilations[i], ceil)
+        axis = Axis(dims[2 + i], kernel[i], strides[i], *ends, dilations[i], ceil)
         if auto.startswith("SAME"):
             needed = (-(-axis.size // axis.stride) - 1) * axis.stride + axis.reach - axis.size
             small, large = max(needed, 0) // 2, -(-max(needed, 0) // 2)
@@ -96,7 +97,7 @@ def _axes(node: Node, dims: tuple[int, ...], kernel: tuple[int, ...]) -> list[_A
     return found
 
 
-def _check_size(channels: int, axes: list[_Axis]) -> None:
+def _check_size(channels: int, axes: list[Axis]) -> None:
     """Raises: UnsupportedError: Windows that do not fit, or too much to look at."""
     padded = prod(axis.size + axis.before + axis.after for axis in axes)
     if channels * max(padded, prod(axis.outputs for axis in axes)) > LARGEST:
@@ -120,7 +121,7 @@ def _kernel(node: Node) -> tuple[int, ...]:
 
 
 def conv(node: Node) -> Value:
-    x, weight, bias = node.only(), node.constant(1), node.constant(2)
+    x, weight, bias, graph = node.only(), node.constant(1), node.constant(2), node.graph
     if weight is None or weight.ndim < 3 or weight.ndim != len(x.dims) or 0 in weight.shape:
         raise UnsupportedError("its kernel does not fit its input")
     groups, kernel = node.attributes.get("group", 1), weight.shape[2:]
@@ -133,17 +134,17 @@ def conv(node: Node) -> Value:
         raise UnsupportedError("its bias does not fit its channels")
     axes = _axes(node, x.dims, kernel)
     if len(axes) == 3:
-        return _conv3d(node, x, (tensor(weight), shift), axes, groups)
+        return _conv3d(graph, x, (tensor(weight), shift), axes, groups)
     if len(axes) == 1:
-        weight, axes = weight[:, :, None], [_Axis(1, 1, 1, 0, 0, 1, False), *axes]
-    image, padding = _padded(node, _as_image(node, x), axes)
+        weight, axes = weight[:, :, None], [Axis(1, 1, 1, 0, 0, 1, False), *axes]
+    image, padding = _padded(graph, _as_image(graph, x), axes)
     stride, dilation = (axes[0].stride, axes[1].stride), (axes[0].dilation, axes[1].dilation)
     layer = Conv(tensor(weight), tensor(shift), stride, padding, dilation, groups)
-    return _shaped(node, node.graph.add(layer, image.value), x, axes, len(weight))
+    return _shaped(graph, graph.add(layer, image.value), x, axes, len(weight))
 
 
 def _conv3d(
-    node: Node, x: Value, numbers: tuple[Tensor, Numbers], axes: list[_Axis], groups: int
+    graph: Graph, x: Value, numbers: tuple[Tensor, Numbers], axes: list[Axis], groups: int
 ) -> Value:
     sides = [end for axis in reversed(axes) for end in (axis.before, axis.after)]
     stride, dilation = [a.stride for a in axes], [a.dilation for a in axes]
@@ -153,12 +154,12 @@ def _conv3d(
         wide = F.pad(value, sides)
         return F.conv3d(wide, weight, None, stride, 0, dilation, groups)
 
-    return linear(node.graph, x, does, bias.reshape(-1, 1, 1, 1))
+    return linear(graph, x, does, bias.reshape(-1, 1, 1, 1))
 
 
 def conv_transposed(node: Node) -> Value:
     """Written out as a matrix."""
-    x, weight, bias = node.only(), node.constant(1), node.constant(2)
+    x, weight, bias, graph = node.only(), node.constant(1), node.constant(2), node.graph
     if weight is None or weight.ndim != len(x.dims) or weight.ndim not in (3, 4, 5):
         raise UnsupportedError("its kernel does not fit its input")
     if node.attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b""):
@@ -197,55 +198,72 @@ def conv_transposed(node: Node) -> Value:
         return result
 
     shift = None if bias is None else bias.reshape(-1, *[1] * count)
-    return linear(node.graph, x, does, shift)
+    return linear(graph, x, does, shift)
 
 
 def max_pooled(node: Node) -> Value:
     x = node.only()
     whole = node.kind == "GlobalMaxPool"
-    axes = _axes(node, x.dims, x.dims[2:] if whole else _kernel(node))
+    return largest_in(node.graph, x, _axes(node, x.dims, x.dims[2:] if whole else _kernel(node)))
+
+
+def largest_in(graph: Graph, x: Value, axes: list[Axis]) -> Value:
+    """The largest entry in each window; padding is none."""
     if _is_layer(axes):
         window = ((a.kernel for a in axes), (a.stride for a in axes), (a.before for a in axes))
         layer = MaxPool(*(_pair(one) for one in window))
-        return _shaped(node, node.graph.add(layer, _as_image(node, x).value), x, axes, x.dims[1])
+        return _shaped(graph, graph.add(layer, _as_image(graph, x).value), x, axes, x.dims[1])
     taps, inside = _windows(x, axes)
     if not inside.any(1).all():
         raise UnsupportedError("a window sees padding alone")
     # what lies outside is replaced by what the window sees anyway
     first = taps[np.arange(len(taps)), inside.argmax(1)]
-    seen = _spread(node, x, np.where(inside, taps, first[:, None]))
+    seen = _spread(graph, x, np.where(inside, taps, first[:, None]))
     kernel = (1, seen.dims[2])
     pool = MaxPool(kernel, kernel, (0, 0))
-    return _shaped(node, node.graph.add(pool, seen.value), x, axes, x.dims[1])
+    return _shaped(graph, graph.add(pool, seen.value), x, axes, x.dims[1])
 
 
 def averaged(node: Node) -> Value:
-    x, graph = node.only(), node.graph
+    x = node.only()
     whole = node.kind == "GlobalAveragePool"
     axes = _axes(node, x.dims, x.dims[2:] if whole else _kernel(node))
     counted = bool(node.attributes.get("count_include_pad", 0))
+    return average_in(node.graph, x, axes, padding_counts=counted)
+
+
+def average_in(
+    graph: Graph, x: Value, axes: list[Axis], *, padding_counts: bool, divisor: int | None = None
+) -> Value:
+    """The mean of each window, in which padding is 0.
+
+    Args:
+        divisor: What sums are divided by, in place of how much there is in a window.
+    """
     if _is_layer(axes, averaged=True):
-        image = _as_image(node, x).value
+        image = _as_image(graph, x).value
         padding = _pair(a.before for a in axes)
         kernel = _pair(a.kernel for a in axes)
-        divisor = prod(kernel) if counted or not any(padding) else None
+        count = prod(kernel) if padding_counts or not any(padding) else None
         stride = _pair(a.stride for a in axes)
-        value = graph.averaged(image, kernel, stride, padding, divisor)
-        return _shaped(node, value, x, axes, x.dims[1])
+        value = graph.averaged(image, kernel, stride, padding, divisor or count)
+        return _shaped(graph, value, x, axes, x.dims[1])
     taps, inside = _windows(x, axes)
-    counts = _counts(axes) if counted else inside.sum(1)
+    counts = _counts(axes) if padding_counts else inside.sum(1)
+    if divisor is not None:
+        counts = np.full_like(counts, divisor)
     if not counts.all():
         raise UnsupportedError("a window sees padding alone")
-    seen = _spread(node, x, np.where(inside, taps, -1))
+    seen = _spread(graph, x, np.where(inside, taps, -1))
     channels, places, many = seen.dims
-    ones = torch.ones(channels, 1, 1, many, dtype=torch.float64)
-    layer = Conv(ones, torch.zeros(channels, dtype=torch.float64), (1, many), groups=channels)
+    ones = torch.ones(channels, 1, 1, many, dtype=graph.dtype, device=graph.device)
+    layer = Conv(ones, graph.zeros(channels), (1, many), groups=channels)
     total = Value(graph.add(layer, seen.value), (channels, places, 1), x.dtype)
     shares = scaled(graph, total, 1 / counts[:, None])
-    return _shaped(node, shares.value, x, axes, channels)
+    return _shaped(graph, shares.value, x, axes, channels)
 
 
-def _counts(axes: list[_Axis]) -> NDArray[np.int64]:
+def _counts(axes: list[Axis]) -> NDArray[np.int64]:
     """How many places each window sees where padding counts, but not what lies beyond it."""
     many = np.ones(1, dtype=np.int64)
     for axis in axes:
@@ -255,7 +273,7 @@ def _counts(axes: list[_Axis]) -> NDArray[np.int64]:
     return many
 
 
-def _is_layer(axes: list[_Axis], *, averaged: bool = False) -> bool:
+def _is_layer(axes: list[Axis], *, averaged: bool = False) -> bool:
     """Whether it is a pooling as torch has it, in two dimensions."""
     return len(axes) == 2 and all(
         axis.plain and axis.dilation == 1 and (2 * axis.before <= axis.kernel or averaged)
@@ -263,7 +281,7 @@ def _is_layer(axes: list[_Axis], *, averaged: bool = False) -> bool:
     ) and (not averaged or all(axis.before < axis.kernel for axis in axes))  # fmt: skip
 
 
-def _windows(x: Value, axes: list[_Axis]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _windows(x: Value, axes: list[Axis]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """(windows, kernel size): the places that they see in one channel, and which are inside."""
     taps, inside = np.zeros((1, 1), dtype=np.int64), np.ones((1, 1), dtype=bool)
     many = prod(axis.outputs * axis.kernel for axis in axes) * x.dims[1]
@@ -279,7 +297,7 @@ def _windows(x: Value, axes: list[_Axis]) -> tuple[NDArray[np.int64], NDArray[np
     return taps, inside
 
 
-def _spread(node: Node, x: Value, taps: NDArray[np.int64]) -> Value:
+def _spread(graph: Graph, x: Value, taps: NDArray[np.int64]) -> Value:
     """(channels, windows, kernel size): what each window sees; -1 is 0."""
     channels = x.dims[1]
 
@@ -288,29 +306,29 @@ def _spread(node: Node, x: Value, taps: NDArray[np.int64]) -> Value:
         result: Numbers = flat[:, taps]
         return result
 
-    return moved(node.graph, x, does)
+    return moved(graph, x, does)
 
 
-def _as_image(node: Node, x: Value) -> Value:
+def _as_image(graph: Graph, x: Value) -> Value:
     """(channels, height, width); a signal is an image of height 1."""
     dims = (x.dims[1], *([1] if len(x.dims) == 3 else []), *x.dims[2:])
-    return Value(node.graph.reshaped(x.value, dims), dims, x.dtype)
+    return Value(graph.reshaped(x.value, dims), dims, x.dtype)
 
 
-def _padded(node: Node, image: Value, axes: list[_Axis]) -> tuple[Value, Pair]:
+def _padded(graph: Graph, image: Value, axes: list[Axis]) -> tuple[Value, Pair]:
     """An image, padded by itself where the layer behind it pads all sides alike."""
     if all(axis.before == axis.after for axis in axes):
         return image, _pair(axis.before for axis in axes)
     sides = ((0, 0), *((axis.before, axis.after) for axis in axes))
-    return moved(node.graph, image, lambda places: np.pad(places, sides)), (0, 0)
+    return moved(graph, image, lambda places: np.pad(places, sides)), (0, 0)
 
 
-def _shaped(node: Node, value: int, x: Value, axes: list[_Axis], channels: int) -> Value:
+def _shaped(graph: Graph, value: int, x: Value, axes: list[Axis], channels: int) -> Value:
     places = [axis.outputs for axis in axes][-(len(x.dims) - 2) :]
     dims = (1, channels, *places)
-    if size_of(dims) != size_of(node.graph.shapes[value]):
+    if size_of(dims) != size_of(graph.shapes[value]):
         raise UnsupportedError(f"its output is not of shape {dims}")
-    return Value(node.graph.reshaped(value, dims[1:]), dims, x.dtype)
+    return Value(graph.reshaped(value, dims[1:]), dims, x.dtype)
 
 
 def _pair(numbers: Any) -> Pair:

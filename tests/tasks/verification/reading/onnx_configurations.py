@@ -225,7 +225,10 @@ _SUMS = ("ReduceSum", "ReduceMean")
 
 
 def reduction(random: Random) -> Made:
-    kind, dims = one_of(random, *_SUMS, *_SUMS, "ReduceMax", "ReduceL1"), dims_of(random, 2)
+    kind, dims = (
+        one_of(random, *_SUMS, *_SUMS, "ReduceMax", "ReduceMin", "ReduceL1"),
+        dims_of(random, 2),
+    )
     opset, rank = opset_of(random), len(dims)
     count = int(random.integers(0, rank + 1))
     axes = [int(a) - one_of(random, 0, rank) for a in random.choice(rank, count, replace=False)]
@@ -238,7 +241,41 @@ def reduction(random: Random) -> Made:
     return Made([node(kind, *inputs, **made)], {"a": np.array(axes, np.int64)}, dims, opset)
 
 
+def comparing(random: Random) -> Made:
+    """What is compared with a constant, or with another branch; and what comes of the answer."""
+    from onnx import TensorProto as T
+
+    kind = one_of(random, "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal")
+    dims, opset = dims_of(random), opset_of(random, 16)
+    constants = {"c": np.round(random.normal(size=shape_like(random, dims))),
+                 "p": random.normal(size=dims), "q": random.normal(size=dims)}  # fmt: skip
+    nodes = [node("Neg", "x", outputs=("n",))]
+    nodes.append(node(kind, *one_of(random, ("x", "c"), ("c", "x"), ("x", "n")), outputs=("b",)))
+    answer = "b"
+    if random.random() < 0.3:
+        nodes.append(node("Not", "b", outputs=("o",)))
+        answer = "o"
+    if random.random() < 0.4:
+        nodes.append(node("Where", answer, "p", "q"))
+    elif random.random() < 0.5:
+        nodes += [node("Cast", answer, outputs=("i",), to=T.INT64), node("Cast", "i", to=T.FLOAT)]
+    else:
+        nodes.append(node("Cast", answer, to=T.FLOAT))
+    return Made(nodes, constants, dims, opset)
+
+
+def ending(random: Random) -> Made:
+    """In a softmax, reshaped or not."""
+    dims, opset = dims_of(random, 2), opset_of(random, 9)
+    axis = one_of(random, None, *range(-len(dims), len(dims)))
+    nodes = [node("Relu", "x", outputs=("r",)), node("Softmax", "r", outputs=("s",), axis=axis)]
+    nodes.append(node(one_of(random, "Identity", "Flatten", "Identity", "Exp"), "s"))
+    return Made(nodes, {}, dims, opset)
+
+
 _MAKERS = (
+    comparing,
+    ending,
     arithmetic,
     two_branches,
     activation,

@@ -16,7 +16,7 @@ from robsweep.tasks.verification.reading.layers import (
     evaluate,
     is_exact,
 )
-from robsweep.tasks.verification.reading.onnx_model import load
+from robsweep.tasks.verification.reading.onnx_model import load, parsed
 from robsweep.tasks.verification.reading.onnx_network import read_onnx
 from tests.tasks.verification.reading.onnx_files import write
 
@@ -179,7 +179,7 @@ def test_batch_normalisation_is_folded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("node", "constants", "words"),
     [
-        (("Softmax", ["x"], {}), {}, "Softmax"),
+        (("Mish", ["x"], {}), {}, "Mish"),
         (("Mul", ["x", "x"], {}), {}, "Mul.*not linear"),
         (("Div", ["c", "x"], {}), {"c": np.ones(6)}, "Div.*divides by"),
         (("MatMul", ["x", "c"], {}), {"c": np.full((6, 2), np.nan)}, "'c' are not finite"),
@@ -216,5 +216,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("not a network")
     with pytest.raises(InputError, match="not an ONNX file"):
         load(str(tmp_path / "text.onnx"))
+    file = Path(write(tmp_path / "batch.onnx", [helper.make_node("Relu", "x", "y")], {}, [3, 2]))
     with pytest.raises(InputError, match="a batch of 3"):
-        load(write(tmp_path / "batch.onnx", [helper.make_node("Relu", "x", "y")], {}, [3, 2]))
+        parsed(file.read_bytes(), str(file))
+    assert read_onnx(load(str(file))).shapes[0] == (3, 2)  # all of it is one sample

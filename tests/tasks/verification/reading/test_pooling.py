@@ -19,10 +19,13 @@ def pooling(random: np.random.Generator) -> nn.Module:
     stride = tuple(int(s) for s in random.integers(1, 4, size=2))
     padding = tuple(int(random.integers(0, k // 2 + 1)) for k in kernel)
     if random.random() < 0.5:
-        return nn.MaxPool2d(kernel, stride, padding)
+        dilation = tuple(int(d) for d in random.integers(1, 3, size=2))
+        if any(d * (k - 1) >= 6 for d, k in zip(dilation, kernel, strict=True)):
+            dilation = (1, 1)
+        return nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=bool(dilation[0] > 1))
     counted = bool(random.random() < 0.5)
     divisor = int(random.integers(1, 6)) if random.random() < 0.3 else None
-    return nn.AvgPool2d(kernel, stride, padding, False, counted, divisor)
+    return nn.AvgPool2d(kernel, stride, padding, bool(random.random() < 0.3), counted, divisor)
 
 
 def net_of(seed: int) -> nn.Sequential:
@@ -94,10 +97,8 @@ class _Explicit(nn.Module):
 @pytest.mark.parametrize(
     "layer",
     [
-        nn.MaxPool2d(3, 2, ceil_mode=True),
-        nn.AvgPool2d(3, 2, ceil_mode=True),
-        nn.MaxPool2d(2, dilation=2),
-        nn.AdaptiveAvgPool2d(2),
+        nn.AdaptiveMaxPool2d(4),
+        nn.MaxPool2d(2, return_indices=True),
         nn.LPPool2d(2, 2),
         nn.FractionalMaxPool2d(2, output_size=2),
     ],

@@ -183,7 +183,7 @@ def test_version_2_in_full(tmp_path: Path) -> None:
             text.replace("(declare-output", "(declare-hidden h float64 [1])(declare-output"),
             "line 3",
         ),
-        (text + text, "2 networks"),
+        (text + text, "declares network 'f' twice"),
     ):
         with pytest.raises(InputError, match=words):
             _read(tmp_path, wrong)
