@@ -60,8 +60,8 @@ def clipped(asked: Asked, box: Bounds, lower: Tensor, forms: Boxed) -> tuple[Ten
         forms: Of the rows, with their biases.
 
     Returns:
-        A disjunct that is not reached anywhere has its bound above `BOUNDARY`; a box in which none
-        is stays as it is.
+        A disjunct that is not reached anywhere has its bound above `BOUNDARY`, by how much means
+        nothing; a box in which none is stays as it is.
     """
     lower = torch.maximum(lower, forms.lower[:, asked.slots].amax(2))
     low0, high0 = (end[:, None] for end in box)

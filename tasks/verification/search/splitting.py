@@ -63,6 +63,7 @@ class Splitting:
         self.stuck: list[Tensor] = []  # the bounds (D,) of boxes that cannot be halved
         self.begun = False
         self.boxes = 0
+        self.seconds = 0.0  # that it has taken
         self.closed = 0.0  # of the root's volume, which share is decided
         self.numbers = 0  # in the queue
 
@@ -74,10 +75,12 @@ class Splitting:
             most: Boxes, from the first one on.
             is_counterexample: Judges points (1, *shape) whose margin is <= 0 here.
         """
+        started, before = time.monotonic(), self.seconds
         while self.heap or not self.begun:
             box, lower, within = self._next()
             self.begun = True
             found, point = self._decided(box, lower, within)
+            self.seconds = before + time.monotonic() - started
             if found <= 0 and is_counterexample(point):
                 break
             if time.monotonic() >= until or self.boxes >= most:
@@ -86,14 +89,20 @@ class Splitting:
     def forget(self, proved: Collection[int]) -> None:
         """Gives up disjuncts that have been proved otherwise."""
         where = [i for i, disjunct in enumerate(self.known) if disjunct in proved]
-        kept, self.numbers = [], 0
+        kept: list[tuple[float, int, _Open]] = []
+        self.numbers = 0
         for _, order, group in self.heap:
             group.lower[:, where] = torch.inf
-            self._push(group, order, kept)
+            left = (group.lower <= BOUNDARY).any(1).nonzero()[:, 0]
+            self.closed += float(self._volumes(group.box).sum())
+            if len(left):
+                self.closed -= float(self._volumes(group.box.rows(left)).sum())
+                self._push(group.rows(left), order, kept)
         self.heap = kept
         heapq.heapify(self.heap)
         for one in self.stuck:
             one[where] = torch.inf
+        self.stuck = [one for one in self.stuck if bool((one <= BOUNDARY).any())]
 
     def lower(self) -> dict[int, float]:
         """Disjunct -> lower bound on its margin."""
