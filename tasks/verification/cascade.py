@@ -140,11 +140,14 @@ class Cascade:
                 self._noted(name)
                 if self.row.verdict != "unknown":
                     return
-        if self._goes_on("alpha"):
-            self._alpha()
-            self._noted("alpha")
-        if self._goes_on("splitting"):
-            self._splitting(self.deadline.share(_SPLITTING))
+        few = int((self.problem.box.lower < self.problem.box.upper).sum()) <= _FEW
+        # which of both is the cheaper one
+        for name in ("splitting", "alpha") if few else ("alpha", "splitting"):
+            if self._goes_on(name) and name == "alpha":
+                self._alpha()
+                self._noted("alpha")
+            elif self._goes_on(name):
+                self._splitting(self.deadline.share(_SPLITTING))
 
     def complete(self) -> None:
         """What may take the rest of the time: a short try of each search, then a long one."""
