@@ -36,8 +36,9 @@ _TIGHTENING = 0.5  # of the time that is left then
 # all is often easy for the other.
 _ROUNDS = ((0.1, 0.1), (0.9, 1.0))
 _SPLITTING = 0.05  # likewise, for a first try; it goes on while it is expected to end in time
-_SPLIT_MOST = 0.6  # of all the time for splitting more than a few inputs
+_LEFT, _LEFT_FEW = 0.4, 0.1  # of all the time, for the stages after it; with few inputs
 _FEW, _MANY = 12, 64  # inputs that are not fixed
+_FEW_RELUS = 24  # undecided ones, which branching is done with sooner
 _BOXES = 200_000  # if branching can follow, and there is no time limit
 _BRANCHES = 20_000  # if a MILP can follow, and there is no time limit
 _STUCK = 64  # if a MILP can follow: what is left of such a subproblem is a linear program
@@ -233,6 +234,8 @@ class Cascade:
         if self.splitting is None:
             network, box, unsafe = self.problem
             free = int((box.lower < box.upper).sum())
+            if "branching" in self.method.stages and (self.row.unstable_relus or 0) <= _FEW_RELUS:
+                return
             if not 0 < free <= _MANY or (chain := chain_of(network)) is None:
                 return
             known = {d: self.least[d] for d in self._left()}
@@ -253,11 +256,12 @@ class Cascade:
         if search is None or limit is None:
             return
         few = len(search.free) <= _FEW
+        others = bool({"branching", "milp"} & self.method.stages)
         while self._goes_on("splitting") and self.splitting is search and search.heap:
             left = self.deadline.at() - time.monotonic()
-            left -= 0.0 if few else (1 - _SPLIT_MOST) * limit
+            left -= (_LEFT_FEW if few else _LEFT) * limit if others else 0.0
             expected = search.seconds * (1 - search.closed) / max(search.closed, 1e-9)
-            if left <= 0 or not (few or expected < left):
+            if left <= 0 or search.stuck or not (few or expected < left):
                 break
             self._splitting(Deadline(time.monotonic(), min(left, max(1.0, search.seconds))))
 

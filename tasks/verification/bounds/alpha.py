@@ -99,7 +99,7 @@ def ascended(
             gradients = torch.autograd.grad(found.lower.reals.sum(), variables)
             falling = 0.1 ** ((step - 1) / ascent.steps)
             for one, gradient, both, rate in zip(variables, gradients, moments, rates, strict=True):
-                _step(one, gradient.nan_to_num(0.0, 0.0, 0.0), both, rate * falling, step)
+                adam(one, gradient.nan_to_num(0.0, 0.0, 0.0), both, rate * falling, step)
             with torch.no_grad():
                 for one in slopes.values():
                     one.clamp_(0, 1)
@@ -113,7 +113,7 @@ def ascended(
     return Ascended(carried.lower, end, carried.forms)
 
 
-def _step(
+def adam(
     one: Tensor, gradient: Tensor, moments: tuple[Tensor, Tensor], rate: float, step: int
 ) -> None:
     """Adam, in place: torch's own takes seconds of imports before its first step.

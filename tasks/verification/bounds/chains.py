@@ -84,14 +84,14 @@ def piece_slack(chain: Chain, piece: Piece, read: Bounds) -> Tensor:
     The matrices of several layers in one are off by far less than what `slack_of` counts of each.
 
     Args:
-        read: (1, in), the hull of what it reads in all boxes.
+        read: (B, in), what it reads lies between.
 
     Returns:
-        (out,)
+        (B, out)
     """
     network = chain.network
     shape = network.shapes[piece.layers.start]
-    bounds = Bounds(*(end.reshape(1, *shape) for end in read))
+    bounds = Bounds(*(end.reshape(-1, *shape) for end in read))
     total = torch.zeros_like(bounds.lower)
     for k in piece.layers:
         layer, sizes = network.layers[k], [bounds.size()]
@@ -107,4 +107,4 @@ def piece_slack(chain: Chain, piece: Piece, read: Bounds) -> Tensor:
         bounds = interval_step(layer, bounds)
         if (error := added(network, k, sizes)) is not None:
             bounds = Bounds(bounds.lower - error, bounds.upper + error)
-    return total.flatten().nan_to_num(torch.inf, torch.inf)
+    return total.flatten(1).nan_to_num(torch.inf, torch.inf)

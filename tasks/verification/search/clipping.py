@@ -5,7 +5,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from robsweep.tasks.verification.bounds.boxes import Boxed
 from robsweep.tasks.verification.bounds.intervals import Bounds
 from robsweep.tasks.verification.reading.properties import BOUNDARY, Property
 
@@ -37,40 +36,29 @@ class Asked(NamedTuple):
         index = torch.tensor(padded, device=all_rows.device)
         return cls(all_rows[:, :-1].contiguous(), all_rows[:, -1], index)
 
-    def best_row(self, lower: Tensor, forms: Tensor) -> Tensor:
-        """Of the disjunct that is nearest in each box, the row that is furthest off: (B,)."""
-        disjunct = lower.argmin(1)
-        slots = self.slots[disjunct]
-        return slots.gather(1, forms.gather(1, slots).argmax(1, keepdim=True))[:, 0]
-
-    def gains(self, lower: Tensor, forms: Boxed) -> Tensor:
-        """What each input is to blame for in the open disjuncts' best rows: (B, free inputs)."""
-        best = forms.lower[:, self.slots].argmax(2)  # (B, D)
-        row = self.slots.expand(len(lower), -1, -1).gather(2, best[:, :, None])[:, :, 0]
-        index = row[:, :, None].expand(-1, -1, forms.gains.shape[2])
-        open_ones = (lower <= BOUNDARY)[:, :, None]
-        return torch.where(open_ones, forms.gains.gather(1, index), 0).sum(1)
+    def best_rows(self, lower: Tensor) -> Tensor:
+        """Of each disjunct, the row that is furthest off: (B, R) -> (B, D)."""
+        best = lower[:, self.slots].argmax(2, keepdim=True)
+        return self.slots.expand(len(lower), -1, -1).gather(2, best)[:, :, 0]
 
 
-def clipped(asked: Asked, box: Bounds, lower: Tensor, forms: Boxed) -> tuple[Tensor, Bounds]:
+def clipped(box: Bounds, lower: Tensor, rows: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Bounds]:
     """The bounds (B, D) of disjuncts, and the part of each box where one may be reached.
 
     Args:
         lower: (B, D), what is known of them already.
-        forms: Of the rows, with their biases.
+        rows: Of each disjunct some rows' bounds (B, D), and slopes (B, D, inputs) as in `Forms`.
 
     Returns:
         A disjunct that is not reached anywhere has its bound above `BOUNDARY`, by how much means
         nothing; a box in which none is stays as it is.
     """
-    lower = torch.maximum(lower, forms.lower[:, asked.slots].amax(2))
     low0, high0 = (end[:, None] for end in box)
     low, high = (end.expand(*lower.shape, -1) for end in (low0, high0))
-    for column in asked.slots.T:
-        slope = forms.forms[:, column]
+    for least, slope in rows:
         size = slope.abs()
         moved = (size * torch.where(slope > 0, low - low0, high0 - high)).sum(2)
-        at_least = forms.lower[:, column] + moved * (1 - _ROUNDING)
+        at_least = least + moved * (1 - _ROUNDING)
         lower = torch.maximum(lower, at_least.nan_to_num(-torch.inf))
         room = (BOUNDARY - at_least).clamp(min=0)[:, :, None] / size.clamp(min=1e-300)
         step = room * (1 + _ROUNDING) + 1e-3 * _ROUNDING * (low0.abs() + high0.abs())
@@ -78,7 +66,7 @@ def clipped(asked: Asked, box: Bounds, lower: Tensor, forms: Boxed) -> tuple[Ten
         up, down = torch.minimum(high, low + step), torch.maximum(low, high - step)
         low, high = torch.where(slope < 0, down, low), torch.where(slope > 0, up, high)
     open_ones = (lower <= BOUNDARY)[:, :, None]
-    least = torch.where(open_ones, low, torch.inf).amin(1)
-    most = torch.where(open_ones, high, -torch.inf).amax(1)
+    first = torch.where(open_ones, low, torch.inf).amin(1)
+    last = torch.where(open_ones, high, -torch.inf).amax(1)
     some = open_ones.any(1)
-    return lower, Bounds(torch.where(some, least, box.lower), torch.where(some, most, box.upper))
+    return lower, Bounds(torch.where(some, first, box.lower), torch.where(some, last, box.upper))

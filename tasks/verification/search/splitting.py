@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from robsweep.tasks.verification.bounds.boxes import Boxed, bounded
+from robsweep.tasks.verification.bounds.boxes import Boxes
 from robsweep.tasks.verification.bounds.chains import Chain
 from robsweep.tasks.verification.bounds.intervals import Bounds
 from robsweep.tasks.verification.reading.layers import evaluate
@@ -24,6 +24,8 @@ from robsweep.tasks.verification.search.clipping import Asked, clipped
 
 _AT_ONCE = {"cpu": 512, "cuda": 16384}  # boxes in one batch
 _WIDTH = {"cpu": 2**22, "cuda": 2**27}  # numbers in the forms on a layer's units of all of them
+_STEPS = 5  # of the ascent on slopes
+_SMALLEST = 2.0**-24  # of the root's width: such a box is no longer halved
 _GROUP = 64  # boxes that stand in the queue as one
 _ROOM = 2**26  # numbers in the queue, before the search goes deeper first
 
@@ -123,7 +125,8 @@ class Splitting:
             known = [*self.known.values()]
             return self.root, self.root.lower.new_tensor([known]), None
         units = max(len(piece.bias) for piece in self.chain.pieces)
-        most = _WIDTH[self.width.device.type] // (units * max(1, len(self.free)))
+        per = units * max(1, len(self.free)) * len(self.known)
+        most = _WIDTH[self.width.device.type] // per
         most = min(max(8, most), _AT_ONCE[self.width.device.type])
         groups: list[_Open] = []
         while self.heap and 2 * sum(len(group.split) for group in groups) < most:
@@ -138,29 +141,47 @@ class Splitting:
         self, box: Bounds, lower: Tensor, within: list[Bounds] | None
     ) -> tuple[float, Tensor]:
         """Bounds boxes and puts what is left of them into the queue; the best point, its margin."""
-        asked = self.asked
-        boxed = bounded(self.chain, box, asked.weight, self.free, within)
-        self.boxes += len(lower)
-        before = self._volumes(box)
-        forms = boxed._replace(lower=boxed.lower + asked.bias)
-        lower, cut = clipped(asked, box, lower, forms)
+        asked, count = self.asked, len(lower)
+        boxes = Boxes(self.chain, box, self.free, within)
+        self.boxes += count
+        forms, disjuncts = len(asked.bias), lower.shape[1]
+        owner = torch.arange(count, device=lower.device)
+        every = asked.weight.repeat(count, 1)
+        found = boxes.forms(every, owner.repeat_interleave(forms))
+        least = found.lower.reshape(count, -1) + asked.bias
+        slopes = found.slopes.reshape(count, forms, -1)
+        best = asked.best_rows(least)
+        lower = torch.maximum(lower, least.gather(1, best))
+        rows = [(least[:, column], slopes[:, column]) for column in asked.slots.T]
+        own, disjunct = (lower <= BOUNDARY).nonzero().unbind(1)
+        gains = self.width.new_zeros(count, len(self.free))
+        lowest = slopes[:, 0].clone()
+        if len(own):
+            row = best[own, disjunct]
+            risen = boxes.forms(asked.weight[row], own, _STEPS)
+            slope = slopes.new_zeros(count, disjuncts, slopes.shape[2])
+            slope[own, disjunct] = risen.slopes
+            least = torch.full_like(lower, -torch.inf)
+            least[own, disjunct] = risen.lower + asked.bias[row]
+            lower = torch.maximum(lower, least)
+            rows.insert(0, (least, slope))
+            gains.index_add_(0, own, risen.gains)
+            lowest = slope[owner, least.masked_fill(least == -torch.inf, torch.inf).argmin(1)]
+        lower, cut = clipped(box, lower, rows)
         left = (lower <= BOUNDARY).any(1)
-        self.closed += float(before.sum() - self._volumes(cut.rows(left)).sum())
-        if not bool(left.any()):
+        kept = left.nonzero()[:, 0]
+        self.closed += float(self._volumes(box).sum() - self._volumes(cut.rows(kept)).sum())
+        if not len(kept):
             return math.inf, box.lower[:1]
-        where = left.nonzero()[:, 0]
-        forms = Boxed(*(part[where] for part in forms[:3]), [b.rows(where) for b in forms.bounds])
-        before, box, lower = box.rows(where), cut.rows(where), lower[where]
-        row = asked.best_row(lower, forms.lower)
-        split = self._inputs(before, box, asked.gains(lower, forms))
-        some = _Open(box, lower, split, forms.bounds)
+        whole, box, lower = box.rows(kept), cut.rows(kept), lower[kept]
+        split = self._inputs(whole, box, gains[kept])
+        some = _Open(box, lower, split, [bounds.rows(kept) for bounds in boxes.bounds])
         able = split >= 0
         self.stuck += list(lower[~able])
         order = some.lower.amin(1).argsort()
-        for piece in order[able[order]].split(_GROUP):
+        for piece in torch.split(order[able[order]], _GROUP):
             self._push(some.rows(piece), self.boxes, self.heap)
-        form = forms.forms[torch.arange(len(row), device=row.device), row]
-        return self._best_point(box, form)
+        return self._best_point(box, lowest[kept])
 
     def _push(self, group: _Open, order: int, heap: list[tuple[float, int, _Open]]) -> None:
         self.numbers += self._size(group)
@@ -182,7 +203,8 @@ class Splitting:
         wide = (upper - lower) / self.width[:, self.free]
         gains = gains + 1e-6 * wide * (1e-30 + gains.amax(1, keepdim=True))
         middle = (lower + upper) / 2
-        gains = torch.where((middle > lower) & (middle < upper), gains, -1)
+        can = (middle > lower) & (middle < upper) & (wide.amax(1, keepdim=True) > _SMALLEST)
+        gains = torch.where(can, gains, -1)
         if not len(self.free):
             return torch.full((len(gains),), -1, device=gains.device)
         best, place = gains.nan_to_num(0.0, 1e300).max(1)

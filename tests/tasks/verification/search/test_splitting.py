@@ -6,14 +6,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robsweep.tasks.verification.bounds.boxes import bounded
+from robsweep.tasks.verification.bounds.boxes import Boxes
 from robsweep.tasks.verification.bounds.chains import Chain, chain_of
 from robsweep.tasks.verification.bounds.intervals import Bounds
+from robsweep.tasks.verification.cascade import Method
+from robsweep.tasks.verification.question import Robustness
 from robsweep.tasks.verification.reading.layers import Network, evaluate
 from robsweep.tasks.verification.reading.properties import BOUNDARY, Property, margin, untargeted
 from robsweep.tasks.verification.reading.torch_module import read, read_as_deployed
 from robsweep.tasks.verification.search.clipping import Asked, clipped
+from robsweep.tasks.verification.search.counterexamples import subject_of
 from robsweep.tasks.verification.search.splitting import Splitting
+from robsweep.tasks.verification.solve import Question, solve_one
 from tests.tasks.verification.small_nets import ball, convolutional, dense, smallest_margin
 
 
@@ -103,24 +107,31 @@ def test_bounds_of_boxes_hold(name: str, *, deployed: bool) -> None:
     whole = ball(image, 0.3)
     free = torch.arange(whole.lower.numel())
     rows = torch.randn(4, 3, dtype=torch.float64)
-    outer = bounded(chain, Bounds(*(end.flatten(1) for end in whole)), rows, free)
+    outer = Boxes(chain, Bounds(*(end.flatten(1) for end in whole)), free)
     parts = _parts(whole, 50)
     within = [Bounds(*(end.expand(50, -1) for end in b)) for b in outer.bounds]
-    for given in (None, within):
-        found = bounded(chain, parts, rows, free, given)
-        points = _sampled(parts, 40)
-        inputs = points.reshape(-1, *shape)
-        values = [evaluate(network, inputs)[-1]]
-        if deployed:
-            values.append(net(inputs.float().double().float()).double())
+    owner, points = torch.arange(50).repeat_interleave(4), _sampled(parts, 40)
+    inputs = points.reshape(-1, *shape)
+    values = [evaluate(network, inputs)[-1]]
+    if deployed:
+        values.append(net(inputs.float()).double())  # whose inputs may lie outside by as much
+    before = None
+    for given, steps in ((None, 0), (within, 0), (within, 4)):
+        boxes = Boxes(chain, parts, free, given)
+        found = boxes.forms(rows.repeat(50, 1), owner, steps)
+        lower, slopes = found.lower.reshape(50, 4), found.slopes.reshape(50, 4, -1)
         for value, off in zip(values, (0.0, 1e-5), strict=False):
             exact = value.reshape(50, 40, -1) @ rows.T
-            assert (found.lower[:, None] <= exact.amin(1, keepdim=True) + off).all()
+            assert (lower[:, None] <= exact.amin(1, keepdim=True) + off).all()
             # the forms lie below everywhere in the box
-            corner = torch.where(found.forms > 0, *(end[:, None] for end in parts))
+            corner = torch.where(slopes > 0, *(end[:, None] for end in parts))
             way = points[:, :, None] - corner[:, None]
-            below = found.lower[:, None] + (found.forms[:, None] * way).sum(3)
+            below = lower[:, None] + (slopes[:, None] * way).sum(3)
             assert (below <= exact + off + 1e-9).all()
+        if before is not None:
+            assert (lower >= before - 1e-12).all()
+        before = lower if steps or given is not None else None
+    assert (lower > boxes.forms(rows.repeat(50, 1), owner).lower.reshape(50, 4)).any()
 
 
 def test_rounding_in_float32_is_taken_off() -> None:
@@ -154,9 +165,12 @@ def test_what_clipping_cuts_off_is_safe() -> None:
     asked = Asked.of(unsafe, [0, 1])
     assert asked.slots.tolist()[0] == [0, 1]
     parts = _parts(box, 300)
-    found = bounded(_chain(network), parts, asked.weight, torch.arange(3))
-    forms = found._replace(lower=found.lower + asked.bias)
-    lower, cut = clipped(asked, parts, torch.full((300, 2), -torch.inf).double(), forms)
+    boxes = Boxes(_chain(network), parts, torch.arange(3))
+    found = boxes.forms(asked.weight.repeat(300, 1), torch.arange(300).repeat_interleave(3))
+    least = found.lower.reshape(300, 3) + asked.bias
+    slopes = found.slopes.reshape(300, 3, 3)
+    rows = [(least[:, column], slopes[:, column]) for column in asked.slots.T]
+    lower, cut = clipped(parts, torch.full((300, 2), -torch.inf).double(), rows)
     points = _sampled(parts, 200)
     outputs = evaluate(network, points.reshape(-1, 3))[-1].reshape(300, 200, 4)
     values = torch.einsum("dck,bpk->bpdc", unsafe.weight[0], outputs) + unsafe.bias[0]
@@ -215,3 +229,21 @@ def test_networks_that_are_no_chain_are_left_to_others() -> None:
     for name in ("residual", "pooled", "curved"):
         net, shape = convolutional(name)
         assert chain_of(read(net, shape)) is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_with_and_without_the_stage_a_sample_gets_one_verdict(seed: int) -> None:
+    net = dense(seed, 3, 40, 30, 3)
+    x = torch.rand(1, 3)
+    label = net(x).argmax(1)
+    for eps in (0.1, 0.5):
+        question = Question(subject_of(net, (3,)), x, label, Robustness(eps))
+        rows = {}
+        for stage in ("splitting", "branching"):
+            method = Method(frozenset({"crown", stage}))
+            rows[stage], _ = solve_one(question, method, 60.0)
+            assert (rows[stage].boxes is not None) == (
+                stage == "splitting" and rows[stage].decided_by != "crown"
+            )
+        verdicts = {row.verdict for row in rows.values()}
+        assert verdicts in ({"verified"}, {"falsified"}), rows
