@@ -130,6 +130,7 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         # where rounding could decide, which is not verified. Null: none, or from before this was.
         "arithmetic": _TEXT,
         "rounding_error": _FLOAT,  # what was taken off lower_bound for rounding in float32
+        "boxes": _INT,  # parts of the region that were bounded; null without input splitting
     },
     "landscape": {
         "step": _INT,

@@ -1,5 +1,7 @@
 """What the values of parameters may be, by the parameter's name, in every family. Torch-free."""
 
+from collections.abc import Sequence
+
 NORMS = ("linf", "l2", "l1", "l0")
 
 # Properties of verification rows.
@@ -7,7 +9,26 @@ PLAIN = "untargeted"  # of the bracket: the label wins in the whole ball
 DISTANCE = "untargeted distance"  # how far away the nearest adversarial is, as an estimate
 
 # Of verification, in their order; each can be left out.
-STAGES = ("attack", "interval", "crown", "alpha", "branching", "milp")
+STAGES = ("attack", "interval", "crown", "alpha", "splitting", "branching", "milp")
+# Ids of measurements name all stages by what these were before `splitting` came, so that those of
+# sweeps that leave none out are what they were.
+_ALL = frozenset(STAGES) - {"splitting"}
+_WITHOUT = "no splitting"
+
+
+
+def stages_in_ids(stages: Sequence[str]) -> list[str]:
+    """How a measurement's parameters name its stages."""
+    if set(stages) == {*STAGES}:
+        return [stage for stage in stages if stage in _ALL]
+    return [*stages, _WITHOUT] if set(stages) == _ALL else [*stages]
+
+
+def stages_of_ids(named: Sequence[str]) -> frozenset[str]:
+    """The other way round."""
+    stages = frozenset(named)
+    return frozenset(STAGES) if stages == _ALL else stages - {_WITHOUT}
+
 
 _INF = float("inf")
 _TINY = 1e-12  # "above zero"

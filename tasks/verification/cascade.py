@@ -1,6 +1,7 @@
 """Complete verification of one sample: bounds, branching, then a MILP for each disjunct left."""
 
 import math
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from robsweep.tasks.catalogue.values import STAGES
 from robsweep.tasks.verification.bounds.alpha import Ascent, Relaxed, optimised_margins
+from robsweep.tasks.verification.bounds.chains import chain_of
 from robsweep.tasks.verification.bounds.intervals import Bounds
 from robsweep.tasks.verification.bounds.margins import (
     Margins,
@@ -26,6 +28,7 @@ from robsweep.tasks.verification.reading.properties import BOUNDARY, PROVED, Pro
 from robsweep.tasks.verification.search.branching import Limit, Search
 from robsweep.tasks.verification.search.counterexamples import Checked
 from robsweep.tasks.verification.search.pieces import Pieces
+from robsweep.tasks.verification.search.splitting import Splitting
 from robsweep.tasks.verification.verdicts import DISAGREE, Row, rounding_error
 
 ASCENT = Ascent(20, 0.3)
@@ -33,6 +36,11 @@ _TIGHTENING = 0.5  # of the time that is left then
 # Of the time that is left then, for branching and for the MILP: what one of them cannot decide at
 # all is often easy for the other.
 _ROUNDS = ((0.1, 0.1), (0.9, 1.0))
+_SPLITTING = 0.05  # likewise, for a first try; it goes on while it is expected to end in time
+_LEFT, _LEFT_FEW = 0.4, 0.1  # of all the time, for the stages after it; with few inputs
+_FEW, _MANY = 12, 64  # inputs that are not fixed
+_FEW_RELUS = 24  # undecided ones, which branching is done with sooner
+_BOXES = 200_000  # if branching can follow, and there is no time limit
 _BRANCHES = 20_000  # if a MILP can follow, and there is no time limit
 _STUCK = 64  # if a MILP can follow: what is left of such a subproblem is a linear program
 _SHORTEST = 2.0  # seconds: a solver's process needs one to begin
@@ -82,6 +90,8 @@ class Cascade:
         self.branches = 0  # of a search that was given up
         self.relaxed: Relaxed | None = None
         self.search: Search | Pieces | None = None
+        self.boxes = 0  # of a splitting that was given up
+        self.splitting: Splitting | None = None
 
     def run(self, start: Tensor) -> tuple[Row, Tensor | None]:
         """The row, and the counterexample of a falsified sample.
@@ -118,7 +128,7 @@ class Cascade:
         return bool(self.least) and all(max(pair) > BOUNDARY for pair in both)
 
     def bound(self) -> None:
-        """Intervals, CROWN and alpha-CROWN."""
+        """Intervals, CROWN, alpha-CROWN, and a first try of splitting."""
         stages = self.method.stages
         for name, bounds_of in (("interval", by_intervals), ("crown", by_crown)):
             # without either, the later stages still start from intervals
@@ -132,15 +142,21 @@ class Cascade:
                 self._noted(name)
                 if self.row.verdict != "unknown":
                     return
-        if self._goes_on("alpha"):
-            self._alpha()
-            self._noted("alpha")
+        few = int((self.problem.box.lower < self.problem.box.upper).sum()) <= _FEW
+        # which of both is the cheaper one
+        for name in ("splitting", "alpha") if few else ("alpha", "splitting"):
+            if self._goes_on(name) and name == "alpha":
+                self._alpha()
+                self._noted("alpha")
+            elif self._goes_on(name):
+                self._splitting(self.deadline.share(_SPLITTING))
 
     def complete(self) -> None:
         """What may take the rest of the time: a short try of each search, then a long one."""
         exact, tightening = is_exact(self.problem.network), self.method.tightening.tightening
         if exact and tightening != "none" and self.row.verdict == "unknown":
             self._tightening()
+        self._split_on()
         both = exact and {"branching", "milp"} <= self.method.stages
         rounds = _ROUNDS if both and self.deadline.limit is not None else ((1.0, 1.0),)
         for branching, milp in rounds:
@@ -164,7 +180,7 @@ class Cascade:
         unstable = int(unstable_relus(self.problem.network, self.bounds))
         lower = min(self.least)
         self.row = self.row._replace(lower_bound=lower, unstable_relus=unstable)
-        if stage != "branching":  # which knows no bounds over the reals
+        if stage not in ("splitting", "branching"):  # which know no bounds over the reals
             error = rounding_error(lower, min(self.reals)) if self.deployed else math.inf
             before = self.row.rounding_error
             known = before is not None and not self.deployed
@@ -215,6 +231,41 @@ class Cascade:
         if self._left():
             self._judged("alpha", found.corners)
 
+    def _splitting(self, deadline: Deadline) -> None:
+        if self.splitting is None:
+            network, box, unsafe = self.problem
+            free = int((box.lower < box.upper).sum())
+            if "branching" in self.method.stages and (self.row.unstable_relus or 0) <= _FEW_RELUS:
+                return
+            if not 0 < free <= _MANY or (chain := chain_of(network)) is None:
+                return
+            known = {d: self.least[d] for d in self._left()}
+            self.splitting = Splitting(chain, box, unsafe, known)
+        search = self.splitting
+        search.forget({d for d, low in enumerate(self.least) if low > BOUNDARY})
+        most = math.inf if deadline.limit is not None else _BOXES
+        search.run(deadline.at(), most, lambda point: self._judged("splitting", point))
+        for d, lower in search.lower().items():
+            self.least[d] = max(self.least[d], lower)
+        self.row = self.row._replace(boxes=self.boxes + search.boxes)
+        self._noted("splitting")
+
+    def _split_on(self) -> None:
+        """Splits for as long as that is expected to end in time; with few inputs to the end."""
+        search = self.splitting
+        limit = self.deadline.limit
+        if search is None or limit is None:
+            return
+        few = len(search.free) <= _FEW
+        others = bool({"branching", "milp"} & self.method.stages)
+        while self._goes_on("splitting") and self.splitting is search and search.heap:
+            left = self.deadline.at() - time.monotonic()
+            left -= (_LEFT_FEW if few else _LEFT) * limit if others else 0.0
+            expected = search.seconds * (1 - search.closed) / max(search.closed, 1e-9)
+            if left <= 0 or search.stuck or not (few or expected < left):
+                break
+            self._splitting(Deadline(time.monotonic(), min(left, max(1.0, search.seconds))))
+
     def _branching(self, deadline: Deadline, *, alone: bool) -> None:
         # curves could be split for ever
         ends = alone and is_exact(self.problem.network)
@@ -251,7 +302,9 @@ class Cascade:
         self.least = list(map(max, self.least, self.reals))
         if self.search is not None:
             self.branches += self.search.branches
-        self.relaxed = self.search = None
+        if self.splitting is not None:
+            self.boxes += self.splitting.boxes
+        self.relaxed = self.search = self.splitting = None
 
     def _milp(self, deadline: Deadline, *, last: bool) -> None:
         method, unsafe = self.method, self.problem.unsafe

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from robsweep.tasks.catalogue.values import STAGES
+from robsweep.tasks.catalogue.values import STAGES, stages_of_ids
 from robsweep.tasks.groups import groups, seed_everything
 from robsweep.tasks.job import Inputs, Job, Output
 from robsweep.tasks.load import device_of, labelled_data_for, model_of
@@ -55,7 +55,7 @@ def screen(job: Job, inputs: Inputs) -> Output:
         given["again_steps"],
         given["again_restarts"],
     )
-    stages = frozenset(given["stages"])
+    stages = stages_of_ids(given["stages"])
     loaded, device = model_of(job, inputs), device_of(job.setting)
     samples = range(job.start, job.stop)
     data = labelled_data_for(m.model, m.dataset, m.split, job.setting, samples)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from robsweep.tasks.catalogue.values import stages_of_ids
 from robsweep.tasks.job import Inputs, Job, Output
 from robsweep.tasks.load import device_of, labelled_data_for, model_of
 from robsweep.tasks.models.weights import to_bytes
@@ -31,7 +32,7 @@ def solve(job: Job, inputs: Inputs) -> Output:
     given = m.params["parameters"]
     asked = robustness_of(m, job.setting)
     solver = solver_named(given["solver"])
-    method = Method(frozenset(given["stages"]), solver, effort_of(given))
+    method = Method(stages_of_ids(given["stages"]), solver, effort_of(given))
     loaded, device = model_of(job, inputs), device_of(job.setting)
     samples = range(job.start, job.stop)
     data = labelled_data_for(m.model, m.dataset, m.split, job.setting, samples)

@@ -32,6 +32,7 @@ class Row(NamedTuple):
     branches: int | None = None  # subproblems of branch and bound
     arithmetic: str | None = None  # what is proved is about: float32 or reals
     rounding_error: float | None = None  # taken off the lower bound; infinite: it may overflow
+    boxes: int | None = None  # parts that the region was split into
 
     def proved(self, stage: str) -> "Row":
         """As the network runs."""

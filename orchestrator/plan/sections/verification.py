@@ -8,6 +8,7 @@ from robsweep.orchestrator.plan.planned import Planned, PlannedModel
 from robsweep.orchestrator.spec.questions import question_params
 from robsweep.orchestrator.spec.selection import selected
 from robsweep.tasks.catalogue import KINDS, VERIFIERS
+from robsweep.tasks.catalogue.values import stages_in_ids
 
 
 def verifications(make: Make, model: PlannedModel) -> Iterator[Planned]:
@@ -27,7 +28,11 @@ def verifications(make: Make, model: PlannedModel) -> Iterator[Planned]:
         setting = replace(make.setting, region_file=region_file)
         dataset = spec.dataset_of(entry)
         own = [
-            {key: value for key, value in entry.parameters.items() if key in parameters}
+            {
+                key: stages_in_ids(value) if key == "stages" else value
+                for key, value in entry.parameters.items()
+                if key in parameters
+            }
             for parameters in (verifier.screen_parameters, verifier.solve_parameters)
         ]
         group = entry.group_size or KINDS["screen"].group_size

@@ -16,6 +16,7 @@ from robsweep.tasks.verification.bounds.margins import Margins, margins_of
 from robsweep.tasks.verification.reading.layers import Network, Relu, in_float32
 from robsweep.tasks.verification.reading.properties import BOUNDARY, Property
 
+_DECAYS = 0.9, 0.999  # of Adam's moments
 _ROOM = {"cpu": 2**21, "cuda": 2**28}  # numbers in one value of all forms that ascend together
 
 
@@ -90,22 +91,15 @@ def ascended(
     variables = [*slopes.values(), *sizes.values()]
     fast = [Bounds(*(part.float() for part in b)) for b in relaxed.bounds]
     if variables and ascent.steps:
-        groups = [
-            {"params": list(part.values()), "lr": rate}
-            for part, rate in ((slopes, ascent.rate), (sizes, ascent.multiplier_rate))
-            if part
-        ]
-        optimiser = torch.optim.Adam(groups, maximize=True)
-        shrink = 0.1 ** (1 / ascent.steps)
-        for _ in range(ascent.steps):
+        rates = [ascent.rate] * len(slopes) + [ascent.multiplier_rate] * len(sizes)
+        moments = [(torch.zeros_like(one), torch.zeros_like(one)) for one in variables]
+        for step in range(1, ascent.steps + 1):
             choice = _choice(relaxed.fast, units, slopes, sizes, signs)
             found = chosen_bounds(relaxed.fast, fast, rows.float(), owner, choice, None)
             gradients = torch.autograd.grad(found.lower.reals.sum(), variables)
-            for one, gradient in zip(variables, gradients, strict=True):
-                one.grad = gradient.nan_to_num(0.0, 0.0, 0.0)  # where float32 overflows
-            optimiser.step()
-            for group in optimiser.param_groups:
-                group["lr"] *= shrink
+            falling = 0.1 ** ((step - 1) / ascent.steps)
+            for one, gradient, both, rate in zip(variables, gradients, moments, rates, strict=True):
+                adam(one, gradient.nan_to_num(0.0, 0.0, 0.0), both, rate * falling, step)
             with torch.no_grad():
                 for one in slopes.values():
                     one.clamp_(0, 1)
@@ -117,6 +111,24 @@ def ascended(
         choice = _choice(relaxed.exact, units, slopes, sizes, signs)
         carried = chosen_bounds(relaxed.exact, relaxed.bounds, rows, owner, choice, relaxed.slacks)
     return Ascended(carried.lower, end, carried.forms)
+
+
+def adam(
+    one: Tensor, gradient: Tensor, moments: tuple[Tensor, Tensor], rate: float, step: int
+) -> None:
+    """Adam, in place: torch's own takes seconds of imports before its first step.
+
+    Source: Kingma and Ba 2015, algorithm 1.
+
+    Args:
+        step: From 1 on.
+    """
+    first, second = moments
+    first.lerp_(gradient, 1 - _DECAYS[0])
+    second.mul_(_DECAYS[1]).addcmul_(gradient, gradient, value=1 - _DECAYS[1])
+    size = (second / (1 - _DECAYS[1] ** step)).sqrt_().add_(1e-8)
+    with torch.no_grad():
+        one.addcdiv_(first, size, value=rate / (1 - _DECAYS[0] ** step))
 
 
 def _choice(

@@ -125,15 +125,20 @@ def chosen_bounds(
 def slacks(network: Network, bounds: list[Bounds]) -> Slacks:
     """What rounding may add, in the float64 here and in the float32 in which the network runs."""
     slack = {}
-    for k, layer in enumerate(network.layers[: len(bounds) - 1]):
-        sizes = [bounds[v].size() for v in network.inputs[k]]
-        error = added(network, k, sizes)
-        if isinstance(layer, Linear | Conv | Scale):
-            total = weighted(layer, sizes[0], layer.weight.abs(), layer.bias.abs())
-            error = _ROUNDING * total + (0.0 if error is None else error)
+    for k in range(len(bounds) - 1):
+        error = slack_of(network, k, [bounds[v].size() for v in network.inputs[k]])
         if error is not None:
             slack[k + 1] = error
     return slack
+
+
+def slack_of(network: Network, k: int, sizes: list[Tensor]) -> Tensor | None:
+    """The same of one layer, from how large what it reads is: (N, *shape) each; None is nothing."""
+    layer, error = network.layers[k], added(network, k, sizes)
+    if isinstance(layer, Linear | Conv | Scale):
+        total = weighted(layer, sizes[0], layer.weight.abs(), layer.bias.abs())
+        error = _ROUNDING * total + (0.0 if error is None else error)
+    return error
 
 
 def unit_bounds(network: Network, bounds: list[Bounds], owner: Tensor, unit: Tensor) -> Bounds:

@@ -28,7 +28,8 @@ def verdict_of(net: nn.Module, image: Tensor, label: int, eps: float) -> str:
     for counterexample in screened.counterexamples.values():
         _confirm(net, image, label, eps, counterexample)
     verdicts = [screened.rows[0].verdict]
-    for stages, limit in ((STAGES, 30.0), (("branching",), 1.0), (("milp",), 60.0)):
+    alone = ((("splitting",), 0.5), (("branching",), 1.0), (("milp",), 60.0))
+    for stages, limit in ((STAGES, 30.0), *alone):
         method = Method(frozenset(("crown", *stages)))
         row, found = solve_one(Question(subject, image[None], labels, asked), method, limit)
         verdicts.append(row.verdict)

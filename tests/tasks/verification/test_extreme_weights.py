@@ -40,7 +40,12 @@ def test_what_overflows_proves_nothing(seed: int) -> None:
     label = net(x).argmax(1)
     broken = bool((net(points).argmax(1) != label).any())
     question = Question(subject_of(net, (1, 2, 2)), x, label, Robustness(0.45))
-    for stages in (("crown", "branching"), ("crown", "alpha", "milp"), STAGES[1:]):
+    for stages in (
+        ("crown", "splitting"),
+        ("crown", "branching"),
+        ("crown", "alpha", "milp"),
+        STAGES[1:],
+    ):
         row, found = solve_one(question, Method(frozenset(stages)), 3.0)
         assert not (broken and row.verdict == "verified"), (stages, row)
         assert found is None or net(found[None]).argmax(1) != label
