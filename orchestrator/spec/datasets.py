@@ -10,6 +10,7 @@ from robsweep.orchestrator.spec.parameters import unknown_name
 from robsweep.orchestrator.spec.spec import DatasetSpec
 from robsweep.orchestrator.spec.yaml_file import did_you_mean
 from robsweep.tasks.catalogue import CORRUPTIONS, DATASETS, DRAWN_SETS
+from robsweep.tasks.catalogue.corruptions import misfit
 from robsweep.tasks.catalogue.words import SPLITS, Corruption, Word, word_of
 
 
@@ -60,6 +61,8 @@ def _named(
     changed: dict[str, Any] = {"split": split}
     if word.corruption is not None:
         corruption = _checked(word.corruption, folder)
+        if (why := misfit(corruption.name, found.shape)) is not None:
+            raise InputError(f"{found.name}: {why}")
         changed["name"] = Word(found.name, None, corruption).name
         changed["function"] = corruption.name if ":" in corruption.name else None
     return found.model_copy(update=changed)
