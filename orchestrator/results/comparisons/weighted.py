@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from robsweep.orchestrator.results.comparisons.delong import areas
 from robsweep.orchestrator.results.comparisons.samples import Sampled
-from robsweep.orchestrator.results.metrics.calibration import BINS, equal_width
+from robsweep.orchestrator.results.metrics.calibration_bins import BINS, equal_width
 
 Floats = NDArray[np.float64]
 Weights = NDArray[np.float32]
