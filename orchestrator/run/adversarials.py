@@ -44,7 +44,9 @@ class Kept:
                 f"{made.eps}, sample {missing[0]}: was it run with `keep_adversarials: false`?"
             )
         images = np.stack([found[sample] for sample in range(start, stop)])
-        return save({"images": images, "first": np.array(start), "size": np.array(size)})
+        tensors = {"images": images, "first": np.array(start), "size": np.array(size)}
+        content: bytes = save(tensors)
+        return content
 
     def _paths(self, measurement_id: str) -> list[tuple[int, str]]:
         """Of an attack that is complete: no more files of it come."""
@@ -63,6 +65,7 @@ class Kept:
         from safetensors.numpy import load
 
         try:
-            return load(self._store.files.read(path))
+            tensors: Mapping[str, np.ndarray] = load(self._store.files.read(path))
         except (SafetensorError, ValueError) as error:
             raise StoreError(f"{self._store.root / path} is damaged: {error}") from error
+        return tensors
