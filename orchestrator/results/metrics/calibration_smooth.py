@@ -108,7 +108,7 @@ def curve(confidence: Floats, correct: Bools, width: float) -> Curve:
     counts = counts[kept]
 
     def sums(values: Floats) -> Floats:
-        return np.bincount(index, weights=values, minlength=len(counts))
+        return np.bincount(index, weights=values, minlength=len(counts)).astype(np.float64)
 
     mesh = np.linspace(0, 1, int(np.clip(1 / width, 31, 101)))
     at = sums(confidence) / counts
