@@ -253,15 +253,14 @@ def _features(place: Mapping[str, Any], group_size: int | None, source: str) -> 
 
 
 def _outside(make: Make, model: PlannedModel, part: _Part) -> Planned:
-    """Predictions on an OOD set: on all of it, unless it is only there in part."""
+    """Predictions on what is asked for of an OOD set."""
     word = part.dataset.word
     source = {**CLEAN, "source": f"ood:{word}"}
-    samples = None
     if part.group is not None:
-        source["group_size"], samples = part.group, part.samples
+        source["group_size"] = part.group
     return make.planned(
         "predict", model, "ood", word, "ood", source,
-        dataset=part.dataset, samples=samples, needs=(*model.needs, *part.needs),
+        dataset=part.dataset, samples=part.samples, needs=(*model.needs, *part.needs),
     )  # fmt: skip
 
 
