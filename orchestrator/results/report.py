@@ -17,7 +17,9 @@ PERCENT = frozenset(
         "accuracy", "clean_accuracy", "robust_accuracy", "verified_accuracy",
         "attack_success_rate", "bracket", "corruption_error", "mean_corruption_error",
         "worst_case_accuracy",
-        "ece", "ece_scaled", "ece_equal_mass", "rms_ce", "mce",
+        "ece", "ece_scaled", "ece_equal_mass", "rms_ce", "mce", "ece_debiased", "ece_if_calibrated",
+        "ece_equal_mass_debiased", "rms_ce_debiased", "smooth_ece", "smooth_ece_debiased",
+        "classwise_ece", "legacy_ece", "legacy_rms_ce", "legacy_mce", "scaled_accuracy",
         "auroc", "aupr_in", "aupr_out", "fpr95_ood_pos", "fpr95_id_pos", "aurc", "e_aurc",
         "auroc_full_spectrum",
         "error_auroc", "accepted", "accepted_accuracy", "accepted_right", "first_in_halves",
@@ -207,11 +209,13 @@ def without(name: str, row: Mapping[str, Any]) -> list[str]:
 
 
 def interval(name: str, row: Mapping[str, Any]) -> str:
-    """`[97.9, 99.1]`, or nothing where there is none."""
+    """`[97.9, 99.1]`, `[up to 99.1]` of an upper limit alone, or nothing where there is none."""
     low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-    if low is None or high is None:
-        return ""
     percent = _in_percent(name, row)
+    if high is None:
+        return ""
+    if low is None:
+        return f"[up to {number(high, percent=percent)}]"
     return f"[{number(low, percent=percent)}, {number(high, percent=percent)}]"
 
 

@@ -14,7 +14,9 @@ KEYS = (
 )  # fmt: skip
 # Floats that are no estimate, or not one that may be averaged.
 _NOT = frozenset({"temperature", "seconds", "chains"})
-_BESIDE = ("missing_attacks", "honesty", "why", "baseline")
+_BESIDE = (
+    "missing_attacks", "honesty", "why", "baseline", "seen_by", "auroc_of", "warnings",
+)  # fmt: skip
 _PARTS = ("_low", "_high", "_clean")
 
 

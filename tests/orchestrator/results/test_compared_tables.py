@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import polars as pl
 import pytest
 from scipy.stats import binomtest
 
@@ -143,6 +144,16 @@ def test_over_seeds(tmp_path):
     sampling = np.sqrt(np.mean((width / 2 / 1.959964) ** 2))
     assert cnn["clean_accuracy_sampling"] == pytest.approx(sampling, rel=1e-5)
     assert (other["clean_accuracy_seeds"], other["clean_accuracy_spread"]) == (1, None)
+
+
+def test_what_a_number_is_of_stays_over_seeds():
+    table = pl.DataFrame(
+        {"model": ["cnn"] * 3, "seed": [0, 1, 2], "auroc": [0.8, 0.9, 0.7],
+         "auroc_of": ["energy / far", "energy / near", "energy / far"],
+         "seen_by": [None, "tuned on", "tuned on"]}
+    )  # fmt: skip
+    (row,) = over_seeds(table).to_dicts()
+    assert (row["auroc_of"], row["seen_by"]) == ("energy / far; energy / near", "tuned on")
 
 
 def test_recipes_are_compared_by_their_means_over_seeds(tmp_path):

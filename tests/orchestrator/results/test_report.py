@@ -42,6 +42,11 @@ def test_a_complete_count_has_no_wanted():
     assert cell("median_distance", {"median_distance": 0.5}) == "0.5"
 
 
+def test_an_upper_limit_alone_is_shown():
+    row = {"ece_if_calibrated": 0.08, "ece_if_calibrated_low": None, "ece_if_calibrated_high": 0.12}
+    assert cell("ece_if_calibrated", row) == "8.0 % [up to 12.0]"
+
+
 def test_text_is_aligned():
     lines = render(TABLE, "text").splitlines()
     assert lines[0].split() == ["model", "eps", "clean_accuracy", "bracket", "nll", "id_n"]
