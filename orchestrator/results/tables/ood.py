@@ -15,6 +15,7 @@ from robsweep.orchestrator.results.metrics.extent import DONE, FAILED, NOT_ASKED
 from robsweep.orchestrator.results.metrics.ood import auroc, detection, undefined
 from robsweep.orchestrator.results.metrics.planned import Asked, Model, outliers_of
 from robsweep.orchestrator.results.metrics.rates import estimate
+from robsweep.orchestrator.results.tables.calibration import UNDEFINED
 from robsweep.orchestrator.results.tables.columns import Read, Row, frame
 from robsweep.tasks.catalogue.words import adversarials_of, eps_name, word_of
 
@@ -156,8 +157,9 @@ def _base(word: str) -> str:
 def hardest(rows: Sequence[Row]) -> Row:
     """Of the first scorer, the AUROC on the set where it is lowest, and which set that is.
 
-    None before every set has been started: the hardest one may be still to come. A set whose jobs
-    failed, or of which there is no AUROC, is left out, and named.
+    Undefined where there is none on any set, as of constant scores. None before every set
+    has been started: the hardest one may be still to come. A set whose jobs failed, or of which
+    there is no AUROC, is left out, and named.
     """
     if not rows:
         return {"auroc_status": "not asked"}
@@ -169,6 +171,12 @@ def hardest(rows: Sequence[Row]) -> Row:
     ]
     left = [row for row in first if row not in failed]
     known_ = [row for row in left if row["auroc"] is not None]
+    names = ", ".join(f"{row['ood_set']}: {row['why'] or FAILED}" for row in failed)
+    if not left and all(row["why"] for row in failed):
+        return {
+            "auroc_status": UNDEFINED,
+            "auroc_of": f"{rows[0]['scorer']} (without {names})",
+        }
     if not left or len(known_) < len(left):
         statuses = {row["auroc_status"] for row in left} or {FAILED}
         return {
@@ -177,7 +185,6 @@ def hardest(rows: Sequence[Row]) -> Row:
             "auroc_status": statuses.pop() if len(statuses) == 1 else "running",
         }
     worst = min(left, key=lambda row: row["auroc"])
-    names = ", ".join(f"{row['ood_set']}: {row['why'] or FAILED}" for row in failed)
     without = f" (without {names})" if names else ""
     return {
         **{key: value for key, value in worst.items() if key.startswith("auroc")},

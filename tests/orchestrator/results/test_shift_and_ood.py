@@ -102,6 +102,15 @@ def test_the_hardest_set_waits_for_all_and_leaves_out_those_that_failed(tmp_path
     assert (row["auroc"], row["auroc_of"]) == (1.0, "energy / far (without near: failed)")
 
 
+def test_a_model_without_any_auroc_says_why_and_not_that_it_failed(tmp_path):
+    demo = DemoSweep(tmp_path)
+    scored(demo, None, [1.0, 1.0], 2)
+    scored(demo, "flat", [1.0, 1.0, 1.0], 3)
+    row = Results.open(tmp_path).leaderboard("demo").row(0, named=True)
+    assert cell("auroc", row) == "undefined"
+    assert row["auroc_of"] == "energy (without flat: constant scores)"
+
+
 def test_a_set_without_an_auroc_says_why_and_is_not_one_half(tmp_path):
     demo = DemoSweep(tmp_path)
     scored(demo, None, [1.0, 1.0], 2)
