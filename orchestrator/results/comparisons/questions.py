@@ -122,7 +122,7 @@ def _of_scores(model: Model, read: Read) -> Iterator[tuple[Question, Answer]]:
         if np.isnan(value.value):
             continue
         parts = tuple(Part(side.samples, side.scores[:, None]) for side in (two.ood, two.id))
-        ood_set = str(two.asked.ood_set)
+        ood_set = str(two.asked.params["ood_set"])
         question = Question("auroc", _dataset(model), scorer=two.asked.entry, ood_set=ood_set)
         yield question, Answer(model, parts, value)
 
