@@ -32,7 +32,6 @@ def that_broke(scores: pl.DataFrame, asked: Sequence[Asked], read: Read) -> pl.D
             .collect()
         )
         kept = [sample for sample, eps in hits.iter_rows() if eps_name(eps) == made.eps]
-        pieces.append(
-            (pl.col("measurement_id") != one.measurement_id) | pl.col("sample").is_in(kept)
-        )
+        others = pl.col("measurement_id") != one.measurement_id
+        pieces.append(others | pl.col("sample").is_in(kept))
     return scores.filter(*pieces) if pieces else scores
