@@ -124,7 +124,7 @@ def _of_scores(model: Model, read: Read) -> Iterator[tuple[Question, Answer]]:
         if np.isnan(value.value):
             continue
         parts = tuple(Part(side.samples, side.scores[:, None]) for side in (two.ood, two.id))
-        ood_set = str(two.asked.ood_set)
+        ood_set = str(two.asked.params["ood_set"])
         ball = two.evasion.get("norm"), two.evasion.get("eps")
         question = Question("auroc", model.dataset, *ball, two.asked.entry, ood_set)
         yield question, Answer(model, parts, value)
