@@ -36,9 +36,7 @@ def cross_entropy_uniform(logits: Floats, confidence: Floats) -> Floats:
     return found
 
 
-def gen(
-    logits: Floats, confidence: Floats, *, gamma: float = 0.1, top: int = 100
-) -> Floats:
+def gen(logits: Floats, confidence: Floats, *, gamma: float = 0.1, top: int = 100) -> Floats:
     log_p = np.sort(log_softmax(logits, axis=1), axis=1)[:, ::-1]
     # 1 - p of a sure model rounds to 0; the sum of the others does not
     rest = logsumexp(log_p[:, 1:], axis=1, keepdims=True)

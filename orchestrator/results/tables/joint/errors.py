@@ -40,11 +40,7 @@ def extents(asked: Sequence[Asked], *, failed: bool = False) -> Row:
 def scored_rows(model: Model, found: Sequence[Condition], read: Read) -> Iterator[Row]:
     """On clean images, by scores that stored predictions are not enough for."""
     clean = [condition for condition in found if not condition.columns]
-    of_id = [
-        a
-        for a in model.of("score")
-        if a.params["ood_set"] is None and not of_rows(a.params)
-    ]
+    of_id = [a for a in model.of("score") if a.params["ood_set"] is None and not of_rows(a.params)]
     if not clean or not of_id:
         return
     needed = ("measurement_id", "sample", "score")
