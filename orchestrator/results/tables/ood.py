@@ -135,6 +135,12 @@ def _auroc(two: TwoSets, measured: Interval, why: str | None) -> Row:
     }
 
 
+def _why(two: TwoSets) -> str | None:
+    """Why there is no AUROC of samples that are there."""
+    there = len(two.ood.samples) and len(two.id.samples)
+    return undefined(two.ood.scores, two.id.scores) if there else None
+
+
 def _base(word: str) -> str:
     """A data set, whatever its split and whatever was done to it."""
     return word_of(word).base
@@ -185,7 +191,9 @@ def together(sets: Sequence[TwoSets]) -> Row:
         "auroc_wanted_id": 0 if first.own is None else total(first.own.wanted),
         "auroc_n_ood": sum(len(two.ood.samples) for two in sets),
     }
-    return row | _mean("auroc", sets, first.id)
+    whys = {str(two.asked.ood_set): _why(two) for two in sets}
+    why = "; ".join(f"{name}: {one}" for name, one in whys.items() if one is not None) or None
+    return row | _mean("auroc", sets, first.id) | {"why": why}
 
 
 def full_spectrum(sets: Sequence[TwoSets], all_: Sequence[TwoSets]) -> Row:
