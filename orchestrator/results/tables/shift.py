@@ -93,7 +93,7 @@ class Group(NamedTuple):
 
 def averaged_of(groups: Iterable[Group]) -> list[Group]:
     """Those that a mean corruption error is over: no grids, and none where one is named twice."""
-    found = [group for group in groups if not _grid(group.corruption)]
+    found = [group for group in groups if not is_grid(group.corruption)]
     return found if len({group.corruption for group in found}) == len(found) else []
 
 
@@ -114,7 +114,7 @@ def _rows(model: Model, baseline: Model | None, read: Read) -> list[Row]:
     if baseline is not None:
         held = _Held.of(model, baseline, wrong, read)
         for key, group in groups.items():
-            if not _grid(group.corruption):
+            if not is_grid(group.corruption):
                 errors[key] |= held.columns("corruption_error", [group])
         whole |= held.columns("mean_corruption_error", averaged) if averaged else {}
         whole |= {"baseline": _name(baseline)}
@@ -136,7 +136,7 @@ def _one(asked: Asked, rows: pl.DataFrame) -> Row:
         "entry": _entry(asked)[0],
         "corruption": _corruption(asked),
         "parameters": ", ".join(f"{key}={value}" for key, value in parameters.items()) or None,
-        "severity": None if _grid(_corruption(asked)) else severity,
+        "severity": None if is_grid(_corruption(asked)) else severity,
         **accuracy("accuracy", rows, [asked]),
         **estimate("ece", measured.ece),
         "ece_n": measured.n,
@@ -148,7 +148,7 @@ def _corruption(asked: Asked) -> str:
     return str(asked.params["source"].removeprefix("corruption:").rpartition(":")[0])
 
 
-def _grid(corruption: str) -> bool:
+def is_grid(corruption: str) -> bool:
     return corruption in CORRUPTIONS and "grid" in CORRUPTIONS[corruption].traits
 
 

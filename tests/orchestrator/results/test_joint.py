@@ -132,6 +132,18 @@ def test_a_score_that_needs_more_than_logits_knows_the_clean_errors(tmp_path, of
     assert (rows[-1]["error_auroc"], rows[-1]["aurc_n"]) == (1, N)
 
 
+def test_a_point_of_a_grid_has_no_severity(tmp_path):
+    demo = DemoSweep(tmp_path)
+    for entry, source in (("turned[degrees=9]", "rotate_by:1"), ("fog", "fog:1")):
+        params = {"source": f"corruption:{source}", "parameters": {}}
+        key = demo.ask("predict", "shift", entry, params=params, wanted=[(0, N)])
+        predictions(demo, key, params["source"], np.ones((N, 2), np.float32))
+    found = rows_of(Results.open(tmp_path), "confidence")
+    assert [(row["corruption"], row["severity"]) for row in found] == [
+        ("rotate_by", None), ("fog", 1),
+    ]  # fmt: skip
+
+
 def test_the_grid_and_the_text(attacked):
     (row,) = rows_of(attacked, "grid")
     assert (row["accuracy"], row["robust_accuracy"], row["norm"]) == (0.95, 9 / 20, "linf")
