@@ -184,7 +184,7 @@ def other_coverage(name: str, n: int, p: float, draws: int, seed: int = 0) -> Co
     return covered([interval for interval, _ in found], found[0][1], draws)
 
 
-def rows(names: list[str], draws: int) -> Iterator[str]:
+def rows(names: list[str], draws: int, seed: int) -> Iterator[str]:
     """Lines of a Markdown table, interval by interval."""
     cells = " | ".join(f"n = {n}" for n in SIZES)
     yield f"| interval | setting | {cells} |"
@@ -193,11 +193,11 @@ def rows(names: list[str], draws: int) -> Iterator[str]:
         if name in OTHERS:
             for p in OTHERS[name][1]:
                 many = draws * 5  # they are quick
-                found = [other_coverage(name, n, p, many) for n in SIZES]
+                found = [other_coverage(name, n, p, many, seed) for n in SIZES]
                 yield _row(name, f"{p:g}", found)
         else:
             for setting in SETTINGS:
-                found = [calibration_coverage(name, setting, n, draws) for n in SIZES]
+                found = [calibration_coverage(name, setting, n, draws, seed) for n in SIZES]
                 yield _row(name, str(setting), found)
 
 
@@ -213,8 +213,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--only", nargs="*", default=[*OTHERS, *CALIBRATION])
+    parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    for line in rows(arguments.only, arguments.draws):
+    for line in rows(arguments.only, arguments.draws, arguments.seed):
         print(line, flush=True)
 
 

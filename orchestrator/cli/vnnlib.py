@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robsweep.orchestrator.errors import InputError
+from robsweep.tasks.catalogue.install import how_to_install
 
 if TYPE_CHECKING:
     from robsweep.tasks.verification.instance import Outcome
@@ -164,7 +165,7 @@ def supported(capability: str) -> list[str]:
     try:
         from onnx import defs
     except ImportError:
-        raise InputError("onnx is not installed: pip install 'robsweep[verification]'") from None
+        raise InputError(f"onnx is not installed: {how_to_install('verification')}") from None
     return ["7", str(defs.onnx_opset_version())]
 
 

@@ -48,7 +48,7 @@ def preflight_checks(spec: SweepSpec, models: Sequence[PlannedModel]) -> Iterato
         for entry in spec.attacks.values()
         if entry.detector is not None and ":" in entry.detector
     ]
-    others = (spec.datasets, spec.ood_sets, spec.outlier_sets)
+    others = (spec.datasets, spec.ood_sets, spec.outlier_sets, spec.tuning_sets)
     sets = [spec.dataset, *(one for named in others for one in named.values())]
     functions += [["corruption", s.function, {}] for s in sets if s.function is not None]
     seen = set()
@@ -73,6 +73,8 @@ def preflight_checks(spec: SweepSpec, models: Sequence[PlannedModel]) -> Iterato
         if (named := entry.parameters.get("outliers")) in spec.outlier_sets:
             outliers = spec.outlier_sets[named]
             yield Check(models[0], outliers, entry.parameters["outlier_split"], {})
+    for tune in (entry.tune for entry in spec.ood.values() if entry.tune is not None):
+        yield Check(models[0], spec.tuning_sets[tune.set], tune.split, {})
     for dataset in (*spec.datasets.values(), *spec.ood_sets.values()):
         yield Check(models[0], dataset, dataset.split, {})
 

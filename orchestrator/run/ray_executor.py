@@ -138,7 +138,7 @@ class RayExecutor:
         ]
         fit = self._share(m.params.get("detector_fit", m.params.get("fit", "")), inputs.fit)
         slice_of = (head, job.start, job.stop, job.attempt)
-        ref = remote.remote(*slice_of, weights, inputs.rows, fit, *members)
+        ref = remote.remote(*slice_of, weights, inputs.rows, fit, inputs.images, *members)
         self._running[ref] = job
 
     def wait(self, timeout: float) -> list[tuple[Job, Outcome]]:
@@ -226,10 +226,11 @@ def _runner(run: Run) -> Callable[..., Outcome]:
         weights: bytes | None,
         rows: Any,
         fit: bytes | None,
+        images: bytes | None,
         *members: bytes | None,
     ) -> Outcome:
         measurement, setting, place = _unpickled(head)
-        inputs = Inputs(weights, rows, members, fit)
+        inputs = Inputs(weights, rows, members, fit, images)
         return run(Job(measurement, start, stop, setting, attempt), inputs, place)
 
     return _run

@@ -43,7 +43,7 @@ def posteriors(given: Given) -> dict[str, Tensor]:
     """
     p = torch.softmax(given.logits, dim=1)
     predicted = given.logits.argmax(dim=1)
-    _check_classes(predicted, given.classes, "predicted as")
+    _check_classes(predicted, given.classes, "predicted as", more="train it longer")
     return {"posteriors": _means(p, predicted, given.classes)}
 
 
@@ -179,12 +179,14 @@ def _varying(features: Tensor) -> tuple[Tensor, Tensor]:
     return features[:, kept], kept
 
 
-def _check_classes(labels: Tensor, classes: int, what: str) -> None:
+def _check_classes(
+    labels: Tensor, classes: int, what: str, more: str = "raise `fit_samples`"
+) -> None:
     counts = torch.bincount(labels, minlength=classes)[:classes]
     if missing := (counts == 0).nonzero()[:, 0].tolist():
         raise InputError(
-            f"none of them is {what} class {', '.join(map(str, missing))}: raise `fit_samples`, or "
-            "leave this model out of it with `exclude:`"
+            f"none of them is {what} class {', '.join(map(str, missing))}: {more}, or leave this "
+            "model out of it with `exclude:`"
         )
 
 

@@ -4,6 +4,7 @@ from io import BytesIO
 
 import numpy as np
 
+from robsweep.tasks.catalogue.install import how_to_install
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.shift.severity import Images, Randoms, at, grey
 
@@ -34,7 +35,7 @@ def jpeg_compression(images: Images, severity: int, randoms: Randoms) -> Images:
     try:
         from PIL import Image
     except ImportError as error:
-        raise InputError("jpeg_compression needs Pillow: pip install 'robsweep[data]'") from error
+        raise InputError(f"jpeg_compression needs Pillow: {how_to_install('data')}") from error
     stored = np.empty(images.shape)
     for i, image in enumerate(np.round(images * 255).astype(np.uint8)):
         file = BytesIO()

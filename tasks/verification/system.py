@@ -103,7 +103,12 @@ def system_of(files: Files, vnnlib: str) -> System:
     Raises:
         InputError: A file that is wrong, missing or not needed; a type that is not the network's.
     """
-    query = query_of(vnnlib)
+    try:
+        query = query_of(vnnlib)
+    except InputError:
+        for file in [files] if isinstance(files, str) else files.values():
+            load(file)  # a network that is none is told first: the two may be swapped
+        raise
     parts = _parts(query, files)
     interfaces = [part.interface() for part in parts]
     found = asked(query, interfaces)

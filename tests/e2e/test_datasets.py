@@ -79,7 +79,7 @@ def test_the_ood_table_and_what_the_plan_says_of_its_sets(results):
     named = table.filter(pl.col("ood_set").is_not_null())["ood_set"].unique(maintain_order=True)
     assert named.to_list() == ["uniform_noise", "photo_patches", NOISY, *made]
     assert table["dataset"].unique().to_list() == ["digits"]
-    asked = {a.ood_set: a for a in results.models("shifted")[0].of("score")}
+    asked = {a.params["ood_set"]: a for a in results.models("shifted")[0].of("score")}
     assert {name: one.groups for name, one in asked.items()} == {
         None: (), "uniform_noise": ("far",), "photo_patches": ("far",), NOISY: (),
         **dict.fromkeys(made, ()),

@@ -1,7 +1,7 @@
 """What a sweep asks of several models alike, and each one's answer, sample by sample."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -15,14 +15,15 @@ from robsweep.orchestrator.results.intervals import (
     wilson,
 )
 from robsweep.orchestrator.results.metrics import attacks, verification
-from robsweep.orchestrator.results.metrics.detection.influence import share
 from robsweep.orchestrator.results.metrics.detection.selective import selective
 from robsweep.orchestrator.results.metrics.ood import auroc
-from robsweep.orchestrator.results.metrics.planned import Asked, Model
+from robsweep.orchestrator.results.metrics.planned import Model
+from robsweep.orchestrator.results.metrics.shift import mean_error, on_common, wrong_of
 from robsweep.orchestrator.results.tables.attacks import attack_rows, that_work
 from robsweep.orchestrator.results.tables.calibration import calibrated, prediction_rows
 from robsweep.orchestrator.results.tables.columns import Read
 from robsweep.orchestrator.results.tables.ood import two_sets
+from robsweep.orchestrator.results.tables.shift import Group, averaged_of, parts_of
 from robsweep.orchestrator.results.tables.verification import at
 
 
@@ -124,7 +125,7 @@ def _of_scores(model: Model, read: Read) -> Iterator[tuple[Question, Answer]]:
         if np.isnan(value.value):
             continue
         parts = tuple(Part(side.samples, side.scores[:, None]) for side in (two.ood, two.id))
-        ood_set = str(two.asked.ood_set)
+        ood_set = str(two.asked.params["ood_set"])
         ball = two.evasion.get("norm"), two.evasion.get("eps")
         question = Question("auroc", model.dataset, *ball, two.asked.entry, ood_set)
         yield question, Answer(model, parts, value)
@@ -132,30 +133,20 @@ def _of_scores(model: Model, read: Read) -> Iterator[tuple[Question, Answer]]:
 
 def _of_shift(model: Model, read: Read) -> Iterator[tuple[Question, Answer]]:
     """The mean error over corruptions of the mean error over severities, of each sample."""
-    groups: dict[str, list[Asked]] = {}
-    for asked in model.of("predict", "shift"):
-        groups.setdefault(_corruption(asked.params), []).append(asked)
+    groups = averaged_of(Group.all_of(model.of("predict", "shift")).values())
     if not groups:
         return
-    errors = None
-    for number, group in enumerate(groups.values()):
-        for asked in group:
-            rows = prediction_rows([asked], read).unique("sample")
-            here = rows.select(
-                "sample",
-                error=(pl.col("predicted") != pl.col("label")) / (len(group) * len(groups)),
-            )
-            errors = here if errors is None else errors.join(here, on="sample", suffix=f"_{number}")
-            errors = errors.select("sample", error=pl.sum_horizontal(pl.exclude("sample")))
-    assert errors is not None
-    errors = errors.sort("sample")
-    values = errors["error"].to_numpy()
-    if not len(values):
+    every = [asked for group in groups for asked in group.asked]
+    wrongs = [wrong_of(prediction_rows([asked], read)) for asked in every]
+    samples = reduce(np.intersect1d, (one.samples for one in wrongs))
+    if not len(samples):
         return
-    by = frozenset(str(a.params["source"]) for group in groups.values() for a in group)
-    value = share(float(values.mean()), [values])
+    parts = parts_of(on_common(wrongs), groups)
+    values = np.mean([errors.mean(axis=1) for errors in parts], axis=0)
+    by = frozenset(str(a.params["source"]) for a in every)
     question = Question("mean_corruption_error", model.dataset)
-    yield question, Answer(model, _part(errors, values), value, by)
+    sampled = (Part(samples, values[:, None]),)
+    yield question, Answer(model, sampled, mean_error(parts), by)
 
 
 _MAKERS = (
@@ -165,11 +156,6 @@ _MAKERS = (
     (_of_scores, ("auroc",)),
     (_of_shift, ("mean_corruption_error",)),
 )
-
-
-def _corruption(params: Mapping[str, object]) -> str:
-    rest = {**params, "source": str(params["source"]).rpartition(":")[0]}
-    return json.dumps(rest, sort_keys=True)
 
 
 def _share(model: Model, rows: pl.DataFrame, right: np.ndarray) -> Answer:

@@ -50,12 +50,6 @@ class Asked:
     why: str = ""  # the last of these jobs failed
     groups: tuple[str, ...] = ()  # of an OOD set, that are asked for as a whole
     shifted: bool = False  # an OOD set that is a corruption of the ID data, or the other way round
-    label: str = ""  # an OOD set as readers know it, where rows name it by an id
-
-    @property
-    def ood_set(self) -> str | None:
-        """Of a score; None for ID data."""
-        return self.label or self.params["ood_set"]
 
     @property
     def property(self) -> str:
@@ -169,7 +163,7 @@ def _by_dataset(
                     entry=here[0]["entry"],
                     groups=tuple(groups),
                     shifted=any(use["shifted"] for use in here),
-                    label=here[0].get("label", ""),
+                    params=_named(asked.params, here[0].get("label", "")),
                 )
             )
         if uses:
@@ -180,6 +174,11 @@ def _by_dataset(
         else:  # of an OOD set, where a plan of before does not say beside which data
             found[asked.dataset if asked.dataset in found else own].append(asked)
     return found
+
+
+def _named(params: Mapping[str, Any], label: str) -> Mapping[str, Any]:
+    """With an OOD set as readers know it, where rows name it by an id."""
+    return {**params, "ood_set": label} if label and "ood_set" in params else params
 
 
 def failures_of(jobs: pl.DataFrame) -> dict[str, Failure]:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +14,10 @@ from robsweep.orchestrator.results.metrics.extent import DONE, FAILED, NOT_ASKED
 from robsweep.orchestrator.results.metrics.ood import auroc, detection, undefined
 from robsweep.orchestrator.results.metrics.planned import Asked, Model, outliers_of
 from robsweep.orchestrator.results.metrics.rates import estimate
+from robsweep.orchestrator.results.tables.adversarials import that_broke
 from robsweep.orchestrator.results.tables.calibration import UNDEFINED
 from robsweep.orchestrator.results.tables.columns import Read, Row, frame
-from robsweep.tasks.catalogue.words import adversarials_of, eps_name, word_of
+from robsweep.tasks.catalogue.words import word_of
 
 _OTHERS = ("aupr_out", "aupr_in", "fpr95_ood_pos", "fpr95_id_pos")
 
@@ -81,7 +81,8 @@ def two_sets(model: Model, read: Read) -> Iterator[TwoSets]:
     """The scores of each OOD set of a model, and those of the same scorer on its own data."""
     asked = model.of("score")
     needed = ("measurement_id", "sample", "score")
-    rows = read("ood_scores", asked).select(needed).collect().sort("measurement_id", "sample")
+    rows = that_broke(read("ood_scores", asked).select(needed).collect(), asked, read)
+    rows = rows.sort("measurement_id", "sample")
     by_id = {
         str(key[0]): Scores(own["sample"].to_numpy(), own["score"].to_numpy())
         for key, own in rows.group_by("measurement_id", maintain_order=True)
@@ -93,21 +94,7 @@ def two_sets(model: Model, read: Read) -> Iterator[TwoSets]:
             continue
         own = of_id_set.get(_scorer(a))
         id_ = nothing if own is None else by_id.get(own.measurement_id, nothing)
-        ood = by_id.get(a.measurement_id, nothing)
-        yield TwoSets(a, own, _that_broke(a, ood, read), id_)
-
-
-def _that_broke(asked: Asked, scores: Scores, read: Read) -> Scores:
-    """Of adversarials those that are: other images stand there where an attack found nothing."""
-    made = adversarials_of(asked.dataset)
-    if made is None:
-        return scores
-    rows = read("attacks", [replace(asked, measurement_id=made.attack)])
-    distance = pl.col("distance")
-    hits = rows.filter("success", distance.is_null() | (distance > 0)).select("sample", "eps")
-    kept = {sample for sample, eps in hits.collect().iter_rows() if eps_name(eps) == made.eps}
-    chosen = np.isin(scores.samples, list(kept))
-    return Scores(scores.samples[chosen], scores.scores[chosen])
+        yield TwoSets(a, own, by_id.get(a.measurement_id, nothing), id_)
 
 
 def by_scorer(sets: Iterable[TwoSets]) -> list[list[TwoSets]]:
@@ -133,7 +120,7 @@ def _auroc(two: TwoSets, measured: Interval, why: str | None) -> Row:
     n_ood, n_id = len(two.ood.samples), len(two.id.samples)
     return {
         "scorer": two.asked.entry,
-        "ood_set": two.asked.ood_set,
+        "ood_set": two.asked.params["ood_set"],
         "norm": two.evasion.get("norm"),
         "eps": two.evasion.get("eps"),
         "group": ", ".join(two.asked.groups) or None,
@@ -147,6 +134,12 @@ def _auroc(two: TwoSets, measured: Interval, why: str | None) -> Row:
         "id_n": n_id,
         "why": why if n_ood and n_id else None,  # of no samples, the status speaks
     }
+
+
+def _why(two: TwoSets) -> str | None:
+    """Why there is no AUROC of samples that are there."""
+    there = len(two.ood.samples) and len(two.id.samples)
+    return undefined(two.ood.scores, two.id.scores) if there else None
 
 
 def _base(word: str) -> str:
@@ -205,7 +198,9 @@ def together(sets: Sequence[TwoSets]) -> Row:
         "auroc_wanted_id": 0 if first.own is None else total(first.own.wanted),
         "auroc_n_ood": sum(len(two.ood.samples) for two in sets),
     }
-    return row | _mean("auroc", sets, first.id)
+    whys = {str(two.asked.ood_set): _why(two) for two in sets}
+    why = "; ".join(f"{name}: {one}" for name, one in whys.items() if one is not None) or None
+    return row | _mean("auroc", sets, first.id) | {"why": why}
 
 
 def full_spectrum(sets: Sequence[TwoSets], all_: Sequence[TwoSets]) -> Row:

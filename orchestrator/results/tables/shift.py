@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import polars as pl
@@ -11,6 +12,7 @@ from robsweep.orchestrator.results.metrics.extent import extent
 from robsweep.orchestrator.results.metrics.planned import Asked, Model
 from robsweep.orchestrator.results.metrics.rates import estimate, rate
 from robsweep.orchestrator.results.metrics.shift import (
+    Errors,
     Wrong,
     against,
     mean_error,
@@ -63,42 +65,58 @@ def _baselines(models: Sequence[Model], named: str | None) -> Callable[[Model], 
         known = ", ".join(dict.fromkeys(map(_name, models)))
         several = f"is {' and '.join(kinds)}: name one" if kinds else f"is none of {known}"
         raise InputError(f"baseline {named!r} {several}")
-    return lambda model: next((m for m in found if m.seed == model.seed), found[0])
+
+    def of(model: Model) -> Model:
+        here = [m for m in found if m.dataset == model.dataset] or found
+        return next((m for m in here if m.seed == model.seed), here[0])
+
+    return of
 
 
 def _name(model: Model) -> str:
     return model.model if model.training is None else f"{model.model}/{model.training}"
 
 
-class _Group(NamedTuple):
+class Group(NamedTuple):
     """The measurements that a number is about, of one corruption."""
 
     corruption: str
     asked: list[Asked]
 
     @classmethod
-    def all_of(cls, asked: Iterable[Asked]) -> "dict[tuple[str, str], _Group]":
-        groups: dict[tuple[str, str], _Group] = {}
+    def all_of(cls, asked: Iterable[Asked]) -> "dict[tuple[str, str], Group]":
+        groups: dict[tuple[str, str], Group] = {}
         for a in asked:
             groups.setdefault(_entry(a), cls(_corruption(a), [])).asked.append(a)
         return groups
+
+
+def averaged_of(groups: Iterable[Group]) -> list[Group]:
+    """Those that a mean corruption error is over: no grids, and none where one is named twice."""
+    found = [group for group in groups if not is_grid(group.corruption)]
+    return found if len({group.corruption for group in found}) == len(found) else []
+
+
+def parts_of(errors: Errors, groups: Sequence[Group]) -> list[Errors]:
+    """The columns of each group, of errors (n, k) of all their rows."""
+    ends = [*accumulate(len(group.asked) for group in groups)]
+    return [errors[:, start:stop] for start, stop in zip([0, *ends], ends, strict=False)]
 
 
 def _rows(model: Model, baseline: Model | None, read: Read) -> list[Row]:
     asked = model.of("predict", "shift")
     rows = {a.measurement_id: prediction_rows([a], read) for a in asked}
     wrong = {key: wrong_of(found) for key, found in rows.items()}
-    groups = _Group.all_of(asked)
-    averaged = [group for group in groups.values() if not _grid(group.corruption)]
-    once = len({group.corruption for group in averaged}) == len(averaged) > 0
-    whole: Row = _mean("mean_corruption_error", averaged, wrong) if once else {}
+    groups = Group.all_of(asked)
+    averaged = averaged_of(groups.values())
+    whole: Row = _mean("mean_corruption_error", averaged, wrong) if averaged else {}
     errors = {key: _mean("corruption_error", [group], wrong) for key, group in groups.items()}
     if baseline is not None:
         held = _Held.of(model, baseline, wrong, read)
         for key, group in groups.items():
-            if not _grid(group.corruption):
+            if not is_grid(group.corruption):
                 errors[key] |= held.columns("corruption_error", [group])
-        whole |= held.columns("mean_corruption_error", averaged) if once else {}
+        whole |= held.columns("mean_corruption_error", averaged) if averaged else {}
         whole |= {"baseline": _name(baseline)}
     worst = _worst_cases(asked, wrong)
     return [
@@ -118,7 +136,7 @@ def _one(asked: Asked, rows: pl.DataFrame) -> Row:
         "entry": _entry(asked)[0],
         "corruption": _corruption(asked),
         "parameters": ", ".join(f"{key}={value}" for key, value in parameters.items()) or None,
-        "severity": None if _grid(_corruption(asked)) else severity,
+        "severity": None if is_grid(_corruption(asked)) else severity,
         **accuracy("accuracy", rows, [asked]),
         **estimate("ece", measured.ece),
         "ece_n": measured.n,
@@ -130,7 +148,7 @@ def _corruption(asked: Asked) -> str:
     return str(asked.params["source"].removeprefix("corruption:").rpartition(":")[0])
 
 
-def _grid(corruption: str) -> bool:
+def is_grid(corruption: str) -> bool:
     return corruption in CORRUPTIONS and "grid" in CORRUPTIONS[corruption].traits
 
 
@@ -155,22 +173,12 @@ def _family(asked: Asked) -> tuple[str, str]:
     return asked.entry.partition("[")[0], _corruption(asked)
 
 
-def _mean(name: str, groups: Sequence[_Group], wrong: Wrongs) -> Row:
+def _mean(name: str, groups: Sequence[Group], wrong: Wrongs) -> Row:
     """The mean over groups of the mean error over each one's rows, on samples that all have."""
     every = [a for group in groups for a in group.asked]
     errors = on_common([wrong[a.measurement_id] for a in every])
     columns: Row = {**extent(name, every), f"{name}_n": len(errors)}
-    ends = _ends(groups)
-    parts = [errors[:, start:stop] for start, stop in zip([0, *ends], ends, strict=False)]
-    return {**columns, **estimate(name, mean_error(parts))}
-
-
-def _ends(groups: Sequence[_Group]) -> list[int]:
-    ends, total = [], 0
-    for group in groups:
-        total += len(group.asked)
-        ends.append(total)
-    return ends
+    return {**columns, **estimate(name, mean_error(parts_of(errors, groups)))}
 
 
 def _worst_cases(asked: Sequence[Asked], wrong: Wrongs) -> dict[tuple[str, str], Row]:
@@ -207,7 +215,7 @@ class _Held(NamedTuple):
         }
         return cls({**wrong, **more}, theirs, both)
 
-    def columns(self, name: str, groups: Sequence[_Group]) -> Row:
+    def columns(self, name: str, groups: Sequence[Group]) -> Row:
         """A model's error normalised by, and relative to, the baseline's."""
         ours = [a for group in groups for a in group.asked]
         theirs = [self.theirs.get(_question(a)) for a in ours]
@@ -227,7 +235,7 @@ class _Held(NamedTuple):
     def _against(
         self,
         name: str,
-        groups: Sequence[_Group],
+        groups: Sequence[Group],
         ours: list[Asked],
         theirs: list[Asked],
         clean: Sequence[Asked],
@@ -235,11 +243,9 @@ class _Held(NamedTuple):
         every = [*ours, *theirs, *clean]
         errors = on_common([self.wrong[a.measurement_id] for a in every])
         count = len(ours)
-        ends = _ends(groups)
-        spans = list(zip([0, *ends], ends, strict=False))
         found = against(
-            [errors[:, start:stop] for start, stop in spans],
-            [errors[:, count + start : count + stop] for start, stop in spans],
+            parts_of(errors, groups),
+            parts_of(errors[:, count:], groups),
             (errors[:, 2 * count], errors[:, 2 * count + 1]) if clean else None,
         )
         row: Row = {**estimate(name, found), f"{name}_n": len(errors), **extent(name, every)}

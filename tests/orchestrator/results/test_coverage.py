@@ -4,8 +4,8 @@ import pytest
 
 from benchmarks.coverage import OTHERS, Setting, calibration_coverage, other_coverage
 
-# of 300 draws at 95 %, fewer than 91.5 or more than 98.5 % have a chance of about 1 in 200 each
-DRAWS, LEAST = 300, 0.915
+# at 95 %, fewer than 88 % of 120 draws have a chance of less than 1 in 500
+DRAWS, LEAST = 120, 0.88
 CALIBRATED = Setting("spread", "calibrated", 0.0)
 
 
@@ -17,10 +17,10 @@ CALIBRATED = Setting("spread", "calibrated", 0.0)
         (CALIBRATED, 500),
         (Setting("accuracy .9", "calibrated", 0.0), 500),
         (Setting("spread", "overconfident", 0.01), 500),
-        (Setting("spread", "mixed", 0.08), 300),
     ],
 )
 def test_intervals_of_calibration_errors_cover(name, setting, n):
+    """Half a second: each draw inverts a test."""
     found = calibration_coverage(name, setting, n, DRAWS)
     assert found.none == 0
     assert found.share >= LEAST
@@ -28,7 +28,7 @@ def test_intervals_of_calibration_errors_cover(name, setting, n):
 
 def test_the_interval_of_the_smooth_error_covers():
     """A second or two: each draw has a simulation of its own."""
-    assert calibration_coverage("smooth_ece", CALIBRATED, 500, 100).share >= 0.88
+    assert calibration_coverage("smooth_ece", CALIBRATED, 500, 40).share >= 0.82
 
 
 @pytest.mark.parametrize("name", OTHERS)

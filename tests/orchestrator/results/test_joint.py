@@ -14,7 +14,7 @@ from tests.demo_store import DemoSweep
 N, EPS = 20, 0.1
 
 
-@pytest.mark.parametrize("name", [n for n in LOGIT_SCORES if hasattr(logit_scores, n)])
+@pytest.mark.parametrize("name", LOGIT_SCORES)
 def test_scores_of_stored_logits_are_those_of_the_scorers(name):
     logits = torch.randn(50, 10, generator=torch.Generator().manual_seed(0)) * 8
     parameters = {"temperature": 2.0} if name == "energy" else {}
@@ -115,18 +115,33 @@ def test_do_scores_know_the_errors(attacked):
     assert (rows[0]["aurc_n"], rows[0]["aurc_status"]) == (N, "done")
 
 
-def test_a_score_that_needs_more_than_logits_knows_the_clean_errors(tmp_path):
+@pytest.mark.parametrize("of", [{"scorer": "knn"}, {"scorer": "energy", "members": "mean"}])
+def test_a_score_that_needs_more_than_logits_knows_the_clean_errors(tmp_path, of):
+    """The mean of members' energies is another number than the energy of the ensemble."""
     demo = DemoSweep(tmp_path)
     clean = demo.ask("predict", "clean", "clean", params={"source": "clean"}, wanted=[(0, N)])
     logits = np.zeros((N, 2), np.float32)
     logits[:, 1] = np.where(np.arange(N) < 5, -1, 1)  # the first five are wrong
     predictions(demo, clean, "clean", logits)
-    params = {"scorer": "knn", "ood_set": None}
+    params = {**of, "ood_set": None}
     key = demo.ask("score", "ood", "nearest", params=params, wanted=[(0, N)])
-    columns = {"scorer": "knn", "score": -np.arange(N, dtype=float)}
+    columns = {"scorer": of["scorer"], "score": -np.arange(N, dtype=float)}
     demo.add(key, "ood_scores", range(N), columns)
-    row = rows_of(Results.open(tmp_path), "errors")[-1]
-    assert (row["scorer"], row["error_auroc"], row["aurc_n"]) == ("nearest", 1, N)
+    rows = rows_of(Results.open(tmp_path), "errors")
+    assert [row["scorer"] for row in rows] == ["confidence", "nearest"]
+    assert (rows[-1]["error_auroc"], rows[-1]["aurc_n"]) == (1, N)
+
+
+def test_a_point_of_a_grid_has_no_severity(tmp_path):
+    demo = DemoSweep(tmp_path)
+    for entry, source in (("turned[degrees=9]", "rotate_by:1"), ("fog", "fog:1")):
+        params = {"source": f"corruption:{source}", "parameters": {}}
+        key = demo.ask("predict", "shift", entry, params=params, wanted=[(0, N)])
+        predictions(demo, key, params["source"], np.ones((N, 2), np.float32))
+    found = rows_of(Results.open(tmp_path), "confidence")
+    assert [(row["corruption"], row["severity"]) for row in found] == [
+        ("rotate_by", None), ("fog", 1),
+    ]  # fmt: skip
 
 
 def test_the_grid_and_the_text(attacked):

@@ -124,3 +124,14 @@ def test_a_set_that_was_tuned_on_is_seen_whatever_its_split(tmp_path, scores):
     scored(demo, "b", scores["b"], tune=tune)
     a, b = rows(Results.open(tmp_path))
     assert (a["seen"], a["seen_by"], b["seen"], b["seen_by"]) == (True, "tuned on", False, None)
+
+
+def test_a_group_without_a_mean_says_of_which_set_there_is_none(tmp_path, scores):
+    demo = Demo(tmp_path)
+    demo.ask("predict", "clean", "clean", params={"source": "clean"})
+    scored(demo, None, np.zeros(N))
+    scored(demo, "a", np.zeros(N), ["near"])
+    scored(demo, "b", scores["b"], ["near"])
+    (near,) = rows(Results.open(tmp_path), group="near", ood_set=None)
+    assert (near["auroc"], near["auroc_status"]) == (None, "done")
+    assert near["why"] == "a: constant scores"

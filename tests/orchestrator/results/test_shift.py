@@ -15,11 +15,13 @@ N = 200
 CNN, MLP = ("cnn", "standard", 0), ("mlp", "standard", 0)
 
 
-def given(demo, model, entry, source, wrong, **parameters):
+def given(demo, model, entry, source, wrong, dataset="digits", **parameters):
     """Plans and gives predictions, of which these samples are wrong."""
     section = "clean" if source == "clean" else "shift"
     params = {"source": source, "seed": 0, "parameters": parameters}
-    key = demo.ask("predict", section, entry, model, params=params, wanted=[(0, N)])
+    key = demo.ask(
+        "predict", section, entry, model, params=params, wanted=[(0, N)], dataset=dataset
+    )
     predicted = np.ones(N, dtype=np.int64)
     predicted[list(wrong)] = 0
     columns = {"source": source, "label": 1, "logits": np.eye(2, dtype=np.float32)[predicted],
@@ -146,6 +148,39 @@ def test_without_a_baseline_there_are_no_ratios(tmp_path):
     found = table(tmp_path)
     ratios = [name for name in found.columns if "normalised" in name or "relative" in name]
     assert found.select(pl.col(ratios).is_null().all()).row(0) == (True,) * len(ratios)
+
+
+def test_a_baseline_is_held_against_on_the_same_data_set(tmp_path):
+    demo = DemoSweep(tmp_path)
+    both(demo)
+    for model, wrong in ((MLP, range(30)), (CNN, range(10))):
+        given(demo, model, "clean", "clean", range(5), dataset="other")
+        given(demo, model, "line", "corruption:zigzag:3", wrong, dataset="other")
+    rows = {(row["model"], row["entry"]): row for row in table(tmp_path, "mlp").to_dicts()}
+    line = rows["cnn", "line"]
+    assert line["dataset"] == "other"
+    assert line["corruption_error_normalised"] == pytest.approx(10 / 30)
+    assert line["corruption_error_relative"] == pytest.approx(5 / 25)
+    assert rows["cnn", "snow"]["corruption_error_normalised"] == pytest.approx(20 / 60)
+
+
+def test_tiers_are_of_the_mean_of_this_table(tmp_path):
+    demo = DemoSweep(tmp_path)
+    both(demo)
+    for model, wrong in ((CNN, range(150)), (MLP, range(100))):
+        given(demo, model, "turned", "corruption:rotate_by:1", wrong, degrees=30.0)
+    name = "mean_corruption_error"
+    shown = {row["model"]: row for row in table(tmp_path).to_dicts()}
+    tiers = Results.open(tmp_path).tiers("demo", name).to_dicts()
+    assert [row["model"] for row in tiers] == ["cnn", "mlp"]
+    for row in tiers:
+        own = shown[row["model"]]
+        assert [row["value"], row["value_low"], row["value_high"]] == pytest.approx(
+            [own[name], own[f"{name}_low"], own[f"{name}_high"]]
+        )
+    given(demo, CNN, "fog_again", "corruption:fog:5", range(9), seconds=1)
+    tiers = Results.open(tmp_path).tiers("demo", name).to_dicts()
+    assert [row["model"] for row in tiers] == ["mlp"]  # of two errors of one there is no mean
 
 
 def test_common_samples_are_those_of_all():

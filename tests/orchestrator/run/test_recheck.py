@@ -198,7 +198,7 @@ def test_it_runs_where_the_verifier_cannot_be_imported(honest):
     code = (
         "import sys\n"
         "sys.modules['robsweep.tasks.verification'] = sys.modules['ortools'] = None\n"
-        "from orchestrator.cli import main\n"
+        "from robsweep.orchestrator.cli import main\n"
         "main()"
     )
     words = ["recheck", "small", "--store", str(honest)]

@@ -97,7 +97,7 @@ WRONG = {
     "no such corruption": ("dataset: mnist", "dataset: mnist+contrst:3", 2, "did you mean 'contr"),
     "no severity": ("dataset: mnist", "dataset: mnist+contrast", 2, "NAME+CORRUPTION:SEVERITY"),
     "severity 6": ("dataset: mnist", "dataset: mnist+contrast:6", 2, "from 1 to 5"),
-    "of images alone": ("dataset: mnist", "dataset: iris+rotation:3", 2, "iris: "),
+    "of images alone": ("dataset: mnist", "dataset: iris+rotation:3", 2, "rotation is for images"),
     "no such base": ("dataset: mnist", "dataset: mnst+contrast:3", 2, "did you mean 'mnist'"),
     "two corruptions": ("dataset: mnist", "dataset: mnist+contrast:3+contrast:2", 2, "one corr"),
     "split of the sweep": ("dataset: mnist", "dataset: mnist:train", 2, "in `sets:` of `ood:`"),

@@ -80,3 +80,9 @@ def test_scores_that_share_a_fit_or_features_share_them():
     )
     kinds = [one.measurement.kind for one in plan_of(wider).measurements.values()]
     assert (kinds.count("fit"), kinds.count("features")) == (4, 6)
+
+
+def test_what_a_search_looks_at_is_loaded_before_anything_is_computed(other):
+    checked = plan_of(text("odin: {sets: [photo_patches], tune: {set: 'npz:other.npz'}}"))
+    of_splits = [one.measurement.split for one in checked.preflights]
+    assert of_splits.count("validation") == 1

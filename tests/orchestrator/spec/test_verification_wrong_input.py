@@ -38,7 +38,7 @@ class Softsign(nn.Module):
         return nn.functional.softsign(self.fc(x.flatten(1)))
 
 def net(shape, classes):
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Hardtanh())
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Softshrink())
 
 def called(shape, classes):
     return Softsign()
@@ -65,7 +65,7 @@ def refused(robsweep, *words):
     return err
 
 
-@pytest.mark.parametrize(("name", "operator"), [("net", "Hardtanh"), ("called", "softsign")])
+@pytest.mark.parametrize(("name", "operator"), [("net", "Softshrink"), ("called", "softsign")])
 def test_a_model_with_an_unknown_operator_is_named_before_it_is_trained(robsweep, name, operator):
     Path("mine.py").write_text(NETS)
     err = refused(robsweep, "run", sweep(SWEEP.replace("mine:net", f"mine:{name}")))
@@ -160,12 +160,10 @@ BOX = "(assert (>= X_0 0.1))(assert (<= X_0 0.2))(assert (>= X_1 0.1))(assert (<
     [
         (BOX + "(assert (>= Y_3 Y_0))", "Y_3 does not exist, the network has 3 outputs"),
         (BOX + "(assert (>= X_2 0.5))(assert (>= Y_1 Y_0))", "X_2 does not exist"),
-        (BOX + "(assert (>= X_1 0.3))(assert (>= Y_1 Y_0))", "X_1 >= 0.3 and X_1 <= 0.2"),
         (BOX, "asserts nothing about the outputs"),
         ("(assert (>= X_0 0.1))(assert (>= Y_1 Y_0))", "no lower or no upper bound"),
         (BOX + "(assert (>= Y_1 Y_0)", ""),
         (BOX + "(assert (>= (* Y_1 Y_0) 1.0))", ""),
-        (BOX + "(assert (>= (+ X_0 Y_0) 1.0))", ""),
         ("", ""),
     ],
 )

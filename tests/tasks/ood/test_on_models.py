@@ -82,7 +82,9 @@ def test_an_attack_evades_a_detector_of_features(weights: Inputs) -> None:
     rows = output.tables["attacks"]
     assert rows["check"].to_pylist() == ["ok"] * 20
     assert any(rows["success"].to_pylist())
-    assert max(rows["n_forward"].to_pylist()) >= 20, "ten steps of two passes, each counted"
+    passes = rows["n_forward"].to_pylist()
+    assert max(passes) > 2
+    assert all(n % 2 == 0 for n in passes), "a step is two, of the model and of the score"
 
 
 def test_the_preflight_says_what_is_missing() -> None:

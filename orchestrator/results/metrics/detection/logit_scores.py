@@ -36,13 +36,28 @@ def cross_entropy_uniform(logits: Floats, confidence: Floats) -> Floats:
     return found
 
 
+def gen(logits: Floats, confidence: Floats, *, gamma: float = 0.1, top: int = 100) -> Floats:
+    log_p = np.sort(log_softmax(logits, axis=1), axis=1)[:, ::-1]
+    # 1 - p of a sure model rounds to 0; the sum of the others does not
+    rest = logsumexp(log_p[:, 1:], axis=1, keepdims=True)
+    others = np.concatenate([rest, np.log1p(-np.exp(log_p[:, 1:]))], axis=1)
+    found: Floats = np.exp(gamma * (log_p + others)[:, :top]).sum(axis=1)
+    return found
+
+
 LOGIT_SCORES: Mapping[str, Callable[..., Floats]] = {
     "max_softmax": max_softmax,
     "max_logit": max_logit,
     "energy": energy,
     "entropy": entropy,
     "cross_entropy_uniform": cross_entropy_uniform,
+    "gen": gen,
 }
+
+
+def of_rows(params: Mapping[str, Any]) -> bool:
+    """Whether a measurement's score is one of these; its mean over members needs their logits."""
+    return params["scorer"] in LOGIT_SCORES and not params.get("members")
 
 
 def score(name: str, parameters: Mapping[str, Any], logits: Floats, confidence: Floats) -> Floats:

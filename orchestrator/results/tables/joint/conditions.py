@@ -13,7 +13,7 @@ from robsweep.orchestrator.results.metrics.planned import Asked, Model
 from robsweep.orchestrator.results.tables.attacks import attack_rows, that_work
 from robsweep.orchestrator.results.tables.calibration import prediction_rows
 from robsweep.orchestrator.results.tables.columns import Read, Row
-from robsweep.tasks.catalogue import CORRUPTIONS
+from robsweep.orchestrator.results.tables.shift import is_grid
 
 Floats = NDArray[np.float64]
 
@@ -54,12 +54,8 @@ def conditions(model: Model, read: Read) -> Iterator[Condition]:
         yield Condition({}, clean, _by_sample(prediction_rows(clean, read)))
     for asked in model.of("predict", "shift"):
         name, _, severity = str(asked.params["source"]).removeprefix("corruption:").rpartition(":")
-        grid = name in CORRUPTIONS and "grid" in CORRUPTIONS[name].traits
-        columns = {
-            "corruption": name,
-            "severity": None if grid else int(severity),
-            "entry": asked.entry,
-        }
+        known = None if is_grid(name) else int(severity)
+        columns = {"corruption": name, "severity": known, "entry": asked.entry}
         yield Condition(columns, [asked], _by_sample(prediction_rows([asked], read)))
     yield from _attacked(model, read)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from robsweep.orchestrator.results.intervals import NO_DATA, Interval
 from robsweep.orchestrator.results.metrics.detection.areas import auroc
 from robsweep.orchestrator.results.metrics.detection.influence import share
-from robsweep.orchestrator.results.metrics.detection.logit_scores import LOGIT_SCORES, score
+from robsweep.orchestrator.results.metrics.detection.logit_scores import of_rows, score
 from robsweep.orchestrator.results.metrics.extent import extent
 from robsweep.orchestrator.results.metrics.ood import undefined
 from robsweep.orchestrator.results.metrics.planned import Model
@@ -40,7 +40,7 @@ def detectors_of(model: Model) -> list[Detector]:
     found = {
         a.entry: Detector(a.entry, a.params["scorer"], a.params.get("parameters") or {})
         for a in model.of("score")
-        if a.params["scorer"] in LOGIT_SCORES
+        if of_rows(a.params)
     }
     return [*found.values()] or [Detector("confidence", "max_softmax", {})]
 

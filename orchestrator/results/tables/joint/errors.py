@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from robsweep.orchestrator.results.metrics.detection.logit_scores import LOGIT_SCORES
+from robsweep.orchestrator.results.metrics.detection.logit_scores import of_rows
 from robsweep.orchestrator.results.metrics.detection.selective import selective
 from robsweep.orchestrator.results.metrics.extent import extent
 from robsweep.orchestrator.results.metrics.planned import Asked, Model
@@ -40,11 +40,7 @@ def extents(asked: Sequence[Asked], *, failed: bool = False) -> Row:
 def scored_rows(model: Model, found: Sequence[Condition], read: Read) -> Iterator[Row]:
     """On clean images, by scores that stored predictions are not enough for."""
     clean = [condition for condition in found if not condition.columns]
-    of_id = [
-        a
-        for a in model.of("score")
-        if a.params["ood_set"] is None and a.params["scorer"] not in LOGIT_SCORES
-    ]
+    of_id = [a for a in model.of("score") if a.params["ood_set"] is None and not of_rows(a.params)]
     if not clean or not of_id:
         return
     needed = ("measurement_id", "sample", "score")
