@@ -80,6 +80,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "weight": (0, _INF),
     "projections": (1, _INF),
     "coefficient": (0, _INF),
+    "penalty": (0, _INF),
     "ramp_epochs": (0, _INF),
     "kl_epochs": (0, _INF),
     "kappa": (0, 1),

@@ -6,6 +6,7 @@ The fit holds the head: weight (K, D) and bias (K,), with which logits are `feat
 import torch
 from torch import Tensor
 
+from robsweep.tasks.errors import InputError
 from robsweep.tasks.ood.fits import Fitted
 
 
@@ -28,8 +29,7 @@ def ash(features: Tensor, logits: Tensor, fit: Fitted, *, prune: float = 90.0) -
 
     Source: Djurisic et al. 2023, section 3, ASH-S.
     """
-    kept = _pruned(features, prune)
-    ratio = features.sum(dim=1) / kept.sum(dim=1)
+    ratio = _share(features, kept := _pruned(features, prune), "ash")
     return _energy(kept * ratio.exp()[:, None], fit)
 
 
@@ -44,7 +44,7 @@ def scale(features: Tensor, logits: Tensor, fit: Fitted, *, prune: float = 85.0)
 
     Source: Xu et al. 2024, section 4.
     """
-    ratio = features.sum(dim=1) / _pruned(features, prune).sum(dim=1)
+    ratio = _share(features, _pruned(features, prune), "scale")
     return _energy(features * ratio.exp()[:, None], fit)
 
 
@@ -84,6 +84,21 @@ def gradnorm(features: Tensor, logits: Tensor, fit: Fitted, *, temperature: floa
     p = torch.softmax(logits / temperature, dim=1)
     off = (p - 1 / logits.shape[1]).abs().sum(dim=1) / temperature
     return -off * features.abs().sum(dim=1)
+
+
+def _share(features: Tensor, kept: Tensor, name: str) -> Tensor:
+    """How much of each sample's activations the largest ones make, as a ratio of at least 1, (N,).
+
+    Raises:
+        InputError: Some activations are negative: of those the ratio says nothing.
+    """
+    if bool((features < 0).any()):
+        raise InputError(
+            f"{name} needs activations that are not negative, as behind a ReLU: this layer has "
+            f"values down to {float(features.min()):.3g}; name another one with `layer:`"
+        )
+    whole, largest = features.sum(dim=1), kept.sum(dim=1)
+    return torch.where(largest > 0, whole / largest.clamp_min(1e-30), torch.ones_like(whole))
 
 
 def _pruned(features: Tensor, prune: float) -> Tensor:

@@ -71,7 +71,9 @@ def _parts(
     yield _Part(spec.dataset_of(entry), entry.samples or spec.samples, own, outside=False)
     for word in entry.data_sets:
         use = use_of(spec, name, entry, word)
-        yield _Part(spec.ood_sets[word], entry.ood_samples, use, outside=True)
+        # a corruption of the ID data counts as ID in the full spectrum: as many as there are clean
+        samples = entry.ood_samples or ((entry.samples or spec.samples) if use.shifted else None)
+        yield _Part(spec.ood_sets[word], samples, use, outside=True)
     for made in adversarial_sets(make, model, name, entry, attacked):
         use = use_of(spec, name, entry, made.word)._replace(label=made.label)
         yield _Part(made.dataset, made.samples, use, True, made.group, made.needs)
