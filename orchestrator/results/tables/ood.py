@@ -198,7 +198,7 @@ def together(sets: Sequence[TwoSets]) -> Row:
         "auroc_wanted_id": 0 if first.own is None else total(first.own.wanted),
         "auroc_n_ood": sum(len(two.ood.samples) for two in sets),
     }
-    whys = {str(two.asked.ood_set): _why(two) for two in sets}
+    whys = {str(two.asked.params["ood_set"]): _why(two) for two in sets}
     why = "; ".join(f"{name}: {one}" for name, one in whys.items() if one is not None) or None
     return row | _mean("auroc", sets, first.id) | {"why": why}
 

@@ -20,7 +20,9 @@ from robsweep.orchestrator.store.store import Store
 ROOT = Path(__file__).parents[3]
 FROZEN = ROOT / "tests" / "frozen"
 IDS = json.loads((FROZEN / "ids.json").read_text())
-MODEL_FREE = {"adversarial", "ensemble", "iris", "mnist", "quickstart"}
+MODEL_FREE = {
+    "adversarial", "ensemble", "full_spectrum", "iris", "mlss_ood", "mnist", "mnist_c", "quickstart",
+}  # fmt: skip
 
 
 def ids(file, nets_dir=None):
