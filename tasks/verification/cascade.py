@@ -113,6 +113,11 @@ class Cascade:
         row = self.row
         if not self.deployed:
             row = row._replace(lower_bound=self.given_up)
+        if row.verdict == "verified" and self.disagree:
+            # a point contradicts it, in one precision at least
+            return row._replace(
+                verdict="unknown", decided_by=None, boundary=True, solver_status=DISAGREE
+            )
         if row.verdict == "verified":
             if self.deployed:
                 return row._replace(arithmetic="float32")

@@ -21,7 +21,8 @@ from robsweep.tasks.verification.reading.vnnlib_formula import Row
 
 Group = tuple[int, ...]  # places among the outputs
 _UNITS = 40  # of a subtraction, an exponential, a sum and a division, beside the sum's own
-# By how much logits may differ so that no exponential vanishes, in float32 and float64.
+# By how much logits may differ so that no exponential vanishes, in float32 and float64, and the
+# logarithm of their number, so that no probability does.
 _FURTHEST = {True: 80.0, False: 700.0}
 
 
@@ -64,7 +65,8 @@ def _slack(network: Network, logits: Bounds, part: Group) -> float:
     """Eta; infinite where an exponential may vanish."""
     low, high = (end[0, list(part)] for end in logits)
     reach = float(high.max() - low.min())
-    if not reach < _FURTHEST[network.unit == UNIT]:
+    # the least probability is no less than e^-reach / K, which must be a normal number
+    if not reach + math.log(len(part)) < _FURTHEST[network.unit == UNIT]:
         return math.inf
     return network.unit * (_UNITS + 2 * reach + len(part))
 

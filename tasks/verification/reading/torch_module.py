@@ -226,6 +226,9 @@ class _Reader:
         if not inside or not isinstance(result, Tensor):
             if single and name in _TAKING_APART:
                 return self._taken_apart(node, args, kwargs, result, where)
+            if inside and _holds_numbers(result, name):
+                what = "returns numbers that depend on the images, which cannot be verified"
+                raise InputError(f"{where} {what}")
             return result
         if name in _REARRANGING and single:
 
@@ -386,6 +389,15 @@ def _check_in_place(node: fx.Node, x: Traced, known: dict[fx.Node, Any], where: 
         shared = isinstance(traced, Traced) and traced.probe.untyped_storage().data_ptr() == memory
         if shared and any(user not in known and user is not node for user in other.users):
             raise InputError(f"{where} works in place on what is used again; set inplace=False")
+
+
+def _holds_numbers(result: Any, name: str) -> bool:
+    """Whether what a function returns is more than a shape or a type."""
+    if isinstance(result, tuple | list):
+        return any(_holds_numbers(one, name) for one in result)
+    if isinstance(result, bool):
+        return name in ("allclose", "equal", "is_nonzero")
+    return isinstance(result, Tensor | float | complex)
 
 
 def _name(target: Any) -> str:

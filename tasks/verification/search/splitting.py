@@ -180,7 +180,8 @@ class Splitting:
         self.stuck += list(lower[~able])
         order = some.lower.amin(1).argsort()
         for piece in torch.split(order[able[order]], _GROUP):
-            self._push(some.rows(piece), self.boxes, self.heap)
+            if len(piece):  # of nothing, there is one empty piece
+                self._push(some.rows(piece), self.boxes, self.heap)
         return self._best_point(box, lowest[kept])
 
     def _push(self, group: _Open, order: int, heap: list[tuple[float, int, _Open]]) -> None:

@@ -9,11 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robsweep.tasks.verification.cascade import Method
+from robsweep.tasks.verification.bounds.intervals import Bounds
+from robsweep.tasks.verification.cascade import Cascade, Method, Problem
 from robsweep.tasks.verification.instance import Outcome, verify
+from robsweep.tasks.verification.optimise.solver import Deadline
 from robsweep.tasks.verification.question import Robustness
+from robsweep.tasks.verification.reading.properties import untargeted
 from robsweep.tasks.verification.screen import Attack, screen_group
-from robsweep.tasks.verification.search.counterexamples import subject_of
+from robsweep.tasks.verification.search.counterexamples import Checked, subject_of
 from robsweep.tasks.verification.solve import Question, solve_one
 from robsweep.tasks.verification.verdicts import DISAGREE, OVER_REALS, Row
 from tests.tasks.verification.reading.onnx_files import declared, dense_file
@@ -157,3 +160,23 @@ def test_half_precision_is_never_verified() -> None:
     for row in rows:
         assert (row.verdict, row.arithmetic) == ("unknown", "reals")
         assert row.rounding_error == torch.inf
+
+
+def test_a_point_at_which_the_precisions_disagree_forbids_a_proof() -> None:
+    """Also where it was found beside the stages, and all of them prove the opposite."""
+    x = torch.full((1, 1), 0.5, dtype=torch.float64)
+    network = subject_of(_chain(([[1.0], [-1.0]], [1.0, 0.0])), (1,)).network
+    problem = Problem(network, Bounds(x, x), untargeted(torch.tensor([0]), 2))
+
+    def confirm(point: Tensor) -> tuple[Tensor, Checked]:
+        return point[0], Checked("outside the ball", 2.0, boundary=False)
+
+    verdicts = []
+    for disagree in (False, True):
+        method = Method(frozenset({"crown"}))
+        cascade = Cascade(problem, method, Deadline(0.0, None), confirm)
+        cascade.bound()
+        cascade.disagree = disagree
+        row = cascade.finished()
+        verdicts.append((row.verdict, row.solver_status, row.boundary))
+    assert verdicts == [("verified", None, False), ("unknown", DISAGREE, True)]

@@ -85,6 +85,23 @@ def test_probabilities_that_vanish_in_float32_tie(tmp_path: Path) -> None:
     assert _asked(tmp_path, far.replace("(>= Y_1 Y_0)", "(>= Y_2 Y_1)"), 2000.0).answer != "unsat"
 
 
+def test_of_many_classes_probabilities_vanish_earlier(tmp_path: Path) -> None:
+    """Two below 2^-126, which may be taken for 0: their logits lie within 80 of all others."""
+    from onnx import helper
+
+    weight, bias = np.zeros((2, 4000)), np.zeros(4000)
+    weight[0, 1] = 0.01
+    nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["h"])]
+    nodes.append(helper.make_node("Softmax", ["h"], ["y"]))
+    for classes, bias[:2], answer in ((4000, -79.9, "unknown"), (50, -75.0, "unsat")):
+        constants = {"w": weight[:, :classes], "b": bias[:classes]}
+        file = write(tmp_path / "net.onnx", nodes, constants, [1, 2])
+        text = declared(2, classes) + BOX + "(assert (>= X_0 0.5))(assert (>= Y_0 Y_1))"
+        (tmp_path / "p.vnnlib").write_text(text)
+        found = verify(file, str(tmp_path / "p.vnnlib"), 20.0, stages=frozenset({"crown"}))
+        assert found.answer == answer
+
+
 def test_what_does_not_carry_over_is_refused(tmp_path: Path) -> None:
     for text, words in (
         ("(assert (>= (+ Y_0 Y_1) 0.5))", "two can be compared"),

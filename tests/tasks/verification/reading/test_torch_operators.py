@@ -112,3 +112,16 @@ def test_what_puts_samples_together_is_refused() -> None:
             read_as_deployed(_Of(does), (2, 3, 6))
     with pytest.raises(InputError, match="5 windows do not divide 6"):
         read_as_deployed(nn.Sequential(nn.AdaptiveMaxPool2d((3, 5)), nn.Flatten()), (2, 3, 6))
+
+
+def test_numbers_taken_from_the_images_are_no_constants() -> None:
+    for does in (
+        lambda x: (x - torch.aminmax(x)[0]) / torch.aminmax(x)[1],
+        lambda x: x - torch.std_mean(x)[1],
+        lambda x: x - torch.max(x, 0)[0],
+        lambda x: x - x.max(0).values,
+        lambda x: x * torch.allclose(x, 0 * x),
+    ):
+        with pytest.raises(InputError, match="numbers that depend on the images"):
+            read_as_deployed(_Of(does), (2, 3, 6))
+    assert _held(_Of(lambda x: x * x.size(1) + x.shape[2]), (2, 3, 6))

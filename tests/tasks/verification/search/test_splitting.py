@@ -227,6 +227,19 @@ def test_inputs_that_are_fixed_are_not_halved_and_a_point_is_decided() -> None:
     assert min(search.lower().values()) > BOUNDARY
 
 
+def test_what_cannot_be_halved_stays_open() -> None:
+    """Only one end of an interval is unsafe, and all but next to nothing of the rest is cut off."""
+    net = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 2)).requires_grad_(False)
+    with torch.no_grad():
+        net[0].weight[:], net[0].bias[:] = -1.0, 1.0
+        net[2].weight[:], net[2].bias[:] = torch.tensor([[1000.0], [0.0]]), 0.0
+    box = Bounds(torch.zeros(1, 1).double(), torch.ones(1, 1).double())
+    search = _search(read(net, (1,)), box, untargeted(torch.tensor([0]), 2))
+    search.run(math.inf, 100, lambda _: False)
+    assert (search.heap, len(search.stuck)) == ([], 1)
+    assert max(search.lower().values()) <= BOUNDARY
+
+
 def test_networks_that_are_no_chain_are_left_to_others() -> None:
     for name in ("residual", "pooled", "curved"):
         net, shape = convolutional(name)
