@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[3]
 FROZEN = ROOT / "tests" / "frozen"
 IDS = json.loads((FROZEN / "ids.json").read_text())
 MODEL_FREE = {
-    "adversarial", "ensemble", "full_spectrum", "iris", "mlss_ood", "mnist", "mnist_c", "quickstart",
+    "adversarial", "ensemble", "full_spectrum", "iris", "mlss_ood", "mnist", "mnist_c",
+    "quickstart",
 }  # fmt: skip
 
 
