@@ -64,7 +64,7 @@ class _Curves:
 
     def error(self, width: float) -> float:
         """Mean |residual| after smoothing with a Gaussian of this standard deviation."""
-        cells = max(2000, round(20 / width)) // 2 + 1
+        cells = _cells(width)
         if cells not in self._grids:
             self._grids[cells] = self._grid(cells)
         transformed, size = self._grids[cells]
@@ -72,7 +72,7 @@ class _Curves:
         kernel = np.exp(-(off**2) / (2 * width**2)) / (np.sqrt(2 * np.pi) * width)
         first = cells - 1 + cells // 2
         curves = irfft(transformed * rfft(kernel, size), size, axis=1)[:, first : first + cells]
-        mesh, grid = np.linspace(0, 1, max(round(10 / width), 200)), np.linspace(0, 1, cells)
+        mesh, grid = np.linspace(0, 1, _points(width)), np.linspace(0, 1, cells)
         top = np.abs(np.interp(mesh, grid, curves[0])).sum()
         return float(top / (np.interp(mesh, grid, curves[1]) + 1e-4).sum())
 
@@ -91,6 +91,26 @@ class _Curves:
         return rfft(mirrored, size, axis=1), size
 
 
+def _cells(width: float) -> int:
+    """Of the grid that residuals are put on."""
+    return max(2000, round(20 / width)) // 2 + 1
+
+
+def _mirrored_part(confidence: Floats, width: float) -> Floats:
+    """(n,), how much of each sample the error counts, in [0.5, 1].
+
+    Its grid is mirrored without its ends, so what lies on an end is there once, and all else twice.
+    """
+    place = confidence * (_cells(width) - 1)
+    on_an_end = np.maximum(1 - place, place - (_cells(width) - 2))
+    return 1 - np.clip(on_an_end, 0, 1) / 2
+
+
+def _points(width: float) -> int:
+    """On which a curve of this bandwidth is summed up."""
+    return max(round(10 / width), 200)
+
+
 def curve(confidence: Floats, correct: Bools, width: float) -> Curve:
     """Points of the smooth curve as cells, whose samples overlap.
 
@@ -102,17 +122,20 @@ def curve(confidence: Floats, correct: Bools, width: float) -> Curve:
     n = len(confidence)
     pieces = int(np.ceil(4 / width))
     piece = np.minimum((confidence * pieces).astype(np.int64), pieces - 1)
-    counts = np.bincount(piece, minlength=pieces)
+    part = _mirrored_part(confidence, width)
+    counts = np.bincount(piece, weights=part, minlength=pieces)
     kept = counts > 0
     index = (np.cumsum(kept) - 1)[piece]
     counts = counts[kept]
 
     def sums(values: Floats) -> Floats:
-        return np.bincount(index, weights=values, minlength=len(counts)).astype(np.float64)
+        return np.bincount(index, weights=part * values, minlength=len(counts)).astype(np.float64)
 
-    mesh = np.linspace(0, 1, int(np.clip(1 / width, 31, 101)))
+    mesh = np.linspace(0, 1, int(np.clip(2 / width, 31, 201)))
     at = sums(confidence) / counts
     weights = _kernel(mesh, at, width)
+    # half of what the ends stand for lies outside; the error's own finer mesh has them whole
+    weights[[0, -1]] *= (1 + (len(mesh) - 1) / (_points(width) - 1)) / 2
     weights /= (weights @ counts).sum()
     near = weights @ counts > 1e-9
     weights, mesh = weights[near], mesh[near]
