@@ -62,8 +62,8 @@ def ood_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
                 rows.append({**model.names, **row, **_seen([two], trained_on)})
             for group in dict.fromkeys(name for two in sets for name in two.asked.groups):
                 inside = [two for two in sets if group in two.asked.groups and not two.evasion]
-                if len(inside) == 1:
-                    continue  # its own row says it all
+                if len(inside) < 2:
+                    continue  # of one, its own row says it all; of evasions, theirs
                 row = {**together(inside), **full_spectrum(inside, sets), "group": group}
                 rows.append({**model.names, **row, **_seen(inside, trained_on)})
     return frame("ood", rows)

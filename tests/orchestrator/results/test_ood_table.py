@@ -94,6 +94,16 @@ def test_an_evasion_is_a_row_of_its_own_against_the_same_id_data(table, scores):
     assert evaded["auroc_n_id"] == N
 
 
+def test_a_group_that_is_there_evaded_alone_has_no_row(tmp_path, scores):
+    demo = Demo(tmp_path)
+    demo.ask("predict", "clean", "clean", params={"source": "clean"})
+    scored(demo, None, scores["own"])
+    for name in "ab":
+        scored(demo, name, scores[name], ["near"], evasion={"norm": "linf", "eps": 0.1})
+    found = rows(Results.open(tmp_path))
+    assert [row["ood_set"] for row in found] == ["a", "b"]
+
+
 def test_the_leaderboard_looks_at_what_is_ood_and_as_it_is(table, scores):
     row = table.leaderboard("demo").row(0, named=True)
     assert row["auroc"] == pytest.approx(auroc(scores["a"], scores["own"]))
