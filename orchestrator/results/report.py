@@ -26,8 +26,8 @@ PERCENT = frozenset(
     }
 )  # fmt: skip
 _PARTS = (
-    "_low", "_high", "_n", "_wanted", "_status", "_clean", "_n_id", "_wanted_id", "_n_ood",
-    "_at_bound", "_spread", "_sampling", "_seeds",
+    "_rough_low", "_rough_high", "_low", "_high", "_n", "_wanted", "_status", "_clean", "_n_id",
+    "_wanted_id", "_n_ood", "_at_bound", "_spread", "_sampling", "_seeds",
 )  # fmt: skip
 # What the checks say and which attacks are missing stands beside the numbers themselves.
 _BESIDE = ("honesty", "missing_attacks")

@@ -79,8 +79,8 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "ece_equal_mass_high": _FLOAT, "brier": _FLOAT, "nll": _FLOAT,
         "ece_debiased": _FLOAT, "ece_if_calibrated": _FLOAT, "ece_if_calibrated_high": _FLOAT,
         "ece_equal_mass_debiased": _FLOAT,
-        "rms_ce_low": _FLOAT, "rms_ce_high": _FLOAT, "rms_ce_debiased": _FLOAT,
-        "smooth_ece": _FLOAT, "smooth_ece_low": _FLOAT, "smooth_ece_high": _FLOAT,
+        "rms_ce_rough_low": _FLOAT, "rms_ce_rough_high": _FLOAT, "rms_ce_debiased": _FLOAT,
+        "smooth_ece": _FLOAT, "smooth_ece_rough_low": _FLOAT, "smooth_ece_rough_high": _FLOAT,
         "smooth_ece_debiased": _FLOAT, "smooth_ece_bandwidth": _FLOAT, "classwise_ece": _FLOAT,
         "few_errors": pl.Boolean,  # limits hold with at least 95 %, not with about as much
         "scaled_accuracy": _FLOAT, "scaled_accuracy_low": _FLOAT, "scaled_accuracy_high": _FLOAT,
