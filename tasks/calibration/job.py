@@ -1,6 +1,7 @@
 """The calibrate job."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,8 +32,7 @@ def calibrate(job: Job, inputs: Inputs) -> Output:
 
     def fitted(of: pa.Table) -> Fit:
         logits = np.array(of["logits"].to_pylist(), dtype=np.float64)
-        fit: Fit = method(logits, of["label"].to_numpy(), **m.params["parameters"])
-        return fit
+        return _as_fit(method(logits, of["label"].to_numpy(), **m.params["parameters"]))
 
     if m.params.get("members") == "before":
         parts = [
@@ -55,6 +55,12 @@ def calibrate(job: Job, inputs: Inputs) -> Output:
         "why": fit.why,
     }
     return Output({"calibration": table("calibration", job.keys(weights), None, columns, n=1)})
+
+
+def _as_fit(made: Any) -> Fit:
+    """What a method gives, a user's own too, whose fit may be of before there was more to say."""
+    later = {name: getattr(made, name, default) for name, default in Fit._field_defaults.items()}
+    return Fit(made.temperature, made.nll_before, made.nll_after, **later)
 
 
 def _together(fits: list[Fit], models: list[str], vote: str) -> Fit:

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -162,7 +163,8 @@ def test_the_sweeps_own_folder_comes_first(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["robsweep", "random", "torch", "ray"])
-def test_a_name_that_we_need_ourselves_is_refused(tmp_path, name):
+def test_a_name_that_we_need_ourselves_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.delitem(sys.modules, "mine", raising=False)  # of another test in this process
     write(tmp_path, **{name: "def net(): ...\n"})
     with pytest.raises(InputError, match="give your own another name"):
         sha(tmp_path, f"{name}:net")
