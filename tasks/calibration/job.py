@@ -59,7 +59,9 @@ def calibrate(job: Job, inputs: Inputs) -> Output:
 
 def _as_fit(made: Any) -> Fit:
     """What a method gives, a user's own too, whose fit may be of before there was more to say."""
-    later = {name: getattr(made, name, default) for name, default in Fit._field_defaults.items()}
+    later: dict[str, Any] = {
+        name: getattr(made, name, default) for name, default in Fit._field_defaults.items()
+    }
     return Fit(made.temperature, made.nll_before, made.nll_after, **later)
 
 
