@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaincinv, ndtri
+from scipy.special import gammaincinv
 
 from robsweep.orchestrator.results.intervals import (
     Interval,
-    delong_auroc,
     order_statistic_median,
     spearman,
     wilson,
@@ -154,11 +153,6 @@ def _wilson(random: Random, n: int, p: float) -> tuple[Interval, float]:
     return wilson(int(random.binomial(n, p)), n), p
 
 
-def _auroc(random: Random, n: int, p: float) -> tuple[Interval, float]:
-    apart = np.sqrt(2) * ndtri(p)
-    return delong_auroc(random.normal(apart, 1, n), random.normal(0, 1, n)), p
-
-
 def _median(random: Random, n: int, p: float) -> tuple[Interval, float]:
     return order_statistic_median(random.gamma(p, size=n)), float(gammaincinv(p, 0.5))
 
@@ -171,7 +165,6 @@ def _spearman(random: Random, n: int, p: float) -> tuple[Interval, float]:
 
 OTHERS: dict[str, tuple[Callable[[Random, int, float], tuple[Interval, float]], list[float]]] = {
     "wilson": (_wilson, [0.5, 0.9, 0.98]),
-    "delong_auroc": (_auroc, [0.5, 0.9, 0.98]),
     "median": (_median, [1.0, 4.0]),
     "spearman": (_spearman, [0.0, 0.5, 0.9]),
 }

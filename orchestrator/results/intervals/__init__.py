@@ -5,7 +5,6 @@ How often each covers the truth is measured by `benchmarks/coverage.py`.
 
 from robsweep.orchestrator.results.intervals.interval import LEVEL, NO_DATA, Interval, z_of
 from robsweep.orchestrator.results.intervals.ranks import (
-    delong_auroc,
     midranks,
     order_statistic_median,
     spearman,
@@ -16,7 +15,6 @@ __all__ = [
     "LEVEL",
     "NO_DATA",
     "Interval",
-    "delong_auroc",
     "midranks",
     "order_statistic_median",
     "spearman",

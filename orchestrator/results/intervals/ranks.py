@@ -1,44 +1,10 @@
-"""Of what depends on order alone: AUROC, medians, rank correlations."""
+"""Of what depends on order alone: medians, rank correlations."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtrik, expit, logit
+from scipy.special import bdtrik
 
 from robsweep.orchestrator.results.intervals.interval import LEVEL, NO_DATA, Interval, z_of
-from robsweep.orchestrator.results.intervals.shares import wilson
-
-
-def delong_auroc(ood_scores: ArrayLike, id_scores: ArrayLike, level: float = LEVEL) -> Interval:
-    """AUROC with OOD positive (ties count one half) and its interval on the logit scale.
-
-    Where the sets separate perfectly, or all scores tie, the variance estimate is zero and says
-    nothing. Then the limits are Wilson's for the min(m, n) independent pairs there are.
-
-    Args:
-        ood_scores: (m,), higher = more OOD.
-        id_scores: (n,).
-
-    Source: DeLong et al. 1988; midranks as in Sun & Xu 2014, algorithm 2.
-    """
-    x = np.asarray(ood_scores, dtype=np.float64)
-    y = np.asarray(id_scores, dtype=np.float64)
-    m, n = len(x), len(y)
-    if m == 0 or n == 0:
-        return NO_DATA
-    ranks = midranks(np.concatenate([x, y]))
-    above = (ranks[:m] - midranks(x)) / n  # share of ID below each OOD sample
-    below = 1 - (ranks[m:] - midranks(y)) / m  # share of OOD above each ID sample
-    auroc = float(above.mean())
-    if min(m, n) < 2:
-        return Interval(auroc, 0.0, 1.0)
-    variance = above.var(ddof=1) / m + below.var(ddof=1) / n
-    if variance == 0:
-        pairs = min(m, n)
-        _, low, high = wilson(round(auroc * pairs), pairs, level)
-        return Interval(auroc, low, high)
-    half = z_of(level) * np.sqrt(variance) / (auroc * (1 - auroc))
-    centre = logit(auroc)
-    return Interval(auroc, float(expit(centre - half)), float(expit(centre + half)))
 
 
 def order_statistic_median(values: ArrayLike, level: float = LEVEL) -> Interval:
