@@ -283,3 +283,13 @@ def _verdict(right: bool, edge: float, eps: float, hard: bool) -> str:
     if eps / 1.4 < edge < eps * 1.4 and hard:
         return "unknown"
     return "verified" if edge > eps else "falsified"
+
+
+class DemoSweepOfUses(DemoSweep):
+    """With plans that say what an OOD set is asked for."""
+
+    def write_plan(self):
+        super().write_plan()
+        path = self.store.root / "sweeps" / self.name / "plan.parquet"
+        rows = [{"uses_json": None, **row} for row in self.asked]
+        pl.DataFrame(rows, schema={**PLAN, "uses_json": pl.String}).write_parquet(path)

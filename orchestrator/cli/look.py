@@ -53,13 +53,17 @@ def show(
     ] = "leaderboard",
     style: Format = "text",
     metric: Annotated[
-        str | None, typer.Option(help="Of comparisons and tiers: this one alone.")
+        str | None,
+        typer.Option(
+            help="Of comparisons and tiers: this one alone. scorer_auroc compares the scorers of "
+            "each model, which it does only when it is named."
+        ),
     ] = None,
     baseline: Annotated[
         str | None,
         typer.Option(
-            help="MODEL[/TRAINING[/SEED]]: of comparisons, pairs with it alone; of shift, errors "
-            "divided by its."
+            help="MODEL[/TRAINING[/SEED]]: of comparisons, pairs with it alone (of scorer_auroc: "
+            "a scorer); of shift, errors divided by its."
         ),
     ] = None,
     by_seed: Annotated[
@@ -86,18 +90,18 @@ def show(
         raise InputError("--metric is of --table comparisons and --table tiers")
     if baseline is not None and table not in {"comparisons", "shift"}:
         raise InputError("--baseline is of --table comparisons and --table shift")
-    if not by_seed and table in {"tiers", "honesty"}:
-        raise InputError(f"--over-seeds has no mean of {table}: it is about single models")
+    if not by_seed and table == "honesty":
+        raise InputError("--over-seeds has no mean of honesty: it is about single models")
     results = Results.open(settings_of(store).store)
     if table == "comparisons":
         frame = results.comparisons(name, metric, baseline, by_seed=by_seed)
     elif table == "shift":
         frame = results.shift(name, baseline)
     elif table == "tiers":
-        frame = results.tiers(name, metric)
+        frame = results.tiers(name, metric, by_seed=by_seed)
     else:
         frame = results.table(name, table)
-    if not by_seed and table != "comparisons":
+    if not by_seed and table not in {"comparisons", "tiers"}:
         frame = over_seeds(frame)
     in_parts = {
         "leaderboard": report.leaderboard_text,

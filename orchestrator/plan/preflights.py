@@ -17,6 +17,7 @@ from robsweep.orchestrator.spec.spec import (
 )
 from robsweep.tasks.catalogue import ATTACKS, SCORERS, VERIFIERS
 from robsweep.tasks.catalogue.scorers import scorer_named
+from robsweep.tasks.catalogue.words import base_of
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,19 @@ def preflight_checks(spec: SweepSpec, models: Sequence[PlannedModel]) -> Iterato
             yield Check(models[0], outliers, entry.parameters["outlier_split"], {})
     for tune in (entry.tune for entry in spec.ood.values() if entry.tune is not None):
         yield Check(models[0], spec.tuning_sets[tune.set], tune.split, {})
-    for dataset in (*spec.datasets.values(), *spec.ood_sets.values()):
+    for dataset in spec.datasets.values():
         yield Check(models[0], dataset, dataset.split, {})
+    for dataset in spec.ood_sets.values():
+        apart = _apart(spec.dataset, dataset)
+        yield Check(models[0], dataset, dataset.split, {"apart_from": apart} if apart else {})
+
+
+def _apart(own: DatasetSpec, other: DatasetSpec) -> list[list[str]]:
+    """The splits whose images an OOD set must not hold; those of the catalogue are known not to."""
+    same = base_of(own.name) == base_of(other.name)
+    if same or own.shape != other.shape or (own.file is None and other.file is None):
+        return []
+    return [[own.name, split] for split in own.splits]
 
 
 def _targets(entry: EntrySpec) -> dict[str, Any]:

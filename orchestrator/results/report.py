@@ -21,7 +21,7 @@ PERCENT = frozenset(
         "ece_equal_mass_debiased", "rms_ce_debiased", "smooth_ece", "smooth_ece_debiased",
         "classwise_ece", "legacy_ece", "legacy_rms_ce", "legacy_mce", "scaled_accuracy",
         "auroc", "aupr_in", "aupr_out", "fpr95_ood_pos", "fpr95_id_pos", "aurc", "e_aurc",
-        "auroc_full_spectrum",
+        "auroc_full_spectrum", "scorer_auroc",
         "error_auroc", "accepted", "accepted_accuracy", "accepted_right", "first_in_halves",
     }
 )  # fmt: skip

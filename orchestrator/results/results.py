@@ -9,11 +9,8 @@ import polars as pl
 
 from robsweep.orchestrator.errors import InputError, StoreError
 from robsweep.orchestrator.results.comparisons.metrics import METRICS
-from robsweep.orchestrator.results.comparisons.tables import (
-    comparison_table,
-    recipe_table,
-    tier_table,
-)
+from robsweep.orchestrator.results.comparisons.standings import recipe_tier_table, tier_table
+from robsweep.orchestrator.results.comparisons.tables import comparison_table, recipe_table
 from robsweep.orchestrator.results.metrics.attacks import breaks_from
 from robsweep.orchestrator.results.metrics.planned import Asked, Model, failures_of, models
 from robsweep.orchestrator.results.metrics.progress import progress
@@ -130,14 +127,15 @@ class Results:
         make = comparison_table if by_seed else recipe_table
         return make(self.models(sweep), self._wanted, metric, baseline)
 
-    def tiers(self, sweep: str, metric: str | None = None) -> pl.DataFrame:
-        """The table `tiers` of one metric.
+    def tiers(self, sweep: str, metric: str | None = None, *, by_seed: bool = True) -> pl.DataFrame:
+        """The table `tiers` of one metric; or of means over seeds.
 
         Raises:
             InputError: There is no such sweep or metric.
         """
         _check_metric(metric)
-        return tier_table(self.models(sweep), self._wanted, metric)
+        make = tier_table if by_seed else recipe_tier_table
+        return make(self.models(sweep), self._wanted, metric)
 
     def leaderboard(self, sweep: str) -> pl.DataFrame:
         return self.table(sweep, "leaderboard")

@@ -105,12 +105,18 @@ def subspace(given: Given, *, dim: int = 0) -> dict[str, Tensor]:
         dim: Of the subspace. 0: 1,000 of 2,048 features or more, 512 of 768 or more, else half.
 
     Raises:
-        InputError: The subspace is all there is; largest logits that are not positive; all
-            features are constant.
+        InputError: Fewer samples than features, so that what is left of the subspace is not known;
+            the subspace is all there is; largest logits that are not positive; all features are
+            constant.
     """
     assert given.head is not None
     _varying(given.features)
-    d = given.features.shape[1]
+    n, d = given.features.shape
+    if n < d:
+        raise InputError(
+            f"too few samples for a subspace: {n} for {d} features: raise `fit_samples`, or take "
+            "`pool: mean`"
+        )
     dim = dim or (1000 if d >= 2048 else 512 if d >= 768 else d // 2)
     if not 0 < dim < d:
         raise InputError(f"a principal subspace of dim {dim} needs more than {d} features")

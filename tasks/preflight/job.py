@@ -18,6 +18,7 @@ from robsweep.tasks.job import Inputs, Job, ModelRef, Output
 from robsweep.tasks.load import data_for, device_of, model_of
 from robsweep.tasks.models.questions import ASKED, ask
 from robsweep.tasks.models.weights import MoreOutputsError
+from robsweep.tasks.preflight.apart import check_apart
 from robsweep.tasks.preflight.scorers import check_scorer
 from robsweep.tasks.rows import table
 
@@ -29,11 +30,13 @@ def preflight(job: Job, inputs: Inputs) -> Output:
     engines, the parameters of those solves that are to verify the model: without any, it is not
     read as a network; boxes, the sections that are to bound its outputs, likewise; estimates, the
     verifiers that only estimate a distance; scorers, a list of (name, parameters, whether of each
-    member) that take more than logits; gradients, whether an attack is to follow them.
+    member) that take more than logits; gradients, whether an attack is to follow them; apart_from,
+    the (data set, split)s whose images this one must not hold.
 
     Raises:
         InputError: The model cannot be loaded or called, gives no finite logits (2, classes), or
-            is to be verified and cannot be; a solver is not there or refuses its parameters.
+            is to be verified and cannot be; a solver is not there or refuses its parameters; an
+            OOD set has images of the data that it is to be told from.
     """
     m = job.measurement
     for family, path, parameters in m.params.get("functions", ()):
@@ -89,6 +92,8 @@ def preflight(job: Job, inputs: Inputs) -> Output:
         from robsweep.tasks.verification.abs_bound import estimable
 
         estimable(loaded.model, m.model)
+    if m.params.get("apart_from"):
+        check_apart(job)
     if not m.model.model_id.startswith("import-"):
         return Output({}, warnings=found.warnings)
     described = {

@@ -22,6 +22,7 @@ class Metric(NamedTuple):
     of: Statistic  # of weighted samples
     test: str
     higher_is_better: bool = True
+    most: float = 1.0  # of its values, from 0
 
 
 METRICS: dict[str, Metric] = {
@@ -29,10 +30,11 @@ METRICS: dict[str, Metric] = {
     "robust_accuracy": Metric(weighted.mean, MCNEMAR),
     "verified_accuracy": Metric(weighted.mean, MCNEMAR),
     "auroc": Metric(weighted.auroc, DELONG),
+    "scorer_auroc": Metric(weighted.auroc, DELONG),  # between the scorers of one model
     "ece": Metric(weighted.ece, BOOTSTRAP, higher_is_better=False),
     "aurc": Metric(weighted.aurc, BOOTSTRAP, higher_is_better=False),
     "mean_corruption_error": Metric(weighted.mean, BOOTSTRAP, higher_is_better=False),
-    "median_distance": Metric(weighted.median, BOOTSTRAP),
+    "median_distance": Metric(weighted.median, BOOTSTRAP, most=float("inf")),
 }
 
 
@@ -50,7 +52,7 @@ def compare(metric: Metric, models: Sequence[Sampled]) -> paired.Pairs:
 def spread(metric: Metric, models: Sequence[Sampled]) -> tuple[Floats, Floats]:
     """The value of each model, (models,), and how they vary together over draws of the samples."""
     if metric.test == DELONG:
-        found = areas(*([own[part].values[:, 0] for own in models] for part in (0, 1)))
+        found = areas(models)
         return found.values, found.covariance()
     sizes = [len(part.samples) for part in models[0]]
     if metric.test == MCNEMAR:

@@ -1,6 +1,9 @@
-"""What a sweep asks of several models alike, and each one's answer, sample by sample."""
+"""What a sweep asks of several models alike, and each one's answer, sample by sample.
 
-from collections.abc import Iterator, Sequence
+`scorer_auroc` is asked of one model, and its scorers answer.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
 from typing import NamedTuple
 
@@ -16,19 +19,30 @@ from robsweep.orchestrator.results.intervals import (
 )
 from robsweep.orchestrator.results.metrics import attacks, verification
 from robsweep.orchestrator.results.metrics.detection.selective import selective
-from robsweep.orchestrator.results.metrics.ood import auroc
+from robsweep.orchestrator.results.metrics.named import name_of
+from robsweep.orchestrator.results.metrics.ood import auroc, undefined
 from robsweep.orchestrator.results.metrics.planned import Model
 from robsweep.orchestrator.results.metrics.shift import mean_error, on_common, wrong_of
 from robsweep.orchestrator.results.tables.attacks import attack_rows, that_work
 from robsweep.orchestrator.results.tables.calibration import calibrated, prediction_rows
 from robsweep.orchestrator.results.tables.columns import Read
-from robsweep.orchestrator.results.tables.ood import two_sets
+from robsweep.orchestrator.results.tables.ood import (
+    TwoSets,
+    by_scorer,
+    groups_of,
+    images_of,
+    mean_of,
+    seen_by,
+    two_sets,
+)
 from robsweep.orchestrator.results.tables.shift import Group, averaged_of, parts_of
 from robsweep.orchestrator.results.tables.verification import at
 
+SCORERS = "scorer_auroc"
+
 
 class Question(NamedTuple):
-    """What is compared; the fields are columns."""
+    """What is compared; all fields but the last are columns."""
 
     metric: str
     dataset: str | None
@@ -36,25 +50,56 @@ class Question(NamedTuple):
     eps: float | None = None
     scorer: str | None = None
     ood_set: str | None = None
+    group: str | None = None  # of OOD sets, over which a mean is taken
+    about: tuple[str, ...] = ()  # which sets, or whose scorers: only alike ones can be compared
+
+    @property
+    def columns(self) -> dict[str, str | float | None]:
+        return {key: value for key, value in self._asdict().items() if key != "about"}
 
 
 class Answer(NamedTuple):
-    """One model's."""
+    """One model's, or one of its scorers'."""
 
     model: Model
     sampled: Sampled
     value: Interval  # on its own samples
     by: frozenset[str] = frozenset()  # what it was asked with: attacks, corruptions
+    scorer: str | None = None  # where scorers are compared
+    seen: str | None = None  # what its OOD sets were used for before
+
+    def name_of(self, *, by_seed: bool = True) -> str:
+        """`cnn/standard/0`, as options take it; of a scorer its own."""
+        return self.scorer or name_of(self.model, by_seed=by_seed)
+
+    @property
+    def key(self) -> str:
+        """What a baseline is chosen by."""
+        return self.scorer or self.model.model_id
+
+    @property
+    def recipe(self) -> tuple[str | None, ...]:
+        """What answers have in common that differ by the seed alone."""
+        return self.model.model, self.model.training, self.scorer
+
+    @property
+    def n(self) -> int:
+        """Samples; of OOD detection, those that are OOD."""
+        outside = self.sampled[:-1] or self.sampled
+        return sum(len(part.samples) for part in outside)
 
 
 def answers(
-    models: Sequence[Model], read: Read, only: str | None = None
+    models: Sequence[Model], read: Read, only: str | None = None, *, by_seed: bool = True
 ) -> dict[Question, list[Answer]]:
     """Every question with the answers that there are, in the order of the models.
 
     Args:
-        only: A metric; all without it.
+        only: A metric; without it all by which models are compared.
+        by_seed: Whether scorers compete on one seed's model, or on all seeds' together.
     """
+    if only == SCORERS:
+        return _of_scorers(models, read, by_seed=by_seed)
     found: dict[Question, list[Answer]] = {}
     for model in models:
         for makes, names in _MAKERS:
@@ -118,17 +163,50 @@ def _of_proofs(model: Model, read: Read) -> Iterator[tuple[Question, Answer]]:
 
 
 def _of_scores(model: Model, read: Read) -> Iterator[tuple[Question, Answer]]:
-    for two in two_sets(model, read):
-        if not len(two.id.samples):
-            continue
-        value = auroc(two.ood.scores, two.id.scores)
-        if np.isnan(value.value):
-            continue
-        parts = tuple(Part(side.samples, side.scores[:, None]) for side in (two.ood, two.id))
-        ood_set = str(two.asked.params["ood_set"])
-        ball = two.evasion.get("norm"), two.evasion.get("eps")
-        question = Question("auroc", model.dataset, *ball, two.asked.entry, ood_set)
-        yield question, Answer(model, parts, value)
+    """The AUROC of each scorer on each OOD set, and the mean over each group of these."""
+    for sets in by_scorer(two_sets(model, read)):
+        for two in sets:
+            if undefined(two.ood.scores, two.id.scores) is None:
+                ball = two.evasion.get("norm"), two.evasion.get("eps")
+                ood_set = str(two.asked.params["ood_set"])
+                question = Question("auroc", model.dataset, *ball, two.asked.entry, ood_set)
+                value = auroc(two.ood.scores, two.id.scores)
+                yield question, _scored(model, [two], value)
+        for group, inside in groups_of(sets):
+            names = tuple(sorted(str(two.asked.params["ood_set"]) for two in inside))
+            value = mean_of(inside, inside[0].id)
+            if not np.isnan(value.value):
+                entry = inside[0].asked.entry
+                question = Question("auroc", model.dataset, scorer=entry, group=group, about=names)
+                yield question, _scored(model, inside, value)
+
+
+def _scored(model: Model, sets: Sequence[TwoSets], value: Interval) -> Answer:
+    """With one part for all sets that are made of the same images, and the ID data's."""
+    of_images: dict[str, list[TwoSets]] = {}
+    for two in sorted(sets, key=lambda two: str(two.asked.params["ood_set"])):
+        of_images.setdefault(images_of(two), []).append(two)
+    parts = []
+    for alike in of_images.values():
+        samples = reduce(np.intersect1d, (two.ood.samples for two in alike))
+        columns = [two.ood.scores[np.isin(two.ood.samples, samples)] for two in alike]
+        parts.append(Part(samples, np.stack(columns, axis=1)))
+    id_ = sets[0].id
+    parts.append(Part(id_.samples, id_.scores[:, None]))
+    return Answer(model, tuple(parts), value, seen=seen_by(model, sets))
+
+
+def _of_scorers(
+    models: Iterable[Model], read: Read, *, by_seed: bool
+) -> dict[Question, list[Answer]]:
+    found: dict[Question, list[Answer]] = {}
+    for model in models:
+        whose = name_of(model, by_seed=by_seed)
+        for question, answer in _of_scores(model, read):
+            about = (whose, *question.about)
+            asked = question._replace(metric=SCORERS, scorer=None, about=about)
+            found.setdefault(asked, []).append(answer._replace(scorer=question.scorer))
+    return found
 
 
 def _of_shift(model: Model, read: Read) -> Iterator[tuple[Question, Answer]]:

@@ -7,6 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
+from robsweep.orchestrator.results.comparisons.metrics import Metric, spread
+from robsweep.orchestrator.results.comparisons.questions import Answer
+from robsweep.orchestrator.results.comparisons.samples import on_common
 from robsweep.orchestrator.results.intervals import LEVEL, Interval
 
 Floats = NDArray[np.float64]
@@ -19,9 +22,40 @@ class Contrast(NamedTuple):
     p: float  # NaN: nothing can be said
 
 
+NOTHING = Contrast(Interval(*[float("nan")] * 3), float("nan"))
+
+
+class Together(NamedTuple):
+    """All answers on the samples that every one of them has."""
+
+    values: Floats | None  # (models,); None where these are fewer than two
+    covariance: Floats  # (models, models), of these over draws of the samples
+    n: list[int]  # of each part
+
+
+def by_recipe(given: Sequence[Answer]) -> dict[tuple[str | None, ...], list[int]]:
+    """Answers that differ by the seed alone, as indices."""
+    found: dict[tuple[str | None, ...], list[int]] = {}
+    for index, answer in enumerate(given):
+        found.setdefault(answer.recipe, []).append(index)
+    return found
+
+
+def together(metric: Metric, given: Sequence[Answer]) -> Together:
+    common = on_common([answer.sampled for answer in given])
+    n = [len(part.samples) for part in common[0]]
+    if min(n) < 2:
+        return Together(None, np.zeros((0, 0)), n)
+    return Together(*spread(metric, common), n)
+
+
+def mean_of(measured: Together, seeds: Sequence[int], level: float = LEVEL) -> Interval:
+    """The mean over the seeds of one recipe, with the same two variances as a `contrast`."""
+    return contrast(measured, seeds, (), level).difference
+
+
 def contrast(
-    values: Floats,
-    covariance: Floats,
+    measured: Together,
     first: Sequence[int],
     second: Sequence[int],
     level: float = LEVEL,
@@ -34,15 +68,17 @@ def contrast(
     one seed on both sides there is no variance between seeds, and the luck of training is left out.
 
     Args:
-        values: (models,).
-        covariance: (models, models), of these over draws of the samples.
+        measured: All models; there are values.
         first: Models of one recipe.
-        second: Those of the other.
+        second: Those of the other; none: the first alone.
 
     Source: Welch 1947, for the seeds; degrees of freedom of Satterthwaite 1946.
     """
+    values, covariance, _ = measured
+    assert values is not None
     weights = np.zeros(len(values))
-    weights[[*first]], weights[[*second]] = 1 / len(first), -1 / len(second)
+    for sign, side in ((1, first), (-1, second)):
+        weights[[*side]] = sign / max(len(side), 1)
     difference = float(weights @ values)
     of_samples = max(0.0, float(weights @ covariance @ weights))
     between = [

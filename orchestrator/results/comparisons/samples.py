@@ -17,7 +17,7 @@ class Part(NamedTuple):
     values: Floats  # (n, columns), what is known of each
 
 
-Sampled = tuple[Part, ...]  # one part, or OOD and ID
+Sampled = tuple[Part, ...]  # one part; or OOD sets, and ID last
 
 
 class Shared(NamedTuple):

@@ -126,16 +126,16 @@ def median(models: Sequence[Sampled], weights: Sequence[Weights]) -> Floats:
 
 
 def auroc(models: Sequence[Sampled], weights: Sequence[Weights]) -> Floats:
-    """AUROC of scores of OOD and ID samples, (models, draws), to first order.
+    """Mean AUROC over OOD sets against ID samples, (models, draws), to first order.
 
     What is left out shrinks with the number of samples, and not with its root.
     """
-    found = areas(*([own[part].values[:, 0] for own in models] for part in (0, 1)))
-    ood, id_ = (
-        _sums(np.ascontiguousarray(each.T), weight) / weight.sum(axis=0)
-        for each, weight in zip((found.ood, found.id), weights, strict=True)
-    )
-    linear: Floats = ood + id_ - found.values[:, None]
+    found = areas(models)
+    means = [
+        _sums(np.ascontiguousarray(part.T), weight) / weight.sum(axis=0)
+        for part, weight in zip(found.parts, weights, strict=True)
+    ]
+    linear: Floats = np.sum(means, axis=0) - found.values[:, None]
     return linear
 
 

@@ -40,7 +40,9 @@ def extent(
         status = FAILED
     elif not missing:
         status = RUNNING if unsolved else DONE
-    elif intersect(missing, union(piece for a in measurements for piece in a.failed)):
+    elif intersect(missing, union(piece for a in measurements for piece in a.failed)) or any(
+        a.blocked for a in measurements
+    ):
         status = FAILED
     else:
         status = RUNNING if any(a.covered for a in measurements) else NOT_RUN

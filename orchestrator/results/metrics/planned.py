@@ -48,6 +48,7 @@ class Asked:
     covered: Ranges = ()  # of these, the samples that are done
     failed: Ranges = ()  # of these, the samples whose job failed and was not done since
     why: str = ""  # the last of these jobs failed
+    blocked: str = ""  # something that it needs has failed, and why: it cannot run
     groups: tuple[str, ...] = ()  # of an OOD set, that are asked for as a whole
     shifted: bool = False  # an OOD set that is a corruption of the ID data, or the other way round
 
@@ -72,6 +73,7 @@ class Model:
     asked: Sequence[Asked]
     warnings: str | None = None  # what was seen when it was first called
     dataset: str | None = None  # that `sample` counts in; of OOD detection, the ID data
+    outliers: frozenset[str] = frozenset()  # the sets that it, its members or its start trained on
 
     @property
     def names(self) -> dict[str, str | int | None]:
@@ -135,12 +137,21 @@ def models(
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in plan.iter_rows(named=True):
         rows.setdefault(row["model_id"], []).append(row)
-    return [
+    found = [
         Model(
             own[0]["model"], own[0]["training"], own[0]["seed"], key, asked, warnings.get(key), name
         )
         for key, own in rows.items()
         for name, asked in _by_dataset(own, coverage, failures).items()
+    ]
+    made = {asked.measurement_id: asked for model in found for asked in model.asked}
+    return [
+        replace(
+            model,
+            asked=[replace(asked, blocked=_blocked(asked, made)) for asked in model.asked],
+            outliers=_outliers(model.model_id, made),
+        )
+        for model in found
     ]
 
 
@@ -206,22 +217,24 @@ def _reason(status: str, error: str) -> str:
     return f"raised {raised[1].rpartition('.')[2]}" if raised else "raised"
 
 
-def outliers_of(models: Sequence[Model]) -> dict[str, set[str]]:
-    """Model id -> the outlier sets that it, its members or what it started from was trained on."""
-    made = {
-        asked.measurement_id: asked
-        for model in models
-        for asked in model.asked
-        if asked.kind in {"train", "ensemble"}
-    }
+def _outliers(key: str, made: Mapping[str, Asked]) -> frozenset[str]:
+    """The outlier sets that a model, its members or what it started from was trained on."""
+    if key not in made:
+        return frozenset()
+    own = made[key].params.get("parameters", {}).get("outliers")
+    return frozenset({own} - {None}).union(*(_outliers(need, made) for need in made[key].needs))
 
-    def seen(key: str) -> set[str]:
-        if key not in made:
-            return set()
-        own = made[key].params.get("parameters", {}).get("outliers")
-        return {own} - {None} | {name for need in made[key].needs for name in seen(need)}
 
-    return {model.model_id: seen(model.model_id) for model in models}
+def _blocked(asked: Asked, made: Mapping[str, Asked]) -> str:
+    """Which of the measurements that it rests on has failed, and why; empty of one that ran."""
+    if asked.covered or asked.kind == "solve":  # a screen that failed leaves others to solve
+        return ""
+    for need in (made[key] for key in asked.needs if key in made):
+        if need.failed and not need.covered:
+            return f"its {need.kind} failed: {need.why}"
+        if not need.covered and (why := _blocked(need, made)):
+            return why
+    return ""
 
 
 def any_wanted(measurements: Iterable[Asked]) -> Ranges:

@@ -52,7 +52,7 @@ _BRACKET = {
 }  # fmt: skip
 _QUESTION = {
     "metric": _TEXT, "dataset": _TEXT, "norm": _TEXT, "eps": _FLOAT, "scorer": _TEXT,
-    "ood_set": _TEXT,
+    "ood_set": _TEXT, "group": _TEXT,
 }  # fmt: skip
 # what a number stands under: attacks that it is without, and checks that contradict it
 _TRUST = {"missing_attacks": _TEXT, "honesty": _TEXT}
@@ -142,10 +142,12 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "difference": _FLOAT, **_limits("difference"), "difference_n": _INT,
         "difference_n_id": _INT, "p": _FLOAT, "p_holm": _FLOAT, "compared": _INT, "test": _TEXT,
         "n": _INT, "other_n": _INT, "why": _TEXT, "note": _TEXT, "seeds": _INT, "other_seeds": _INT,
+        "other_scorer": _TEXT,
     },
     "tiers": {
         **_QUESTION, "tier": _INT, **_MODEL, "value": _FLOAT, **_limits("value"), "value_n": _INT,
         "first_in_halves": _FLOAT, "apart_within": _TEXT, "alike_beyond": _TEXT,
+        "seeds": _INT, "seen_by": _TEXT,
     },
     "honesty": {
         **_MODEL, "norm": _TEXT, "check": _TEXT, "status": _TEXT, "n": _INT, "violations": _INT,

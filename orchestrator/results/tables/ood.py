@@ -1,18 +1,18 @@
 """The table of out-of-distribution detection."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from robsweep.orchestrator.ranges import total
-from robsweep.orchestrator.results.intervals import Interval
+from robsweep.orchestrator.results.intervals import NO_DATA, Interval
 from robsweep.orchestrator.results.metrics.detection.spectrum import Scores, joined, mean_auroc
 from robsweep.orchestrator.results.metrics.extent import DONE, FAILED, NOT_ASKED, NOT_RUN, extent
 from robsweep.orchestrator.results.metrics.ood import auroc, detection, undefined
-from robsweep.orchestrator.results.metrics.planned import Asked, Model, outliers_of
+from robsweep.orchestrator.results.metrics.planned import Asked, Model
 from robsweep.orchestrator.results.metrics.rates import estimate
 from robsweep.orchestrator.results.tables.adversarials import that_broke
 from robsweep.orchestrator.results.tables.calibration import UNDEFINED
@@ -48,10 +48,8 @@ def ood_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
     `seen` where the model was trained on outliers from there, or the scorer tuned on them;
     `seen_by` says which. `auroc_full_spectrum` takes the scores of corrupted ID data as ID.
     """
-    outliers = outliers_of(models)
     rows: list[Row] = []
     for model in models:
-        trained_on = {*map(_base, outliers[model.model_id])}
         for sets in by_scorer(two_sets(model, read)):
             for two in sets:
                 measured = detection(two.ood.scores, two.id.scores)
@@ -59,13 +57,10 @@ def ood_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
                 for name, one in zip(_OTHERS, measured[1:5], strict=True):
                     row |= estimate(name, one)
                 row |= full_spectrum([two], sets)
-                rows.append({**model.names, **row, **_seen([two], trained_on)})
-            for group in dict.fromkeys(name for two in sets for name in two.asked.groups):
-                inside = [two for two in sets if group in two.asked.groups and not two.evasion]
-                if len(inside) < 2:
-                    continue  # of one, its own row says it all; of evasions, theirs
+                rows.append({**model.names, **row, **_seen(model, [two])})
+            for group, inside in groups_of(sets):
                 row = {**together(inside), **full_spectrum(inside, sets), "group": group}
-                rows.append({**model.names, **row, **_seen(inside, trained_on)})
+                rows.append({**model.names, **row, **_seen(model, inside)})
     return frame("ood", rows)
 
 
@@ -74,7 +69,8 @@ def ood_rows(model: Model, read: Read) -> Iterator[Row]:
     for two in two_sets(model, read):
         if two.outside:
             both = two.ood.scores, two.id.scores
-            yield {**model.names, **_auroc(two, auroc(*both), undefined(*both))}
+            row = _auroc(two, auroc(*both), undefined(*both))
+            yield {**model.names, **row, **_seen(model, [two])}
 
 
 def two_sets(model: Model, read: Read) -> Iterator[TwoSets]:
@@ -105,15 +101,29 @@ def by_scorer(sets: Iterable[TwoSets]) -> list[list[TwoSets]]:
     return [*found.values()]
 
 
-def _seen(sets: Sequence[TwoSets], trained_on: Collection[str]) -> Row:
-    """Whether any split of these data sets has been used before."""
+def groups_of(sets: Sequence[TwoSets]) -> Iterator[tuple[str, list[TwoSets]]]:
+    """Each group with its sets, if it has several: of one, the set says it all."""
+    for group in dict.fromkeys(name for two in sets for name in two.asked.groups):
+        inside = [two for two in sets if group in two.asked.groups and not two.evasion]
+        if len(inside) > 1:
+            yield group, inside
+
+
+def _seen(model: Model, sets: Sequence[TwoSets]) -> Row:
+    by = seen_by(model, sets)
+    return {"seen": bool(by), "seen_by": by}
+
+
+def seen_by(model: Model, sets: Iterable[TwoSets]) -> str | None:
+    """What any split of these data sets has been used for before, if for anything."""
+    trained_on = {*map(_base, model.outliers)}
     by: list[str] = []
     for two in sets:
         base = _base(two.asked.params["ood_set"])
         tuned_on = (two.asked.params.get("tune") or {}).get("set")
         by += ["trained on"] if base in trained_on else []
         by += ["tuned on"] if tuned_on is not None and base == _base(tuned_on) else []
-    return {"seen": bool(by), "seen_by": ", ".join(dict.fromkeys(by)) or None}
+    return ", ".join(dict.fromkeys(by)) or None
 
 
 def _auroc(two: TwoSets, measured: Interval, why: str | None) -> Row:
@@ -132,14 +142,24 @@ def _auroc(two: TwoSets, measured: Interval, why: str | None) -> Row:
         "auroc_wanted_id": 0 if two.own is None else total(two.own.wanted),
         "auroc_n_ood": n_ood,
         "id_n": n_id,
-        "why": why if n_ood and n_id else None,  # of no samples, the status speaks
+        "why": why if n_ood and n_id else _blocked(two),  # of no samples, the status speaks
     }
+
+
+def _blocked(two: TwoSets) -> str | None:
+    return two.asked.blocked or (two.own.blocked if two.own is not None else None) or None
 
 
 def _why(two: TwoSets) -> str | None:
     """Why there is no AUROC of samples that are there."""
     there = len(two.ood.samples) and len(two.id.samples)
-    return undefined(two.ood.scores, two.id.scores) if there else None
+    return undefined(two.ood.scores, two.id.scores) if there else _blocked(two)
+
+
+def images_of(two: TwoSets) -> str:
+    """The data set and split that a set is made of, whatever was done to its images."""
+    found = word_of(str(two.asked.params["ood_set"]))
+    return f"{found.base}:{found.split}"
 
 
 def _base(word: str) -> str:
@@ -181,8 +201,12 @@ def hardest(rows: Sequence[Row]) -> Row:
     without = f" (without {names})" if names else ""
     return {
         **{key: value for key, value in worst.items() if key.startswith("auroc")},
-        "auroc_of": f"{worst['scorer']} / {worst['ood_set']}{without}",
+        "auroc_of": f"{worst['scorer']} / {worst['ood_set']}{_used(worst)}{without}",
     }
+
+
+def _used(row: Row) -> str:
+    return f" ({row['seen_by']})" if row["seen_by"] else ""
 
 
 def together(sets: Sequence[TwoSets]) -> Row:
@@ -224,10 +248,17 @@ def full_spectrum(sets: Sequence[TwoSets], all_: Sequence[TwoSets]) -> Row:
 
 
 def _mean(name: str, sets: Sequence[TwoSets], id_: Scores) -> Row:
-    if any(undefined(two.ood.scores, id_.scores) for two in sets):
+    found = mean_of(sets, id_)
+    if np.isnan(found.value):
         return {}
-    n = sum(len(two.ood.samples) for two in sets)
-    return {**estimate(name, mean_auroc([two.ood for two in sets], id_)), f"{name}_n": n}
+    return {**estimate(name, found), f"{name}_n": sum(len(two.ood.samples) for two in sets)}
+
+
+def mean_of(sets: Sequence[TwoSets], id_: Scores) -> Interval:
+    """The mean AUROC over OOD sets; NaN where it is undefined on one of them."""
+    if any(undefined(two.ood.scores, id_.scores) for two in sets):
+        return NO_DATA
+    return mean_auroc([two.ood for two in sets], id_, [images_of(two) for two in sets])
 
 
 def status_of(asked: Iterable[Asked | None]) -> str:

@@ -9,6 +9,7 @@ import polars as pl
 
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.results.metrics.extent import extent
+from robsweep.orchestrator.results.metrics.named import name_of, named
 from robsweep.orchestrator.results.metrics.planned import Asked, Model
 from robsweep.orchestrator.results.metrics.rates import estimate, rate
 from robsweep.orchestrator.results.metrics.shift import (
@@ -55,26 +56,20 @@ def shift_table(models: Sequence[Model], read: Read, baseline: str | None = None
     return frame("shift", rows)
 
 
-def _baselines(models: Sequence[Model], named: str | None) -> Callable[[Model], Model | None]:
+def _baselines(models: Sequence[Model], name: str | None) -> Callable[[Model], Model | None]:
     """From a model to what it is held against."""
-    if named is None:
+    if name is None:
         return lambda _: None
-    found = [m for m in models if named in {m.model, _name(m), f"{_name(m)}/{m.seed}"}]
-    kinds = dict.fromkeys(map(_name, found))
+    found = named(models, name)
+    kinds = dict.fromkeys(name_of(model, by_seed=False) for model in found)
     if len(kinds) != 1:
-        known = ", ".join(dict.fromkeys(map(_name, models)))
-        several = f"is {' and '.join(kinds)}: name one" if kinds else f"is none of {known}"
-        raise InputError(f"baseline {named!r} {several}")
+        raise InputError(f"--baseline {name!r} is {' and '.join(kinds)}: name one")
 
     def of(model: Model) -> Model:
         here = [m for m in found if m.dataset == model.dataset] or found
         return next((m for m in here if m.seed == model.seed), here[0])
 
     return of
-
-
-def _name(model: Model) -> str:
-    return model.model if model.training is None else f"{model.model}/{model.training}"
 
 
 class Group(NamedTuple):
@@ -117,7 +112,7 @@ def _rows(model: Model, baseline: Model | None, read: Read) -> list[Row]:
             if not is_grid(group.corruption):
                 errors[key] |= held.columns("corruption_error", [group])
         whole |= held.columns("mean_corruption_error", averaged) if averaged else {}
-        whole |= {"baseline": _name(baseline)}
+        whole |= {"baseline": name_of(baseline, by_seed=False)}
     worst = _worst_cases(asked, wrong)
     return [
         {

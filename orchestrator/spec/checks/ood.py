@@ -24,6 +24,14 @@ def check(document: Document, spec: SweepSpec) -> None:
             raise document.error(
                 key, f"{entry.name} is fitted on a {split} split, which {spec.dataset.name} has not"
             )
+        if fit is not None and FITS[fit].reads == "features":
+            samples, classes = entry.parameters["fit_samples"], spec.dataset.classes
+            if samples < classes:
+                raise document.error(
+                    key,
+                    f"fit_samples: {samples} are fewer than the {classes} classes of "
+                    f"{spec.dataset.name}: {entry.name} is fitted on samples of all of them",
+                )
         if entry.tune is None:
             continue
         tuned = spec.tuning_sets[entry.tune.set]

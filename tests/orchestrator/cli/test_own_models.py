@@ -171,3 +171,21 @@ def test_eval_sees_through_the_scale_of_the_logits(tmp_path, scales):
         by_pgd.append(rows.filter(rows["attack"] == "pgd")["robust_accuracy"][0])
     assert max(robust) - min(robust) <= 0.03
     assert by_pgd[-1] - by_pgd[0] > 0.1, "what cross entropy alone would have said"
+
+
+def test_an_ood_set_that_holds_images_of_the_id_data(robsweep, tmp_path):
+    mine, known = digits(), digits()
+    noise = np.random.default_rng(0).random((50, 8, 8), np.float32)
+    mixed = noise.copy()
+    mixed[[7, 30]] = known["test_images"][[4, 11]]
+    np.savez("mine.npz", **mine)
+    for name, images in (("noise", noise), ("mixed", mixed)):
+        np.savez(f"{name}.npz", test_images=images, test_labels=np.arange(50) % 3)
+    text = HEAD.replace("digits", "npz:mine.npz") + models("nine")
+    asked = text + "ood:\n  energy: {sets: ['npz:NAME.npz'], ood_samples: 20}\n"
+    code, _, err = robsweep("run", sweep(asked.replace("NAME", "mixed")))
+    assert code == 2
+    assert "2 of 50 images of mixed.npz:test are in mine.npz:test too" in err
+    assert "its image 7 is image 4 there" in err
+    code, _, err = robsweep("run", sweep(asked.replace("NAME", "noise")))
+    assert code == 0, err

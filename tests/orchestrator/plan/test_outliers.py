@@ -3,7 +3,7 @@
 import polars as pl
 
 from robsweep.orchestrator.plan.table import to_table
-from robsweep.orchestrator.results.metrics.planned import models, outliers_of
+from robsweep.orchestrator.results.metrics.planned import models
 from tests.sweeps import plan_of
 
 SWEEP = """
@@ -22,8 +22,7 @@ trainings:
 
 def test_members_and_what_a_training_started_from_count_too():
     planned = models(pl.DataFrame(to_table(plan_of(SWEEP))))
-    outliers = outliers_of(planned)
-    found = {f"{m.model}/{m.training}": outliers[m.model_id] for m in planned}
+    found = {f"{m.model}/{m.training}": m.outliers for m in planned}
     seen = {"fashion_mnist"}
     assert found == {
         "one/standard": set(), "two/standard": set(), "both/standard": set(),

@@ -6,7 +6,7 @@ from robsweep.orchestrator.results.comparisons import weighted
 from robsweep.orchestrator.results.comparisons.delong import areas
 from robsweep.orchestrator.results.comparisons.metrics import METRICS, compare, first_in_halves
 from robsweep.orchestrator.results.comparisons.paired import holm, normal, shares
-from robsweep.orchestrator.results.comparisons.recipes import contrast
+from robsweep.orchestrator.results.comparisons.recipes import Together, contrast
 from robsweep.orchestrator.results.comparisons.samples import Part, shared
 from robsweep.orchestrator.results.comparisons.tiers import tiers
 from robsweep.orchestrator.results.metrics.calibration import errors
@@ -53,7 +53,7 @@ def test_covariance_of_aurocs_by_brute_force(decimals):
     base_ood, base_id = rng.normal(1, 1, 40), rng.normal(0, 1, 50)
     ood = [(base_ood + rng.normal(0, s, 40)).round(decimals) for s in (0.2, 0.5, 2)]
     id_ = [(base_id + rng.normal(0, s, 50)).round(decimals) for s in (0.2, 0.5, 2)]
-    found = areas(ood, id_)
+    found = areas([(part(x), part(y)) for x, y in zip(ood, id_, strict=True)])
     kernels = [
         (x[:, None] > y[None, :]) + (x[:, None] == y[None, :]) / 2
         for x, y in zip(ood, id_, strict=True)
@@ -134,7 +134,9 @@ def test_the_auroc_of_halves_is_right_to_first_order():
     assert {*weights[0].sum(axis=0)} == {200}
     linear = weighted.auroc([own], weights)[0]
     exact = [
-        areas(*([side.values[w[:, i] > 0, 0]] for side, w in zip(own, weights, strict=True))).values
+        areas(
+            [tuple(part(p.values[w[:, i] > 0, 0]) for p, w in zip(own, weights, strict=True))]
+        ).values
         for i in range(50)
     ]
     assert np.abs(linear - np.ravel(exact)).max() < 0.1 * np.std(exact)
@@ -207,7 +209,7 @@ def test_recipes_that_are_equal_are_told_apart_as_seldom_as_the_level_says():
     p, samples_alone = [], []
     for _ in range(1000):
         values = rng.normal(0, 1, 6) + root @ rng.normal(0, 1, 6)
-        p.append(contrast(values, covariance, [0, 1, 2], [3, 4, 5]).p)
+        p.append(contrast(Together(values, covariance, []), [0, 1, 2], [3, 4, 5]).p)
         weights = np.array([1, 1, 1, -1, -1, -1]) / 3
         error = np.sqrt(weights @ covariance @ weights)
         samples_alone.append(2 * norm.sf(abs(weights @ values) / error))
@@ -217,7 +219,7 @@ def test_recipes_that_are_equal_are_told_apart_as_seldom_as_the_level_says():
 
 def test_a_recipe_of_one_seed_has_the_luck_of_samples_alone():
     covariance = np.array([[4.0, 1.0], [1.0, 4.0]])
-    found = contrast(np.array([3.0, 1.0]), covariance, [0], [1])
+    found = contrast(Together(np.array([3.0, 1.0]), covariance, []), [0], [1])
     assert found.difference.value == 2
     assert found.p == pytest.approx(2 * norm.sf(2 / np.sqrt(6)), rel=1e-4)
-    assert np.isnan(contrast(np.array([np.nan, 1.0]), covariance, [0], [1]).p)
+    assert np.isnan(contrast(Together(np.array([np.nan, 1.0]), covariance, []), [0], [1]).p)

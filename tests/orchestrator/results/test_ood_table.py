@@ -3,24 +3,13 @@
 import json
 
 import numpy as np
-import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from robsweep.orchestrator.results.results import Results
-from tests.demo_store import PLAN, DemoSweep
+from tests.demo_store import DemoSweepOfUses as Demo
 
 N = 60
-
-
-class Demo(DemoSweep):
-    """With plans that say what an OOD set is asked for."""
-
-    def write_plan(self):
-        super().write_plan()
-        path = self.store.root / "sweeps" / self.name / "plan.parquet"
-        rows = [{"uses_json": None, **row} for row in self.asked]
-        pl.DataFrame(rows, schema={**PLAN, "uses_json": pl.String}).write_parquet(path)
 
 
 def scored(demo, ood_set, scores, groups=(), *, shifted=False, **params):

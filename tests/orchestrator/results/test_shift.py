@@ -135,7 +135,7 @@ def test_a_baseline_must_be_one_model(tmp_path):
     assert table(tmp_path, "mlp/standard/0").equals(table(tmp_path, "mlp"))
     given(demo, ("mlp", "noisy", 0), "clean", "clean", set())
     for name, message in (
-        ("vgg", "baseline 'vgg' is none of mlp/standard, cnn/standard, mlp/noisy"),
+        ("vgg", "'vgg': no such model; there are: mlp/standard/0, cnn/standard/0, mlp/noisy/0"),
         ("mlp", "baseline 'mlp' is mlp/standard and mlp/noisy: name one"),
     ):
         with pytest.raises(InputError, match=message):

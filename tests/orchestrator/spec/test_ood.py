@@ -45,6 +45,7 @@ def other(tmp_path, monkeypatch):
         ("energy: {sets: [photo_patches], evasion: {eps: 2}}", "eps 2 in norm linf"),
         ("energy: {sets: [photo_patches], evasion: {eps: 0.1, norm: l1}}", "linf"),
         ("knn: {sets: [photo_patches], k: 0}", "expected at least 1"),
+        ("vim: {sets: [photo_patches], fit_samples: 9}", "fewer than the 10 classes of digits"),
         ("vim: {sets: [photo_patches], pool: max}", "unknown pool 'max'"),
     ],
 )

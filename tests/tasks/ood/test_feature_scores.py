@@ -192,6 +192,7 @@ def test_gradnorm_is_the_norm_of_the_gradient_that_torch_finds() -> None:
         ("patterns", TRAIN._replace(logits=-TRAIN.logits), "classified correctly as class"),
         ("posteriors", TRAIN._replace(logits=torch.eye(3)[TRAIN.labels % 2].double()), "class 2"),
         ("subspace", TRAIN._replace(logits=TRAIN.logits - 100), "not positive"),
+        ("subspace", given_of(n=WIDTH - 1), "too few samples for a subspace: 5 for 6 features"),
         *(
             (name, TRAIN._replace(features=torch.ones_like(TRAIN.features)), "all 6 features")
             for name in ("gaussian", "bank", "subspace", "clip", "patterns", "centre")
