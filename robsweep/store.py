@@ -11,7 +11,6 @@ from robsweep.images import Adversarials, Chosen, Counterexamples, Kept
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.results.metrics.planned import Asked
 from robsweep.orchestrator.results.results import TABLES, Results
-from robsweep.orchestrator.results.seeds import over_seeds
 from robsweep.orchestrator.results.wanted import wanted
 from robsweep.orchestrator.settings import Settings
 from robsweep.orchestrator.spec.yaml_file import did_you_mean
@@ -80,16 +79,16 @@ class OpenStore:
             by_seed: A row for each training seed; else one row over seeds, where `m` is the mean,
                 `m_spread` the standard deviation between seeds, `m_sampling` the standard error of
                 one seed's number by the luck of its samples, and `m_seeds` their number.
+                `comparisons` and `tiers` test these means.
 
         Raises:
-            InputError: There is no such sweep or table.
+            InputError: There is no such sweep or table, or no mean over seeds of it.
         """
         self._check(sweep)
         known = {table: table for table in TABLES}
         if name not in known:
             raise InputError(f"no table {name!r}{did_you_mean(name, TABLES)}")
-        found = self._results.table(sweep, known[name])
-        return found if by_seed else over_seeds(found)
+        return self._results.table(sweep, known[name], by_seed=by_seed)
 
     def comparisons(
         self,
@@ -102,8 +101,9 @@ class OpenStore:
         """Pairs of models on the same samples: difference, interval, p-value, and that after Holm.
 
         Args:
-            metric: One of those in the column `metric`; all without it.
-            baseline: `MODEL[/TRAINING[/SEED]]`: pairs with it alone.
+            metric: One of those in the column `metric`; all that are between models without it.
+                `scorer_auroc` is between the scorers of each model.
+            baseline: `MODEL[/TRAINING[/SEED]]`, or a scorer: pairs with it alone.
             by_seed: Every trained model by itself; else models that differ by their seed alone as
                 one, where the test knows of seeds and of samples.
 
@@ -113,14 +113,19 @@ class OpenStore:
         self._check(sweep)
         return self._results.comparisons(sweep, metric, baseline, by_seed=by_seed)
 
-    def tiers(self, sweep: str, metric: str | None = None) -> pl.DataFrame:
-        """Models in tiers of those that cannot be told apart, the best first.
+    def tiers(self, sweep: str, metric: str | None = None, *, by_seed: bool = True) -> pl.DataFrame:
+        """Models, or scorers, in tiers of those that cannot be told apart, the best first.
+
+        Args:
+            metric: One of those in the column `metric`; all that are between models without it.
+                `scorer_auroc` is between the scorers of each model.
+            by_seed: As of `comparisons`.
 
         Raises:
             InputError: There is no such sweep or metric.
         """
         self._check(sweep)
-        return self._results.tiers(sweep, metric)
+        return self._results.tiers(sweep, metric, by_seed=by_seed)
 
     def rows(self, table: str, sweep: str | None = None) -> pl.DataFrame:
         """Stored rows: predictions, attacks, verification, ood_scores, jobs, models and so on.

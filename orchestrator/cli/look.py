@@ -79,7 +79,6 @@ def show(
     from robsweep.orchestrator.errors import InputError
     from robsweep.orchestrator.results import report
     from robsweep.orchestrator.results.results import TABLES, Results
-    from robsweep.orchestrator.results.seeds import over_seeds
     from robsweep.orchestrator.spec.yaml_file import did_you_mean
 
     if table not in TABLES:
@@ -90,19 +89,15 @@ def show(
         raise InputError("--metric is of --table comparisons and --table tiers")
     if baseline is not None and table not in {"comparisons", "shift"}:
         raise InputError("--baseline is of --table comparisons and --table shift")
-    if not by_seed and table == "honesty":
-        raise InputError("--over-seeds has no mean of honesty: it is about single models")
     results = Results.open(settings_of(store).store)
     if table == "comparisons":
         frame = results.comparisons(name, metric, baseline, by_seed=by_seed)
     elif table == "shift":
-        frame = results.shift(name, baseline)
+        frame = results.shift(name, baseline, by_seed=by_seed)
     elif table == "tiers":
         frame = results.tiers(name, metric, by_seed=by_seed)
     else:
-        frame = results.table(name, table)
-    if not by_seed and table not in {"comparisons", "tiers"}:
-        frame = over_seeds(frame)
+        frame = results.table(name, table, by_seed=by_seed)
     in_parts = {
         "leaderboard": report.leaderboard_text,
         "honesty": report.honesty_text,

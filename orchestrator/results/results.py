@@ -15,6 +15,7 @@ from robsweep.orchestrator.results.metrics.attacks import breaks_from
 from robsweep.orchestrator.results.metrics.planned import Asked, Model, failures_of, models
 from robsweep.orchestrator.results.metrics.progress import progress
 from robsweep.orchestrator.results.metrics.verification import contradictions
+from robsweep.orchestrator.results.seeds import over_seeds
 from robsweep.orchestrator.results.tables.attacks import attack_table, failed_checks
 from robsweep.orchestrator.results.tables.boxes import landscape_table, sensitivity_table
 from robsweep.orchestrator.results.tables.calibration import calibration_table
@@ -49,6 +50,11 @@ MAKERS: dict[TableName, Callable[[Sequence[Model], Read], pl.DataFrame]] = {
     "joint": joint_table,
     "comparisons": comparison_table,
     "tiers": tier_table,
+}
+# Those that test means over seeds, in place of taking means over rows.
+_OF_RECIPES: dict[TableName, Callable[[Sequence[Model], Read], pl.DataFrame]] = {
+    "comparisons": recipe_table,
+    "tiers": recipe_tier_table,
 }
 
 
@@ -98,17 +104,31 @@ class Results:
         live = self._scan(table, [part for part in parts if ids & part.covers.keys()])
         return live.filter(pl.col("measurement_id").is_in(list(ids)))
 
-    def table(self, sweep: str, name: TableName) -> pl.DataFrame:
-        """One of `TABLES`; what has not been run yet is null with n = 0."""
-        return MAKERS[name](self.models(sweep), self._wanted)
+    def table(self, sweep: str, name: TableName, *, by_seed: bool = True) -> pl.DataFrame:
+        """One of `TABLES`; what has not been run yet is null with n = 0.
 
-    def shift(self, sweep: str, baseline: str | None = None) -> pl.DataFrame:
+        Args:
+            by_seed: A row for each training seed; else one over seeds.
+
+        Raises:
+            InputError: There is no such sweep, or no mean over seeds of this table.
+        """
+        if not by_seed and name == "honesty":
+            raise InputError("there is no mean over seeds of honesty: it is about single models")
+        own = MAKERS if by_seed or name not in _OF_RECIPES else _OF_RECIPES
+        found = own[name](self.models(sweep), self._wanted)
+        return found if by_seed or name in _OF_RECIPES else over_seeds(found)
+
+    def shift(
+        self, sweep: str, baseline: str | None = None, *, by_seed: bool = True
+    ) -> pl.DataFrame:
         """The table `shift`, with errors against a baseline where one is named.
 
         Raises:
             InputError: There is no such sweep, or no such model.
         """
-        return shift_table(self.models(sweep), self._wanted, baseline)
+        found = shift_table(self.models(sweep), self._wanted, baseline)
+        return found if by_seed else over_seeds(found)
 
     def comparisons(
         self,

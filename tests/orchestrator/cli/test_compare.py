@@ -50,7 +50,7 @@ def test_over_seeds(robsweep, demo, style):
     [
         (["--table", "ood", "--metric", "auroc"], "--table comparisons"),
         (["--table", "tiers", "--baseline", "cnn"], "--table comparisons"),
-        (["--table", "honesty", "--over-seeds"], "no mean of honesty"),
+        (["--table", "honesty", "--over-seeds"], "no mean over seeds of honesty"),
         (["--table", "comparisons", "--metric", "speed"], "clean_accuracy"),
         (["--table", "comparisons", "--baseline", "nobody"], "cnn/standard/0"),
     ],
