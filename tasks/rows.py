@@ -92,7 +92,13 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "facts_json": _TEXT,  # what there is to say of it: sizes, what a search found
         "artifact_sha256": _TEXT,  # of artifacts/fits/<measurement_id>.safetensors
     },
-    "ood_scores": {"scorer": _TEXT, "ood_set": _TEXT, "score": _FLOAT},  # higher = more OOD
+    "ood_scores": {
+        "scorer": _TEXT,
+        "ood_set": _TEXT,
+        "score": _FLOAT,  # higher = more OOD
+        "norm": _TEXT,  # of the ball that an image was pushed in towards low scores, if it was
+        "eps": _FLOAT,
+    },
     "calibration": {
         "method": _TEXT,
         "temperature": _FLOAT,

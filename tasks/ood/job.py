@@ -46,7 +46,9 @@ def score(job: Job, inputs: Inputs) -> Output:
             f"for all {len(scores)} samples {job.start}:{job.stop} of {where}",
         )
     ood_set = job.measurement.params["ood_set"]
-    columns = {"scorer": name, "ood_set": ood_set, "score": scores.numpy()}
+    evasion = job.measurement.params.get("evasion") or {}
+    ball = {key: evasion.get(key) for key in ("norm", "eps")}
+    columns = {"scorer": name, "ood_set": ood_set, "score": scores.numpy(), **ball}
     rows = table("ood_scores", job.keys(weights_sha256), range(job.start, job.stop), columns)
     return Output({"ood_scores": rows}, warnings=told)
 

@@ -219,3 +219,9 @@ def test_a_search_and_an_evasion(robsweep, tmp_path, monkeypatch):
             assert (pushed < before - 1e-3).mean() > 0.9
             seen += 1
     assert seen == 3  # odin's, and an evasion for each model
+    pushed_ids = {
+        r["measurement_id"] for r in measured(found, "score") if '"evasion"' in r["params_json"]
+    }
+    for one in all_rows(found.root, "ood_scores").to_pylist():
+        ball = ("linf", 0.1) if one["measurement_id"] in pushed_ids else (None, None)
+        assert (one["norm"], one["eps"]) == ball
