@@ -54,6 +54,12 @@ def digits():
 
 
 @pytest.fixture(scope="session")
+def some(digits):
+    """The first 100 test samples."""
+    return tuple(part[:100] for part in digits["test"])
+
+
+@pytest.fixture(scope="session")
 def net(digits) -> nn.Module:
     """A perceptron with 16 hidden units, 60 full-batch steps."""
     torch.manual_seed(0)
