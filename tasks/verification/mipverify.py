@@ -120,12 +120,13 @@ def _asked(
         point = torch.tensor(pixels, dtype=torch.float64).reshape(shape)
         return confirmed(subject, asked, point)
 
-    nodes, first_status = 0, None
+    nodes, first_status, boundary = 0, None, False
     for further in _FURTHER:
         inner = program.unsafe._replace(bias=program.unsafe.bias + further)
         race = Race(recipe.solver, inner, (0,), deadline, recipe.parameters)
         end = raced(program.milp, race, confirm, kept(COMMAND))
         nodes, first_status = nodes + end.nodes, first_status or end.status
+        boundary = boundary or (end.checked is not None and end.checked.boundary)
         if further == 0.0 and end.verdict == "verified":
             proved = row._replace(solver_status=end.status, nodes=nodes, lower_bound=PROVED)
             if network.steps is None:
@@ -148,5 +149,5 @@ def _asked(
         verdict=verdict,
         solver_status=first_status,
         nodes=nodes,
-        boundary=end.checked is not None and end.checked.boundary,
+        boundary=boundary,
     ), None

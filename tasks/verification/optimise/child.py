@@ -74,9 +74,13 @@ class Child:
         self.running = None
 
 
-@cache
 def kept(command: tuple[str, ...]) -> Child:
     """The one of this process that stays for further problems, and ends with it."""
+    return _kept(command, os.getpid())  # a fork shares none
+
+
+@cache
+def _kept(command: tuple[str, ...], _: int) -> Child:
     child = Child(command)
     atexit.register(child.close)
     return child
