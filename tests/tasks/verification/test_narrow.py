@@ -54,7 +54,7 @@ def _nowhere(point: Tensor) -> tuple[Tensor, Checked]:
     "seeds", [range(4), pytest.param(range(4, _NARROW), marks=pytest.mark.slow)], ids=["few", "all"]
 )
 def test_narrow_counterexamples(seeds: range) -> None:
-    """By proofs alone, and by the recipe of one MILP; seconds, as a solver's process has to begin."""
+    """By proofs alone, and by the recipe of one MILP. Seconds, as a solver has to begin."""
     wrong = []
     shares = torch.linspace(0, 1, 20_001).reshape(-1, 1, 1, 1)
     for seed in seeds:
