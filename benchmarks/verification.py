@@ -4,7 +4,8 @@
     python benchmarks/verification.py --instances FOLDER/instances.csv
 
 Sweeps need ROBSWEEP_DATA_DIR and ROBSWEEP_NETS_DIR. The second form runs `robsweep verify` and
-compares a column `expected`. Prints Markdown; exits 1 if a run fails or an answer is wrong or late.
+compares a column `expected`. Prints Markdown; exits 1 if a run fails or an answer is wrong or
+late.
 """
 
 import argparse
