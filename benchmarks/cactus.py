@@ -3,10 +3,10 @@
     python benchmarks/cactus.py FOLDER/*/instances.csv --out cactus.csv
 
 Each list by `robsweep verify --instances`, one instance after the other within its own
-`timeout_seconds` (or `--limit`, if that is less). One row each: set (its folder), instance, verdict,
-expected, seconds, limit, and the largest memory of all processes together while the list ran, looked
-at ten times a second. Lists that are in the file already are not run again; without lists it only
-prints. Exits 1 if an answer is wrong.
+`timeout_seconds` (or `--limit`, if that is less). One row each: set (its folder), instance,
+verdict, expected, seconds, limit, and the largest memory of all processes together while the list
+ran, looked at ten times a second. Lists that are in the file already are not run again; without
+lists it only prints. Exits 1 if an answer is wrong.
 """
 
 import argparse
