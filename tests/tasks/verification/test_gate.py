@@ -18,7 +18,7 @@ from robsweep.tasks.verification import instance
 from robsweep.tasks.verification.cascade import Cascade, Method, Problem
 from robsweep.tasks.verification.optimise.solver import Deadline
 from robsweep.tasks.verification.question import Robustness
-from robsweep.tasks.verification.reading.onnx_model import load
+from robsweep.tasks.verification.reading.onnx.model import load
 from robsweep.tasks.verification.search.counterexamples import Checked, subject_of
 from tests.tasks.verification.reading.onnx_files import ball_file, declared, dense_file, write
 from tests.tasks.verification.small_nets import dense
