@@ -30,7 +30,7 @@ from robsweep.tasks.verification.bounds.margins import (
 )
 from robsweep.tasks.verification.reading.layers import Network
 from robsweep.tasks.verification.reading.properties import BOUNDARY, Property, untargeted
-from robsweep.tasks.verification.reading.torch_module import read
+from robsweep.tasks.verification.reading.torch.module import read
 from robsweep.tasks.verification.search.branching import Limit, Search
 
 SHAPE, CLASSES, REPEATS = (1, 28, 28), 10, 3

@@ -1,12 +1,11 @@
 """Runs a verification sweep on an empty store: who decided what, how fast, in what memory?
 
     python benchmarks/verification.py sweeps/mipverify.yaml
-    python benchmarks/verification.py --instances FOLDER/instances.csv --cactus seconds.csv
+    python benchmarks/verification.py --instances FOLDER/instances.csv
 
 Sweeps need ROBSWEEP_DATA_DIR and ROBSWEEP_NETS_DIR. The second form runs `robsweep verify` and
-compares a column `expected`; lists in several folders are sets of their own, and `--cactus` takes
-the seconds of each set's right answers, sorted. Prints Markdown; exits 1 if a run fails or an
-answer is wrong or late.
+compares a column `expected`. Prints Markdown; exits 1 if a run fails or an answer is wrong or
+late.
 """
 
 import argparse
@@ -30,17 +29,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sweep", type=Path, nargs="?")
     parser.add_argument("--instances", type=Path, nargs="+")
-    parser.add_argument("--cactus", type=Path, help="a CSV file to write: set, solved, seconds")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if options.instances:
-            codes, solved = [], {}
-            for file in options.instances:
-                code, solved[file.parent.name] = instances(file, Path(folder) / "ours.csv")
-                codes.append(code)
-            if options.cactus:
-                _write_cactus(options.cactus, solved)
-            return max(codes)
+            out = Path(folder) / "ours.csv"
+            return max([instances(file, out) for file in options.instances])
         return sweep(options.sweep, Path(folder) / "store")
 
 
@@ -70,8 +63,7 @@ def sweep(file: Path, store: Path) -> int:
     return code
 
 
-def instances(file: Path, out: Path) -> tuple[int, list[float]]:
-    """The exit code, and the seconds of each right answer in time."""
+def instances(file: Path, out: Path) -> int:
     code = subprocess.run(
         [*COMMAND, "verify", "--instances", str(file), "--out", str(out)],
         check=False,
@@ -82,27 +74,16 @@ def instances(file: Path, out: Path) -> tuple[int, list[float]]:
     print(
         "| network | property | expected | answer | seconds | allowed |\n|---|---|---|---|---|---|"
     )
-    wrong, solved = 0, []
+    wrong = 0
     for ask, answer in pairs:
         expected = ask.get("expected", "")
         late = float(answer["seconds"]) > float(ask["timeout_seconds"])
         bad = late or (expected != "" and expected != answer["verdict"])
         wrong += bad
-        if not bad and answer["verdict"] in ("sat", "unsat"):
-            solved.append(float(answer["seconds"]))
         cells = (ask["onnx"], ask["vnnlib"], expected, answer["verdict"], answer["seconds"])
         print(f"| {' | '.join(cells)} | {ask['timeout_seconds']} |")
     print(f"\n{len(pairs) - wrong} of {len(pairs)} right and in time.\n")
-    return code or int(wrong > 0), solved
-
-
-def _write_cactus(file: Path, solved: dict[str, list[float]]) -> None:
-    """One row per right answer: how many of the set's are so fast."""
-    with file.open("w", newline="") as out:
-        rows = csv.writer(out)
-        rows.writerow(("set", "solved", "seconds"))
-        for name, seconds in solved.items():
-            rows.writerows((name, i, s) for i, s in enumerate(sorted(seconds), start=1))
+    return code or int(wrong > 0)
 
 
 if __name__ == "__main__":

@@ -137,6 +137,9 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "arithmetic": _TEXT,
         "rounding_error": _FLOAT,  # what was taken off lower_bound for rounding in float32
         "boxes": _INT,  # parts of the region that were bounded; null without input splitting
+        # of the recipe `mipverify`; null elsewhere
+        "lp_calls": _INT,
+        "interval_unstable_relus": _INT,  # that intervals left to linear programs
     },
     "landscape": {
         "step": _INT,

@@ -69,9 +69,11 @@ def run_and_tell(
         print(f"{dishonest} honesty checks fail: {table}", file=sys.stderr)
     alarms = results.alarms(spec.name)
     if alarms.height:
+        crossed = (alarms["verified_by"] == "cross_check") | (alarms["broken_by"] == "cross_check")
+        wrong = "two engines disagree" if crossed.any() else "a proof or an attack is wrong"
         raise ContradictionError(
             f"{alarms.n_unique(['model_id', 'norm', 'sample'])} samples are proved robust and yet "
-            f"broken: a proof or an attack is wrong\n{report.render(alarms, 'text')}"
+            f"broken: {wrong}\n{report.render(alarms, 'text')}"
         )
     code = _report(summary, spec.name, settings.store)
     bad = results.failed_checks(spec.name)

@@ -18,6 +18,7 @@ PRIOR_SECONDS = {
     "calibrate": 0.1,
     "screen": 0.05,
     "solve": 5.0,
+    "cross_check": 5.0,
     "sensitivity": 0.005,
     "landscape": 60.0,
 }

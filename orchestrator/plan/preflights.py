@@ -102,10 +102,14 @@ def _engines(spec: SweepSpec, model: str, trainings: Sequence[str | None]) -> li
     engines: list[dict[str, Any]] = []
     for entry in _verifications(spec, model, trainings):
         if not only_estimates(entry.name):
-            names = VERIFIERS[entry.name].solve_parameters
-            engine = {name: entry.parameters[name] for name in names if name != "stages"}
-            if engine not in engines:
-                engines.append(engine)
+            verifier = VERIFIERS[entry.name]
+            chosen = [{name: entry.parameters[name] for name in verifier.solve_parameters}]
+            if verifier.cross_check is not None and entry.cross_check:
+                chosen.append(dict(VERIFIERS[verifier.cross_check].solve_parameters))
+            for parameters in chosen:
+                engine = {key: one for key, one in parameters.items() if key != "stages"}
+                if engine not in engines:
+                    engines.append(engine)
     return engines
 
 

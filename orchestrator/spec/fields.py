@@ -167,6 +167,9 @@ Bytes = Annotated[
 Positive = Annotated[
     float, BeforeValidator(number), Field(gt=0), _as(written_number(exclusiveMinimum=0))
 ]
+Share = Annotated[
+    float, BeforeValidator(number), Field(ge=0, le=1), _as(written_number(minimum=0, maximum=1))
+]
 Natural = Annotated[int, Field(gt=0, strict=True)]
 Seed = Annotated[int, Field(ge=0, strict=True)]
 Rerun = Literal["never", "ambiguous", "refine", "always"]

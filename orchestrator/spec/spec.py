@@ -22,6 +22,7 @@ from robsweep.orchestrator.spec.fields import (
     Samples,
     Seed,
     Sha256,
+    Share,
     Targets,
     check_pixels,
 )
@@ -43,6 +44,7 @@ from robsweep.tasks.catalogue.words import ADVERSARIALS, word_of
 # What a verifier that only estimates a distance has no use for.
 OF_A_QUESTION = (
     "eps", "property", "margin", "targets", "radius", "box", "rerun", "time_limit_seconds",
+    "cross_check",
 )  # fmt: skip
 
 
@@ -255,6 +257,7 @@ class VerificationSpec(_Evaluation):
     box: str | None = None  # file, likewise: each pixel's bounds, in place of a ball
     rerun: Rerun = "ambiguous"
     time_limit_seconds: Positive = 60.0
+    cross_check: Share = 0.0  # of the samples, that another engine decides too
 
     @model_validator(mode="before")
     @classmethod

@@ -70,7 +70,7 @@ def asked(rows: Iterable[Mapping[str, Any]]) -> Iterator[Asked]:
     for row in rows:
         params = json.loads(row["params_json"])
         question = None
-        if row["kind"] in {"screen", "solve"}:
+        if row["kind"] in {"screen", "solve", "cross_check"}:
             question = Question(
                 row["model_id"], row["dataset"], row["split"], params["property"], row["norm"]
             )

@@ -127,3 +127,4 @@ class Verifier:
     solve_parameters: Parameters
     source: str
     needs: frozenset[str] = field(default_factory=lambda: frozenset({"piecewise linear"}))
+    cross_check: str | None = None  # another verifier, which solves a share of the samples too

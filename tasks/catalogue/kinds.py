@@ -14,6 +14,7 @@ KINDS: dict[str, Kind] = {
     "calibrate": Kind("calibration", version=2),
     "screen": Kind("verification", version=3, group_size=50, slice_groups=2),
     "solve": Kind("verification", version=3),
+    "cross_check": Kind("verification"),
     "sensitivity": Kind("sensitivity", group_size=50, slice_groups=4),
     "landscape": Kind("landscape", slice_groups=1),
 }

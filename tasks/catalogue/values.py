@@ -111,6 +111,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "activation": ("relu", "gelu", "tanh", "softplus", "elu"),
     "stages": STAGES,
     "solver": ("scip", "highs", "gurobi"),
+    "bounds": ("lp", "interval"),
     "tightening": ("none", "lp", "mip"),
     "version": ("standard", "plus", "rand"),
     "how": ("selective", "orthogonal"),

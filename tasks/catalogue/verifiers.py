@@ -14,6 +14,13 @@ VERIFIERS: dict[str, Verifier] = {
         },
         {"stages": STAGES, "solver": "scip", "tightening": "none", "solver_parameters": {}},
         "Tjeng et al. 2019",
+        cross_check="mipverify",
+    ),
+    "mipverify": Verifier(
+        ".verification.mipverify:screen", ".verification.mipverify:solve", ("linf",), {},
+        {"bounds": "lp", "solver": "highs", "solver_parameters": {"threads": 1}},
+        "intervals, LP bounds, one MILP, and nothing else, as MIPVerify; Tjeng et al. 2019",
+        cross_check="milp",
     ),
     "abs_bound": Verifier(
         ".verification.abs_bound:screen", None, ("l2",), {"steps": 50}, {},

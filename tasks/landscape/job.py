@@ -20,7 +20,7 @@ from robsweep.tasks.own_functions import function_of
 from robsweep.tasks.rows import table
 from robsweep.tasks.sensitivity.measure import log_volume, mean_width, network_box
 from robsweep.tasks.training.losses.adversarial import ascend
-from robsweep.tasks.verification.reading.torch_module import read
+from robsweep.tasks.verification.reading.torch.module import read
 
 # Two minima are one if no logit on the data differs by more than this share of the largest.
 _SAME_LOGITS = 1e-3

@@ -30,8 +30,8 @@ def module_of_file(content: bytes, file: str, shape: tuple[int, ...]) -> nn.Modu
     Raises:
         InputError: The file cannot be read, or takes inputs of another shape.
     """
-    from robsweep.tasks.verification.reading.onnx_model import parsed
-    from robsweep.tasks.verification.reading.onnx_network import check_reading, read_onnx
+    from robsweep.tasks.verification.reading.onnx.model import parsed
+    from robsweep.tasks.verification.reading.onnx.network import check_reading, read_onnx
 
     model = parsed(content, file)
     network = read_onnx(model)

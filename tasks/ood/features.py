@@ -19,7 +19,7 @@ from robsweep.tasks.ood.features_graph import (
     named_layer,
 )
 from robsweep.tasks.ood.fits import Head
-from robsweep.tasks.verification.reading.torch_module import operations_of
+from robsweep.tasks.verification.reading.torch.module import operations_of
 
 
 class Passed(NamedTuple):

@@ -154,7 +154,7 @@ def _check_gradients(model: nn.Module, images: torch.Tensor, called: str) -> Non
 
 def _check_readable(model: nn.Module, ref: ModelRef, section: str, what: str) -> None:
     """Whether a model is made of layers that can be verified."""
-    from robsweep.tasks.verification.reading.torch_module import read
+    from robsweep.tasks.verification.reading.torch.module import read
 
     try:
         read(model, ref.shape)

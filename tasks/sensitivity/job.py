@@ -7,7 +7,7 @@ from robsweep.tasks.job import Inputs, Job, Output
 from robsweep.tasks.load import data_for, device_of, model_of
 from robsweep.tasks.rows import table
 from robsweep.tasks.sensitivity.measure import log_volume, mean_width, network_box
-from robsweep.tasks.verification.reading.torch_module import read
+from robsweep.tasks.verification.reading.torch.module import read
 
 
 def sensitivity(job: Job, inputs: Inputs) -> Output:

@@ -9,7 +9,7 @@ from robsweep.tasks.verification.bounds.backward import unit_bounds
 from robsweep.tasks.verification.bounds.intervals import Bounds, interval
 from robsweep.tasks.verification.bounds.margins import crown
 from robsweep.tasks.verification.reading.layers import Network, evaluate
-from robsweep.tasks.verification.reading.torch_module import read
+from robsweep.tasks.verification.reading.torch.module import read
 
 
 def output_box(model: nn.Module, images: Tensor, eps: float, method: str) -> Bounds:

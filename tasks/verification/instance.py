@@ -18,7 +18,7 @@ from robsweep.tasks.verification.cascade import Cascade, Method, Problem
 from robsweep.tasks.verification.optimise.solver import Deadline, solver_named
 from robsweep.tasks.verification.reading.layers import Network, evaluate
 from robsweep.tasks.verification.reading.properties import BOUNDARY, Property, margin
-from robsweep.tasks.verification.reading.vnnlib_file import Case
+from robsweep.tasks.verification.reading.vnnlib.file import Case
 from robsweep.tasks.verification.search.counterexamples import Checked, Region, at_boundary, descend
 from robsweep.tasks.verification.search.slack import Ends, is_joint, roomiest
 from robsweep.tasks.verification.softmax import of_logits

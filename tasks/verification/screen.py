@@ -46,16 +46,20 @@ def screen(job: Job, inputs: Inputs) -> Output:
     attack_restarts, again_steps, again_restarts); and margin, targets, radius, box where they are
     not the default.
     """
-    m = job.measurement
-    asked, size = robustness_of(m, job.setting), m.params["group_size"]
-    given = m.params["parameters"]
+    given = job.measurement.params["parameters"]
     attack = Attack(
         given["attack_steps"],
         given["attack_restarts"],
         given["again_steps"],
         given["again_restarts"],
     )
-    stages = stages_of_ids(given["stages"])
+    return screened(job, inputs, attack, stages_of_ids(given["stages"]))
+
+
+def screened(job: Job, inputs: Inputs, attack: Attack, stages: frozenset[str]) -> Output:
+    """The rows of a job's samples, screened in groups."""
+    m = job.measurement
+    asked, size = robustness_of(m, job.setting), m.params["group_size"]
     loaded, device = model_of(job, inputs), device_of(job.setting)
     samples = range(job.start, job.stop)
     data = labelled_data_for(m.model, m.dataset, m.split, job.setting, samples)

@@ -16,8 +16,8 @@ from robsweep.tasks.verification.bounds.intervals import Bounds
 from robsweep.tasks.verification.bounds.margins import crown
 from robsweep.tasks.verification.reading.layers import UNIT, Network
 from robsweep.tasks.verification.reading.properties import Property
-from robsweep.tasks.verification.reading.vnnlib_file import Case
-from robsweep.tasks.verification.reading.vnnlib_formula import Row
+from robsweep.tasks.verification.reading.vnnlib.file import Case
+from robsweep.tasks.verification.reading.vnnlib.formula import Row
 
 Group = tuple[int, ...]  # places among the outputs
 _UNITS = 40  # of a subtraction, an exponential, a sum and a division, beside the sum's own

@@ -1,6 +1,7 @@
 """The solve: one sample at a time, to the end or to its time limit."""
 
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -21,36 +22,6 @@ from robsweep.tasks.verification.verdicts import Row, as_table
 _POLISH_STEPS = 10
 
 
-def solve(job: Job, inputs: Inputs) -> Output:
-    """One `verification` row per sample, by bounds, branching, and one MILP per class that is left.
-
-    Params: verifier, property, norm, eps, parameters (stages, solver, tightening,
-    solver_parameters); and margin, targets, radius, box where they are not the default.
-    `job.setting.time_limit_seconds` is each sample's, from its first to its last step.
-    """
-    m = job.measurement
-    given = m.params["parameters"]
-    asked = robustness_of(m, job.setting)
-    solver = solver_named(given["solver"])
-    method = Method(stages_of_ids(given["stages"]), solver, effort_of(given))
-    loaded, device = model_of(job, inputs), device_of(job.setting)
-    samples = range(job.start, job.stop)
-    data = labelled_data_for(m.model, m.dataset, m.split, job.setting, samples)
-    subject = subject_of(loaded.model, m.model.shape)
-    rows: list[Row] = []
-    counterexamples: dict[str, Tensor] = {}
-    for sample in range(job.start, job.stop):
-        image, label = (part[sample : sample + 1].to(device) for part in data)
-        question = Question(subject, image, label, asked.part(sample, sample + 1))
-        row, found = solve_one(question, method, job.setting.time_limit_seconds)
-        rows.append(row)
-        if found is not None:
-            counterexamples[str(sample)] = found
-    name = f"counterexamples/{m.measurement_id}-{job.start}-{job.stop}.safetensors"
-    artifacts = {name: to_bytes(counterexamples)} if counterexamples else {}
-    return Output({"verification": as_table(job, loaded.weights_sha256, rows)}, artifacts)
-
-
 class Question(NamedTuple):
     """One sample, and what must hold of it."""
 
@@ -61,6 +32,45 @@ class Question(NamedTuple):
 
     def posed(self) -> Posed:
         return self.asked.of(self.image, self.label, self.subject.network.shapes[-1][0])
+
+
+# A sample's row and counterexample (...) from its question and seconds.
+Solve = Callable[[Question, float | None], tuple[Row, Tensor | None]]
+
+
+def solve(job: Job, inputs: Inputs) -> Output:
+    """One `verification` row per sample, by bounds, branching, and one MILP per class that is left.
+
+    Params: verifier, property, norm, eps, parameters (stages, solver, tightening,
+    solver_parameters); and margin, targets, radius, box where they are not the default.
+    `job.setting.time_limit_seconds` is each sample's, from its first to its last step.
+    """
+    given = job.measurement.params["parameters"]
+    solver = solver_named(given["solver"])
+    method = Method(stages_of_ids(given["stages"]), solver, effort_of(given))
+    return solved(job, inputs, lambda question, limit: solve_one(question, method, limit))
+
+
+def solved(job: Job, inputs: Inputs, one: Solve) -> Output:
+    """The rows of a job's samples, each by a function of its own question and time."""
+    m = job.measurement
+    asked = robustness_of(m, job.setting)
+    loaded, device = model_of(job, inputs), device_of(job.setting)
+    samples = range(job.start, job.stop)
+    data = labelled_data_for(m.model, m.dataset, m.split, job.setting, samples)
+    subject = subject_of(loaded.model, m.model.shape)
+    rows: list[Row] = []
+    counterexamples: dict[str, Tensor] = {}
+    for sample in range(job.start, job.stop):
+        image, label = (part[sample : sample + 1].to(device) for part in data)
+        question = Question(subject, image, label, asked.part(sample, sample + 1))
+        row, found = one(question, job.setting.time_limit_seconds)
+        rows.append(row)
+        if found is not None:
+            counterexamples[str(sample)] = found
+    name = f"counterexamples/{m.measurement_id}-{job.start}-{job.stop}.safetensors"
+    artifacts = {name: to_bytes(counterexamples)} if counterexamples else {}
+    return Output({"verification": as_table(job, loaded.weights_sha256, rows)}, artifacts)
 
 
 def solve_one(question: Question, method: Method, limit: float | None) -> tuple[Row, Tensor | None]:
@@ -78,7 +88,7 @@ def solve_one(question: Question, method: Method, limit: float | None) -> tuple[
     row, found = first.rows.get(0), first.counterexamples.get(0)
     if row is None:
         problem = Problem(subject.network, posed.box, posed.unsafe)
-        confirm = partial(_confirmed, subject, posed)
+        confirm = partial(confirmed, subject, posed)
         cascade = Cascade(problem, method, Deadline(started, limit), confirm)
         row, found = cascade.run(posed.region.start)
         clean = first.margins[0]
@@ -87,7 +97,7 @@ def solve_one(question: Question, method: Method, limit: float | None) -> tuple[
     return row._replace(seconds=time.monotonic() - started), found
 
 
-def _confirmed(subject: Subject, posed: Posed, point: Tensor) -> tuple[Tensor, Checked]:
+def confirmed(subject: Subject, posed: Posed, point: Tensor) -> tuple[Tensor, Checked]:
     """A point (1, ...) as a float32 image in the region, run through the network again.
 
     Rounding moves it by more than the solver's tolerance allows for, so gradient steps are tried

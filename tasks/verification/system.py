@@ -10,16 +10,16 @@ from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.reading.files import content_of
 from robsweep.tasks.verification.reading.joint import alike, joint
 from robsweep.tasks.verification.reading.layers import Network
-from robsweep.tasks.verification.reading.onnx_model import OnnxModel, load
-from robsweep.tasks.verification.reading.onnx_network import check_reading, read_onnx
-from robsweep.tasks.verification.reading.vnnlib_declared import (
+from robsweep.tasks.verification.reading.onnx.model import OnnxModel, load
+from robsweep.tasks.verification.reading.onnx.network import check_reading, read_onnx
+from robsweep.tasks.verification.reading.vnnlib.declared import (
     Declaration,
     Interface,
     Query,
     Variable,
     query_of,
 )
-from robsweep.tasks.verification.reading.vnnlib_file import Asked, Case, asked
+from robsweep.tasks.verification.reading.vnnlib.file import Asked, Case, asked
 
 Numbers = NDArray[np.float64]
 Files = str | Mapping[str, str]  # the only network's, or each one's by its name in the query

@@ -33,6 +33,8 @@ class Row(NamedTuple):
     arithmetic: str | None = None  # what is proved is about: float32 or reals
     rounding_error: float | None = None  # taken off the lower bound; infinite: it may overflow
     boxes: int | None = None  # parts that the region was split into
+    lp_calls: int | None = None  # linear programs solved for bounds
+    interval_unstable_relus: int | None = None  # undecided before these
 
     def proved(self, stage: str) -> "Row":
         """As the network runs."""

@@ -29,6 +29,7 @@ trainings:
 verification:
 """
 OPEN = "verifier: milp, samples: 30, group_size: 30, stages: [interval, crown, milp]"
+PROOFS = {"verified", "falsified", "misclassified"}
 ONE = f"{HEAD}  linf: {{{OPEN}, eps: 0.1, time_limit_seconds: 20}}\n"
 HASTY = ONE.replace("time_limit_seconds: 20", "time_limit_seconds: 1.0e-9")
 
@@ -276,3 +277,42 @@ def test_a_killed_solver_is_an_error_of_its_sample_only(tmp_path):
     assert verdicts.count("error") == 1
     assert set(verdicts) <= {"error", "verified", "falsified"}
     assert len(verdicts) == len(left_open(tmp_path / "results")) > 1
+
+
+CROSSED = ONE.replace("20}", "20, cross_check: 0.2}")
+
+
+def test_a_share_of_samples_is_decided_by_another_engine_too(robsweep):
+    once = run(robsweep, ONE)
+    assert run(robsweep, CROSSED) == once  # nothing is measured anew but the share
+    rows = all_rows("results", "verification").to_pylist()
+    crossed = {r["sample"]: r for r in rows if r["measurement_id"].startswith("cross_check-")}
+    assert len(crossed) == 6
+    decided = {r["sample"]: r["verdict"] for r in rows if r["verdict"] in PROOFS}
+    for sample, row in crossed.items():
+        assert row["verdict"] == decided[sample]
+        assert row["decided_by"] == "cross_check"
+    code, out, _ = robsweep("status", "small", "--json")
+    assert code == 0
+    assert '"cross_check"' in out
+    assert not list(check(Store.existing(Path("results"))).problems)
+
+
+def test_a_wrong_engine_is_told_and_ends_with_3(robsweep, monkeypatch):
+    """One that calls every sample broken, which is stored as it says."""
+    from robsweep.tasks.verification import mipverify
+    from robsweep.tasks.verification.verdicts import Row
+
+    lie = Row("falsified", "milp", counterexample_check="ok")
+    monkeypatch.setattr(mipverify, "solve_one", lambda *_: (lie, None))
+    Path("sweep.yaml").write_text(CROSSED)
+    code, _, err = robsweep("run", "sweep.yaml")
+    assert code == 3
+    assert "two engines disagree" in err
+    assert "cross_check" in err
+    rows = all_rows("results", "verification").to_pylist()
+    verdicts = {}
+    for row in rows:
+        verdicts.setdefault(row["sample"], set()).add(row["verdict"])
+    assert any({"verified", "falsified"} <= each for each in verdicts.values())
+    assert robsweep("run", "sweep.yaml")[0] == 3  # it stays so

@@ -23,6 +23,7 @@ class Failure(NamedTuple):
     why: str
 
 
+ASKING = frozenset({"screen", "solve", "cross_check"})  # kinds that are about a property
 NOTHING = Failure((), "")
 NO_FAILURES: Mapping[str, Failure] = MappingProxyType({})
 NO_WARNINGS: Mapping[str, str] = MappingProxyType({})
@@ -54,7 +55,7 @@ class Asked:
 
     @property
     def property(self) -> str:
-        """Of a screen or solve, as rows name it."""
+        """Of one of `ASKING`, as rows name it."""
         return str(self.params["property"])
 
 
@@ -94,7 +95,7 @@ class Model:
 
         Other properties than robustness in a ball, `other_questions`, are not among them.
         """
-        plain = [a for a in self.asked if a.kind not in {"screen", "solve"} or a.property == PLAIN]
+        plain = [a for a in self.asked if a.kind not in ASKING or a.property == PLAIN]
         balls = {(a.norm, eps) for a in plain if a.norm is not None for eps in a.eps}
         return sorted(balls, key=lambda ball: (NORMS.index(ball[0]), ball[1]))
 

@@ -52,10 +52,14 @@ def progress(models: Sequence[Model], verdicts: pl.DataFrame) -> pl.DataFrame:
 def _undecided(verdicts: pl.DataFrame) -> pl.DataFrame:
     """Samples that no screen has decided, and whether a solver has been at them."""
     screened = pl.col("measurement_id").str.starts_with("screen-")
+    solved = pl.col("measurement_id").str.starts_with("solve-")
     proved = pl.col("verdict").is_in(PROOFS)
     return (
         verdicts.group_by(BALL)
-        .agg(left_open=screened.any() & ~(screened & proved).any(), solved=(~screened).any())
+        .agg(
+            left_open=screened.any() & ~(screened & proved).any(),
+            solved=(solved | (~screened & proved)).any(),
+        )
         .filter("left_open")
     )
 

@@ -70,6 +70,8 @@ WORDS = {
     "radius": "file with each pixel's share of eps",
     "box": "file with each pixel's lower and upper bound, in place of a ball",
     "rerun": "which past solves are done again",
+    "cross_check": "the share of samples that another engine decides too",
+    "bounds": "by linear programs, or by intervals alone",
     "chains": "of minima",
     "train_samples": "so many of the first training samples; 0: all",
     "l2": "times the squared weights, part of the loss",

@@ -12,7 +12,7 @@ from robsweep.tasks.verification.bounds.backward import PLAIN, chosen_bounds
 from robsweep.tasks.verification.bounds.intervals import Bounds, interval
 from robsweep.tasks.verification.bounds.margins import last_affine
 from robsweep.tasks.verification.reading.layers import Network
-from robsweep.tasks.verification.reading.torch_module import operations_of, read, read_at
+from robsweep.tasks.verification.reading.torch.module import operations_of, read, read_at
 
 Method = Literal["interval", "crown"]
 

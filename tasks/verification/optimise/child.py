@@ -1,5 +1,6 @@
-"""Child processes that are sent one problem and answer it line by line; they may die or hang."""
+"""Child processes that are sent problems and answer them line by line; they may die or hang."""
 
+import atexit
 import io
 import json
 import math
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,62 +30,128 @@ class SolverLateError(RuntimeError):
     """The child was killed, as it did not keep to its time limit."""
 
 
+class Child:
+    """A child process, started with its first problem; it takes one problem after the other.
+
+    Whoever stops reading its answers before the last one, or is too late for it, is rid of it: the
+    next problem starts another.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self.command = command
+        self.running: _Running | None = None
+
+    def ask(
+        self, problem: Mapping[str, Any], count: int, until: float
+    ) -> Generator[Any, None, None]:
+        """The answers to one problem, each as soon as it is there.
+
+        Close the iterator, or run it to its end.
+
+        Args:
+            problem: Arrays, or what becomes one.
+            count: How many answers there will be.
+            until: When the child is killed, on the monotonic clock.
+
+        Raises:
+            SolverDiedError, SolverLateError
+        """
+        if self.running is None:
+            self.running = _Running(self.command)
+        done = False
+        try:
+            self.running.write(problem)
+            for _ in range(count):
+                yield json.loads(self.running.line(until))
+            done = True
+        finally:
+            if not done:
+                self.close()
+
+    def close(self) -> None:
+        if self.running is not None:
+            self.running.end()
+        self.running = None
+
+
+def kept(command: tuple[str, ...]) -> Child:
+    """The one of this process that stays for further problems, and ends with it."""
+    return _kept(command, os.getpid())  # a fork shares none
+
+
+@cache
+def _kept(command: tuple[str, ...], _: int) -> Child:
+    child = Child(command)
+    atexit.register(child.close)
+    return child
+
+
 def replies(
     command: Sequence[str], problem: Mapping[str, Any], count: int, until: float
-) -> Generator[dict[str, Any], None, None]:
-    """The answers of a child, each as soon as it is there.
+) -> Generator[Any, None, None]:
+    """The answers of a child that takes one problem; arguments as `Child.ask` has them."""
+    child = Child(command)
+    try:
+        yield from child.ask(problem, count, until)
+    finally:
+        child.close()
 
-    Close the iterator, or run it to its end, to be rid of the child.
 
-    Args:
-        command: Arguments of Python.
-        problem: Arrays, or what becomes one.
-        count: How many answers there will be.
-        until: When the child is killed, on the monotonic clock.
+class _Running:
+    """The process, and what reads and writes its pipes."""
 
-    Raises:
-        SolverDiedError, SolverLateError
-    """
-    buffer = io.BytesIO()
-    np.savez(buffer, **problem)
-    content = len(buffer.getvalue()).to_bytes(8, "little") + buffer.getvalue()
-    with tempfile.TemporaryFile() as errors:
-        child = subprocess.Popen(
+    def __init__(self, command: Sequence[str]) -> None:
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `end`)
+        self.process = subprocess.Popen(
             [sys.executable, *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=errors,
+            stderr=self.errors,
             env={**os.environ, "PYTHONPATH": _python_path(), "OMP_NUM_THREADS": "1"},
         )
-        try:
-            lines: queue.Queue[bytes | None] = queue.Queue()
-            talk = threading.Thread(target=_talk, args=(child, content, lines), daemon=True)
+        self.problems: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self.lines: queue.Queue[bytes | None] = queue.Queue()
+        self.talks = [
+            threading.Thread(target=talk, daemon=True) for talk in (self._write, self._read)
+        ]
+        for talk in self.talks:
             talk.start()
-            for _ in range(count):
-                line = _next_line(lines, until)
-                if line is None:
-                    raise SolverDiedError(f"exit code {_exit_code(child)}: {_tail(errors)}")
-                yield json.loads(line)
-        finally:
-            child.kill()
-            child.wait()
+
+    def write(self, problem: Mapping[str, Any]) -> None:
+        buffer = io.BytesIO()
+        np.savez(buffer, **problem)
+        content = buffer.getvalue()
+        self.problems.put(len(content).to_bytes(8, "little") + content)
+
+    def line(self, until: float) -> bytes:
+        line = _next_line(self.lines, until)
+        if line is None:
+            raise SolverDiedError(f"exit code {_exit_code(self.process)}: {_tail(self.errors)}")
+        return line
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.problems.put(None)
+        for talk in self.talks:
             talk.join()
-            for pipe in (child.stdin, child.stdout):
-                with suppress(BrokenPipeError):
-                    pipe.close()  # type: ignore[union-attr]
+        for pipe in (self.process.stdin, self.process.stdout):
+            with suppress(BrokenPipeError):
+                pipe.close()  # type: ignore[union-attr]
+        self.errors.close()
 
+    def _write(self) -> None:
+        while (content := self.problems.get()) is not None:
+            with suppress(BrokenPipeError):
+                self.process.stdin.write(content)  # type: ignore[union-attr]
+                self.process.stdin.flush()  # type: ignore[union-attr]
 
-def _talk(
-    child: "subprocess.Popen[bytes]", content: bytes, lines: "queue.Queue[bytes | None]"
-) -> None:
-    """Writes the problem, then queues each line of the reply; None ends it."""
-    with suppress(BrokenPipeError):
-        child.stdin.write(content)  # type: ignore[union-attr]
-        child.stdin.flush()  # type: ignore[union-attr]
-    for line in child.stdout:  # type: ignore[union-attr]
-        if line.endswith(b"\n"):  # else it died while writing
-            lines.put(line)
-    lines.put(None)
+    def _read(self) -> None:
+        """Queues each line of the replies; None ends them."""
+        for line in self.process.stdout:  # type: ignore[union-attr]
+            if line.endswith(b"\n"):  # else it died while writing
+                self.lines.put(line)
+        self.lines.put(None)
 
 
 def _next_line(lines: "queue.Queue[bytes | None]", until: float) -> bytes | None:

@@ -6,44 +6,63 @@ line for each form: [lower, upper]. The program is built once; only its cost cha
 
 import json
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy import sparse
 
 from robsweep.tasks.verification.optimise.duals import Array, Program, certified_lower
-from robsweep.tasks.verification.optimise.solver_process import begun, limit, model
+from robsweep.tasks.verification.optimise.solver_process import (
+    answering,
+    limit,
+    model,
+    problems,
+)
 
 
 def main() -> None:
-    problem, answers = begun()
-    variables, constraints = len(problem["lower"]), len(problem["row_lower"])
-    entries = problem["value"], (problem["row"], problem["column"])
-    rows = sparse.csr_array(entries, shape=(constraints, variables))
-    lower, upper = problem["lower"], problem["upper"]
-    program = Program(lower, upper, rows, problem["row_lower"], problem["row_upper"])
-    entries = problem["form_value"], (problem["form_row"], problem["form_column"])
-    forms = sparse.csr_array(entries, shape=(int(problem["forms"]), variables))
-    glop = _Glop(problem, float(problem["deadline"]))
-    for i in range(forms.shape[0]):
-        form = forms[[i]].toarray()[0]
-        ends = [
-            sign * certified_lower(program, sign * form, glop.duals(sign * form))
-            for sign in (1.0, -1.0)
-        ]
-        print(json.dumps(ends), file=answers, flush=True)
+    answers = answering()
+    for problem in problems():
+        bounded = Bounded(problem, _Glop(problem))
+        for i in range(bounded.forms.shape[0]):
+            ends = [bounded.least(i), -bounded.least(i, -1.0)]
+            print(json.dumps(ends), file=answers, flush=True)
+
+
+class Duals(Protocol):
+    def duals(self, cost: Array) -> Array:
+        """Of minimising cost @ v; zeros where the solver gives none."""
+
+
+class Bounded:
+    """A linear program, the forms that are bounded over it, and a solver of it."""
+
+    def __init__(self, problem: dict[str, Any], solver: Duals) -> None:
+        variables, constraints = len(problem["lower"]), len(problem["row_lower"])
+        entries = problem["value"], (problem["row"], problem["column"])
+        rows = sparse.csr_array(entries, shape=(constraints, variables))
+        lower, upper = problem["lower"], problem["upper"]
+        self.program = Program(lower, upper, rows, problem["row_lower"], problem["row_upper"])
+        entries = problem["form_value"], (problem["form_row"], problem["form_column"])
+        self.forms = sparse.csr_array(entries, shape=(int(problem["forms"]), variables))
+        self.solver = solver
+
+    def least(self, i: int, sign: float = 1.0) -> float:
+        """A lower bound on a form, or on its negative."""
+        form = sign * self.forms[[i]].toarray()[0]
+        return certified_lower(self.program, form, self.solver.duals(form))
 
 
 class _Glop:
     """One linear program, solved for one cost after the other."""
 
-    def __init__(self, problem: dict[str, Any], deadline: float) -> None:
+    def __init__(self, problem: dict[str, Any]) -> None:
         from ortools.math_opt import parameters_pb2
         from ortools.math_opt.core.python import solver as mathopt
 
         relaxed = np.zeros(len(problem["lower"]), dtype=bool)
         self.settings = parameters_pb2.SolveParametersProto()
-        self.deadline = deadline
+        self.deadline = float(problem["deadline"])
         self.rows = len(problem["row_lower"])
         self.cost = np.zeros(len(problem["lower"]))
         self.solver = mathopt.new(
@@ -53,7 +72,6 @@ class _Glop:
         )
 
     def duals(self, cost: Array) -> Array:
-        """Of minimising cost @ v; zeros where the solver gives none."""
         from ortools.math_opt import callback_pb2, model_parameters_pb2, model_update_pb2
 
         changed = np.flatnonzero(cost != self.cost)

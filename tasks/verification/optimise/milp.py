@@ -14,12 +14,12 @@ from robsweep.tasks.verification.reading.layers import (
     Affine,
     Conv,
     Gather,
+    Layer,
     Linear,
     MaxPool,
     Network,
     Pair,
     Relu,
-    Reshape,
     Scale,
     Smooth,
     Sum,
@@ -27,7 +27,7 @@ from robsweep.tasks.verification.reading.layers import (
 )
 
 Array = NDArray[np.float64]
-_ABOVE = 1 + 1e-9  # more than what carrying a slack on is off by
+ABOVE = 1 + 1e-9  # more than what carrying a slack on is off by
 
 
 class Milp(NamedTuple):
@@ -48,15 +48,15 @@ class Milp(NamedTuple):
     slack: Array  # (K,)
 
 
-class _Forms(NamedTuple):
+class Forms(NamedTuple):
     """Values that are affine in the variables, matrix @ v + offset, or off that by the slack."""
 
     matrix: sparse.csr_array  # (n, room for variables)
     offset: Array  # (n,)
     slack: Array  # (n,), by how much they may be off as the network runs
 
-    def take(self, which: NDArray[np.int64]) -> "_Forms":
-        return _Forms(self.matrix[which], self.offset[which], self.slack[which])
+    def take(self, which: NDArray[np.int64]) -> "Forms":
+        return Forms(self.matrix[which], self.offset[which], self.slack[which])
 
 
 def encode(network: Network, bounds: list[Bounds]) -> Milp:
@@ -73,40 +73,52 @@ def encode(network: Network, bounds: list[Bounds]) -> Milp:
         ValueError: A layer that no MILP encodes exactly.
     """
     flat = [Bounds(b.lower[0].cpu(), b.upper[0].cpu()) for b in bounds]
-    build = _Building(_room(network))
-    values = [build.chosen(build.variables(*map(_numbers, flat[0])))]
+    build = Building(room_for(network))
+    values = [build.chosen(build.variables(*map(numbers, flat[0])))]
     for k, (layer, read) in enumerate(zip(network.layers, network.inputs, strict=True)):
-        forms, shape, box = values[read[0]], network.shapes[read[0]], flat[read[0]]
+        box = flat[read[0]]
         error = added(network, k, [bounds[v].size() for v in read])
         match layer:
-            case Linear() | Conv() | Scale():
-                matrix, bias = sparse_of(layer, shape)
-                slack = abs(matrix) @ forms.slack
-                forms = _Forms(matrix @ forms.matrix, matrix @ forms.offset + bias, slack)
             case Relu():
-                forms = _relu(build, forms, box)
+                forms = _relu(build, values[read[0]], box)
             case MaxPool():
-                forms = _max_pool(build, layer, forms, box)
-            case Reshape():
-                pass
-            case Gather():
-                forms = _gathered(layer, forms)
-            case Sum():
-                terms = [(values[v], factor) for v, factor in zip(read, layer.factors, strict=True)]
-                forms = _Forms(
-                    sum((f * one.matrix for one, f in terms[1:]), terms[0][1] * forms.matrix),
-                    sum((f * one.offset for one, f in terms[1:]), terms[0][1] * forms.offset),
-                    sum((abs(f) * one.slack for one, f in terms), 0 * forms.slack),
-                )
-            case Smooth():
-                raise ValueError(f"{layer.curve} has bounds only, no exact encoding")
+                forms = max_pooled(build, layer, values[read[0]], box)
+            case _:
+                forms = moved(layer, network.shapes[read[0]], [values[v] for v in read])
         if error is not None:
-            forms = forms._replace(slack=_ABOVE * (forms.slack + _numbers(error[0]).ravel()))
+            forms = forms._replace(slack=ABOVE * (forms.slack + numbers(error[0]).ravel()))
         values.append(forms)
     return build.finished(values[-1], flat[0].lower.numel())
 
 
-def _room(network: Network) -> int:
+def moved(layer: Layer, shape: tuple[int, ...], read: list[Forms]) -> Forms:
+    """What a layer without pieces makes of affine forms.
+
+    Args:
+        shape: Of what it reads first.
+    """
+    forms = read[0]
+    match layer:
+        case Linear() | Conv() | Scale():
+            matrix, bias = sparse_of(layer, shape)
+            slack = abs(matrix) @ forms.slack
+            return Forms(matrix @ forms.matrix, matrix @ forms.offset + bias, slack)
+        case Gather():
+            return gathered(layer, forms)
+        case Sum():
+            terms = list(zip(read, layer.factors, strict=True))
+            return Forms(
+                sum((f * one.matrix for one, f in terms[1:]), terms[0][1] * forms.matrix),
+                sum((f * one.offset for one, f in terms[1:]), terms[0][1] * forms.offset),
+                sum((abs(f) * one.slack for one, f in terms), 0 * forms.slack),
+            )
+        case Smooth():
+            raise ValueError(f"{layer.curve} has bounds only, no exact encoding")
+        case _:
+            return forms
+
+
+def room_for(network: Network) -> int:
     """No fewer than the variables that an encoding takes."""
     room = torch.Size(network.shapes[0]).numel()
     for k, (layer, read) in enumerate(zip(network.layers, network.inputs, strict=True)):
@@ -118,7 +130,7 @@ def _room(network: Network) -> int:
     return room
 
 
-def _gathered(layer: Gather, forms: _Forms) -> _Forms:
+def gathered(layer: Gather, forms: Forms) -> Forms:
     index = layer.index.flatten().cpu().numpy()
     real = np.flatnonzero(index >= 0)
     taken = forms.take(index[real])
@@ -127,7 +139,7 @@ def _gathered(layer: Gather, forms: _Forms) -> _Forms:
     )
     offset = np.full(index.size, layer.fill)
     offset[real] = taken.offset
-    return _Forms(place @ taken.matrix, offset, place @ taken.slack)
+    return Forms(place @ taken.matrix, offset, place @ taken.slack)
 
 
 def constraint_rows(milp: Milp, weight: Array, bias: Array) -> tuple[Array, Array]:
@@ -138,9 +150,9 @@ def constraint_rows(milp: Milp, weight: Array, bias: Array) -> tuple[Array, Arra
 def sparse_of(layer: Affine, shape: tuple[int, ...]) -> tuple[sparse.csr_array, Array]:
     """Matrix (out, in) and bias (out,) of a layer on flattened inputs of the given shape."""
     if isinstance(layer, Linear):
-        return sparse.csr_array(_numbers(layer.weight)), _numbers(layer.bias)
+        return sparse.csr_array(numbers(layer.weight)), numbers(layer.bias)
     if isinstance(layer, Scale):
-        return sparse.diags_array(_numbers(layer.weight.flatten()), format="csr"), _numbers(
+        return sparse.diags_array(numbers(layer.weight.flatten()), format="csr"), numbers(
             layer.bias.flatten()
         )
     size = torch.Size(shape).numel()
@@ -156,16 +168,16 @@ def sparse_of(layer: Affine, shape: tuple[int, ...]) -> tuple[sparse.csr_array, 
     real = (column > 0) & (value != 0)
     entries = (value[real].numpy(), (row[real].numpy(), column[real].numpy() - 1))
     matrix = sparse.csr_array(entries, shape=(len(layer.weight) * patches, size))
-    return matrix, np.repeat(_numbers(layer.bias), patches)
+    return matrix, np.repeat(numbers(layer.bias), patches)
 
 
-def _numbers(tensor: torch.Tensor) -> Array:
+def numbers(tensor: torch.Tensor) -> Array:
     return np.asarray(tensor.detach().cpu().numpy(), dtype=np.float64).reshape(
         tensor.shape if tensor.dim() == 2 else -1
     )
 
 
-class _Building:
+class Building:
     """Variables and rows gathered so far."""
 
     def __init__(self, room: int) -> None:
@@ -187,8 +199,8 @@ class _Building:
         values = np.broadcast_to(np.asarray(factor, dtype=np.float64), ids.shape)
         return sparse.csr_array((values, (np.arange(ids.size), ids)), shape=(ids.size, self.room))
 
-    def chosen(self, ids: NDArray[np.int64]) -> _Forms:
-        return _Forms(self.terms(ids), np.zeros(ids.size), np.zeros(ids.size))
+    def chosen(self, ids: NDArray[np.int64]) -> Forms:
+        return Forms(self.terms(ids), np.zeros(ids.size), np.zeros(ids.size))
 
     def at_most(self, matrix: sparse.csr_array, upper: Array) -> None:
         self.rows.append((matrix, np.full(upper.size, -np.inf), upper))
@@ -196,7 +208,7 @@ class _Building:
     def equal(self, matrix: sparse.csr_array, value: Array) -> None:
         self.rows.append((matrix, value, value))
 
-    def finished(self, logits: _Forms, pixels: int) -> Milp:
+    def finished(self, logits: Forms, pixels: int) -> Milp:
         empty = sparse.csr_array((0, self.room))
         rows = sparse.vstack([empty, *(matrix for matrix, _, _ in self.rows)], format="csr")
         rows.sum_duplicates()  # which also sorts each row, as MathOpt demands
@@ -214,14 +226,14 @@ class _Building:
         )
 
 
-def _spread(build: _Building, n: int, at: NDArray[np.int64], ids: NDArray[np.int64]) -> _Forms:
+def spread(build: Building, n: int, at: NDArray[np.int64], ids: NDArray[np.int64]) -> Forms:
     """Values: variable `ids[j]` at position `at[j]`, 0 elsewhere."""
     entries = (np.ones(at.size), (at, ids))
-    return _Forms(sparse.csr_array(entries, shape=(n, build.room)), np.zeros(n), np.zeros(n))
+    return Forms(sparse.csr_array(entries, shape=(n, build.room)), np.zeros(n), np.zeros(n))
 
 
-def _relu(build: _Building, forms: _Forms, box: Bounds) -> _Forms:
-    lower, upper = _numbers(box.lower).ravel(), _numbers(box.upper).ravel()
+def _relu(build: Building, forms: Forms, box: Bounds) -> Forms:
+    lower, upper = numbers(box.lower).ravel(), numbers(box.upper).ravel()
     alive = np.flatnonzero(upper > 0)
     slack = forms.slack[alive]
     z = build.variables(lower[alive] - slack, upper[alive] + slack)
@@ -234,12 +246,12 @@ def _relu(build: _Building, forms: _Forms, box: Bounds) -> _Forms:
     build.at_most(before - after, slack[free])
     build.at_most(after - before - build.terms(on, low), slack[free] - low)
     build.at_most(after - build.terms(on, high), np.zeros(low.size))
-    passed = _spread(build, lower.size, alive, y)
+    passed = spread(build, lower.size, alive, y)
     passed.slack[alive[~free]] = slack[~free]  # the others are what they are behind the ReLU
     return passed
 
 
-def _max_pool(build: _Building, layer: MaxPool, forms: _Forms, box: Bounds) -> _Forms:
+def max_pooled(build: Building, layer: MaxPool, forms: Forms, box: Bounds) -> Forms:
     shape = box.lower.shape
     places = torch.arange(box.lower.numel(), dtype=torch.float64).reshape(1, *shape)
     lower, upper, place = (
@@ -268,13 +280,13 @@ def _max_pool(build: _Building, layer: MaxPool, forms: _Forms, box: Bounds) -> _
     ones = (np.ones(window.size), (np.searchsorted(open_windows, window), pick))
     picked = sparse.csr_array(ones, shape=(open_windows.size, build.room))
     build.equal(picked, np.ones(open_windows.size))
-    fresh = _spread(build, len(best), open_windows, y[open_windows])
+    fresh = spread(build, len(best), open_windows, y[open_windows])
     kept = np.flatnonzero(single)
     passed = forms.take(place[torch.arange(len(best)), first].long().numpy()[kept])
     back = sparse.csr_array(
         (np.ones(kept.size), (kept, np.arange(kept.size))), (len(best), kept.size)
     )
-    return _Forms(
+    return Forms(
         fresh.matrix + back @ passed.matrix,
         fresh.offset + back @ passed.offset,
         fresh.slack + back @ passed.slack,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from robsweep.tasks.verification.optimise.child import SolverDiedError, SolverLateError
+from robsweep.tasks.verification.optimise.child import Child, SolverDiedError, SolverLateError
 from robsweep.tasks.verification.optimise.milp import Milp
 from robsweep.tasks.verification.optimise.solver import Race, answers, meaning
 from robsweep.tasks.verification.reading.properties import Verdict
@@ -24,17 +24,23 @@ class End(NamedTuple):
     checked: Checked | None = None
 
 
-def raced(milp: Milp, race: Race, confirm: Callable[[list[float]], tuple[Tensor, Checked]]) -> End:
+def raced(
+    milp: Milp,
+    race: Race,
+    confirm: Callable[[list[float]], tuple[Tensor, Checked]],
+    child: Child | None = None,
+) -> End:
     """Asks the solver disjunct by disjunct, until one is reached or none is left.
 
     Args:
         confirm: Runs a solver's point through the network again.
+        child: As in `answers`.
     """
     if not race.disjuncts:
         raise ValueError("nothing to ask the solver for")
     end = End("verified", "infeasible", 0, [])
     try:
-        with closing(answers(milp, race)) as replies:
+        with closing(answers(milp, race, child)) as replies:
             for answer in replies:
                 end = end._replace(nodes=end.nodes + answer.nodes)
                 match meaning(answer):

@@ -16,13 +16,18 @@ from scipy import sparse
 from robsweep.tasks.catalogue.install import how_to_install
 from robsweep.tasks.catalogue.values import REFUSED
 from robsweep.tasks.errors import InputError
-from robsweep.tasks.verification.optimise.child import SolverDiedError, SolverLateError, replies
+from robsweep.tasks.verification.optimise.child import (
+    Child,
+    SolverDiedError,
+    SolverLateError,
+    replies,
+)
 from robsweep.tasks.verification.optimise.milp import Milp, constraint_rows
 from robsweep.tasks.verification.reading.properties import BOUNDARY, Property
 
 COMMAND = ("-P", "-m", "robsweep.tasks.verification.optimise.solver_process")
 SOLVERS = {"scip": "gscip", "highs": "highs", "gurobi": "gurobi"}
-_LATE = 1.1  # a child is killed at this multiple of its time limit
+LATE = 1.1  # a child is killed at this multiple of its time limit
 _PROBE_SECONDS = 60.0
 
 # A solver's own parameters, sorted by name.
@@ -138,16 +143,23 @@ class Race(NamedTuple):
     patience: float = math.inf  # seconds for each of them
 
 
-def answers(milp: Milp, race: Race) -> Generator[Answer, None, None]:
+def answers(milp: Milp, race: Race, child: Child | None = None) -> Generator[Answer, None, None]:
     """Decides for one disjunct after the other whether all its rows can be <= `BOUNDARY`.
 
     Close the iterator, or run it to its end, to be rid of the child.
 
+    Args:
+        child: The one to ask, which stays; by default one of its own.
+
     Raises:
         SolverDiedError, SolverLateError
     """
-    problem, until = _problem(milp, race), race.deadline.at(_LATE)
-    with closing(replies(COMMAND, problem, len(race.disjuncts), until)) as found:
+    problem, until = _problem(milp, race), race.deadline.at(LATE)
+    count = len(race.disjuncts)
+    asked = replies(COMMAND, problem, count, until)
+    if child is not None:
+        asked = child.ask(problem, count, until)
+    with closing(asked) as found:
         for disjunct, reply in zip(race.disjuncts, found, strict=True):
             yield Answer(disjunct, **reply)
 
@@ -181,4 +193,15 @@ def program_arrays(milp: Milp) -> dict[str, Any]:
         "value": rows.data,
         "row_lower": milp.row_lower,
         "row_upper": milp.row_upper,
+    }
+
+
+def form_arrays(milp: Milp) -> dict[str, Any]:
+    """Its logits, as a child that bounds them reads them."""
+    forms = milp.logits.tocoo()
+    return {
+        "forms": len(milp.offset),
+        "form_row": forms.row,
+        "form_column": forms.col,
+        "form_value": forms.data,
     }

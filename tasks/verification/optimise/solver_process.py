@@ -1,7 +1,7 @@
 """Runs a MILP solver in a process of its own, which may die or hang without harm to the worker.
 
-`python -m tasks.verification.solver_process` reads one problem from stdin (8 bytes of length, then
-an npz) and writes one line of JSON for each disjunct as soon as it is answered. It ends itself when
+`python -m tasks.verification.solver_process` reads problems from stdin (8 bytes of length, then an
+npz) and writes one line of JSON for each disjunct as soon as it is answered. It ends itself when
 stdin closes, so it never outlives its parent. Imports neither torch nor, before `main`, ortools.
 """
 
@@ -9,9 +9,10 @@ import datetime
 import io
 import json
 import os
-import sys
+import queue
 import threading
 import time
+from collections.abc import Generator
 from typing import Any, TextIO
 
 import numpy as np
@@ -20,27 +21,36 @@ _MARGINS = ("margins", "margin_bounds")
 
 
 def main() -> None:
-    problem, answers = begun()
-    _solve_all(problem, answers)
+    answers = answering()
+    for problem in problems():
+        solve_all(problem, answers)
 
 
-def begun() -> tuple[dict[str, Any], TextIO]:
-    """The problem, and where its answers go."""
+def answering() -> TextIO:
+    """Where answers go."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # a solver that prints must not write between the answers
-    size = int.from_bytes(sys.stdin.buffer.read(8), "little")
-    with np.load(io.BytesIO(sys.stdin.buffer.read(size))) as arrays:
-        problem = dict(arrays)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    return problem, answers
+    return answers
 
 
-def _end_with_parent() -> None:
-    os.read(0, 1)  # not through the buffer, whose lock would abort the interpreter's own end
+def problems() -> Generator[dict[str, Any], None, None]:
+    """One after the other as they come; the process ends once its parent does."""
+    waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(waiting,), daemon=True).start()
+    while True:
+        with np.load(io.BytesIO(waiting.get())) as arrays:
+            yield dict(arrays)
+
+
+def _receive(waiting: "queue.SimpleQueue[bytes]") -> None:
+    # not through sys.stdin, whose lock would abort the interpreter's own end
+    with os.fdopen(os.dup(0), "rb") as stream:
+        while len(size := stream.read(8)) == 8:
+            waiting.put(stream.read(int.from_bytes(size, "little")))
     os._exit(1)
 
 
-def _solve_all(problem: dict[str, Any], answers: TextIO) -> None:
+def solve_all(problem: dict[str, Any], answers: TextIO) -> None:
     from ortools.math_opt import result_pb2
 
     solver = str(problem["solver"])

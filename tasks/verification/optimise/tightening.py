@@ -23,6 +23,7 @@ from robsweep.tasks.verification.optimise.solver import (
     Race,
     answers,
     checked_parameters,
+    form_arrays,
     meaning,
     program_arrays,
 )
@@ -140,14 +141,11 @@ class _Found:
 def _by_lp(question: _Question, found: _Found) -> None:
     """Over the linear relaxation: certified by the duals, so the solver need not be trusted."""
     milp = question.program()
-    forms, reach = milp.logits.tocoo(), np.maximum(np.abs(milp.lower), np.abs(milp.upper))
+    reach = np.maximum(np.abs(milp.lower), np.abs(milp.upper))
     blur = milp.slack + _ROUNDING * (abs(milp.logits) @ reach + np.abs(milp.offset))
     problem = {
         **program_arrays(milp),
-        "forms": len(milp.offset),
-        "form_row": forms.row,
-        "form_column": forms.col,
-        "form_value": forms.data,
+        **form_arrays(milp),
         "deadline": question.deadline.at(),
     }
     count, until = len(milp.offset), question.deadline.at()
@@ -199,11 +197,11 @@ def _undecided(network: Network, bounds: Bounds, value: int, readers: tuple[type
             if isinstance(layer, Relu):
                 undecided |= (lower < 0) & (upper > 0)
             elif isinstance(layer, MaxPool):
-                undecided |= _contending(layer, bounds)
+                undecided |= contending(layer, bounds)
     return undecided.flatten().nonzero().flatten()
 
 
-def _contending(layer: MaxPool, bounds: Bounds) -> Tensor:
+def contending(layer: MaxPool, bounds: Bounds) -> Tensor:
     """Which inputs may be the largest of a window that has several such: (1, *shape) bool."""
     lower, upper = bounds
     places = torch.arange(lower.numel(), dtype=torch.float64, device=lower.device)

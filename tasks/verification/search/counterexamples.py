@@ -10,7 +10,7 @@ from robsweep.tasks.ball import pull_inside
 from robsweep.tasks.logits import raw_logits
 from robsweep.tasks.verification.reading.layers import Network
 from robsweep.tasks.verification.reading.properties import BOUNDARY, Property, margin
-from robsweep.tasks.verification.reading.torch_module import read_as_deployed
+from robsweep.tasks.verification.reading.torch.module import read_as_deployed
 
 
 class Subject(NamedTuple):

@@ -130,7 +130,7 @@ def test_capabilities(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_operators_are_those_that_are_read() -> None:
-    from robsweep.tasks.verification.reading.onnx_network import _OPERATORS
+    from robsweep.tasks.verification.reading.onnx.network import _OPERATORS
 
     assert set(_OPERATORS) == EXACT | BOUNDED | PARTLY
     assert not EXACT & BOUNDED

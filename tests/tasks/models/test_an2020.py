@@ -14,7 +14,7 @@ from robsweep.tasks.models.architectures.an2020 import (
     an_k7,
 )
 from robsweep.tasks.models.weights import put, to_bytes
-from robsweep.tasks.verification.reading.torch_module import read
+from robsweep.tasks.verification.reading.torch.module import read
 
 SHAPE = (1, 28, 28)
 

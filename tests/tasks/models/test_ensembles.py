@@ -19,7 +19,7 @@ from robsweep.tasks.models.ensemble import Ensemble
 from robsweep.tasks.models.load import build, load
 from robsweep.tasks.recheck.network import read as read_again
 from robsweep.tasks.verification.reading.layers import evaluate
-from robsweep.tasks.verification.reading.torch_module import read
+from robsweep.tasks.verification.reading.torch.module import read
 from tests.tasks.digit_jobs import job_of, train_job
 
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ from robsweep.tasks.recheck.layers import forward
 from robsweep.tasks.recheck.network import read as read_again
 from robsweep.tasks.verification.bounds.intervals import Bounds, interval
 from robsweep.tasks.verification.bounds.margins import crown
-from robsweep.tasks.verification.reading.torch_module import read
+from robsweep.tasks.verification.reading.torch.module import read
 
 
 def size(model: nn.Module) -> int:

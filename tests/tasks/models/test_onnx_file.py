@@ -12,7 +12,7 @@ from robsweep.tasks.job import Inputs, ModelRef, Setting
 from robsweep.tasks.jobs import run
 from robsweep.tasks.models.load import load
 from robsweep.tasks.recheck.network import read as read_again
-from robsweep.tasks.verification.reading.torch_module import read
+from robsweep.tasks.verification.reading.torch.module import read
 from tests.tasks.digit_jobs import job_of
 from tests.tasks.verification.deciding import lower_bound_of, margin_at, verdict_of
 from tests.tasks.verification.reading.onnx_files import write

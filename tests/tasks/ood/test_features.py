@@ -14,7 +14,7 @@ from robsweep.tasks.models.load import build
 from robsweep.tasks.models.onnx_file import module_of
 from robsweep.tasks.ood.features import features_of, passed
 from robsweep.tasks.ood.fits import Head
-from robsweep.tasks.verification.reading.torch_module import read
+from robsweep.tasks.verification.reading.torch.module import read
 
 SHAPE = (1, 22, 22)
 

@@ -13,7 +13,7 @@ from robsweep.tasks.verification.bounds.intervals import Bounds, interval
 from robsweep.tasks.verification.bounds.margins import last_affine
 from robsweep.tasks.verification.bounds.margins import margins as proved_margins
 from robsweep.tasks.verification.reading.properties import untargeted
-from robsweep.tasks.verification.reading.torch_module import read
+from robsweep.tasks.verification.reading.torch.module import read
 from tests.tasks.verification.small_nets import convolutional, dense, points_in
 
 METHODS = ("interval", "crown")

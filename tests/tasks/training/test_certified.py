@@ -19,7 +19,7 @@ from robsweep.tasks.training.losses.ramp import ramp
 from robsweep.tasks.training.losses.sensitivity import Measure, sensitivity, size_of
 from robsweep.tasks.verification.bounds.margins import by_crown
 from robsweep.tasks.verification.reading.properties import untargeted
-from robsweep.tasks.verification.reading.torch_module import read
+from robsweep.tasks.verification.reading.torch.module import read
 from tests.tasks.trainings import trained_with
 from tests.tasks.verification.small_nets import ball, points_in
 

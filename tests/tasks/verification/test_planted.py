@@ -27,6 +27,7 @@ class Planted(nn.Module):
         sign = torch.rand(shape).round() * 2 - 1
         if kind == "pooled":
             sign = torch.ones(shape)
+        self.register_buffer("sign", sign)  # of the corner
         self.twice, self.less = nn.Conv2d(1, 2, 1), nn.Conv2d(1, 1, 1)
         features = {"conv": 32, "pooled": 4}.get(kind, 16)
         noise, kinks = 6, [at] if slab is None else [at - slab, at, at + slab]

@@ -6,7 +6,7 @@ import torch
 from robsweep.tasks.verification.reading.curves import Curve
 from robsweep.tasks.verification.reading.layers import Gather, Smooth
 from robsweep.tasks.verification.reading.layers import normalised as parts_of
-from robsweep.tasks.verification.reading.onnx_reference import Numbers
+from robsweep.tasks.verification.reading.onnx.reference import Numbers
 from robsweep.tasks.verification.reading.operators.values import (
     Node,
     UnsupportedError,

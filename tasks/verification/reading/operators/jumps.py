@@ -4,7 +4,7 @@ import numpy as np
 
 from robsweep.tasks.verification.reading.curves import Curve
 from robsweep.tasks.verification.reading.layers import Smooth
-from robsweep.tasks.verification.reading.onnx_reference import Numbers
+from robsweep.tasks.verification.reading.onnx.reference import Numbers
 from robsweep.tasks.verification.reading.operators.arithmetic import operands
 from robsweep.tasks.verification.reading.operators.values import (
     Node,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from robsweep.tasks.verification.reading.layers import Sum
-from robsweep.tasks.verification.reading.onnx_corrections import Numbers, padded
+from robsweep.tasks.verification.reading.onnx.corrections import Numbers, padded
 from robsweep.tasks.verification.reading.operators.values import (
     Node,
     UnsupportedError,

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from robsweep.tasks.verification.reading.layers import Linear, MaxPool
-from robsweep.tasks.verification.reading.onnx_reference import Numbers
+from robsweep.tasks.verification.reading.onnx.reference import Numbers
 from robsweep.tasks.verification.reading.operators.values import (
     Node,
     UnsupportedError,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robsweep.tasks.verification.reading.graph import Graph
 from robsweep.tasks.verification.reading.layers import Linear, MadeOf, Relu, Sum
-from robsweep.tasks.verification.reading.onnx_reference import Numbers, computed
+from robsweep.tasks.verification.reading.onnx.reference import Numbers, computed
 
 LARGEST = 2**24  # entries of a matrix that one operator is written out as
 _MOST = 2**23  # entries of a tensor

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robsweep.tasks.verification.reading.graph import Graph
 from robsweep.tasks.verification.reading.layers import Conv, MaxPool, Pair
-from robsweep.tasks.verification.reading.onnx_reference import Numbers
+from robsweep.tasks.verification.reading.onnx.reference import Numbers
 from robsweep.tasks.verification.reading.operators.values import (
     LARGEST,
     Node,

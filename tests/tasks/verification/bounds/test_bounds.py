@@ -16,7 +16,7 @@ from robsweep.tasks.verification.bounds.smooth import lines, ranges
 from robsweep.tasks.verification.reading.curves import CURVES, Curve
 from robsweep.tasks.verification.reading.layers import evaluate
 from robsweep.tasks.verification.reading.properties import untargeted
-from robsweep.tasks.verification.reading.torch_module import read
+from robsweep.tasks.verification.reading.torch.module import read
 from tests.tasks.verification.small_nets import ball, convolutional, dense, points_in
 
 

@@ -16,7 +16,7 @@ from robsweep.tasks.verification.bounds.rounding import TINY, UNIT, added, gamma
 from robsweep.tasks.verification.reading.graph import Graph
 from robsweep.tasks.verification.reading.layers import Linear, Network, evaluate
 from robsweep.tasks.verification.reading.properties import untargeted
-from robsweep.tasks.verification.reading.torch_module import read, read_as_deployed
+from robsweep.tasks.verification.reading.torch.module import read, read_as_deployed
 from tests.tasks.verification.small_nets import ball, convolutional, dense, points_in
 
 Single = NDArray[np.float32]

@@ -8,7 +8,7 @@ from robsweep.tasks.verification.bounds.intervals import interval
 from robsweep.tasks.verification.bounds.margins import crown
 from robsweep.tasks.verification.optimise.milp import Milp, constraint_rows, encode, sparse_of
 from robsweep.tasks.verification.reading.layers import evaluate
-from robsweep.tasks.verification.reading.torch_module import read
+from robsweep.tasks.verification.reading.torch.module import read
 from tests.tasks.verification.small_nets import (
     ball,
     convolutional,

@@ -17,7 +17,7 @@ from robsweep.tasks.verification.optimise.solver import Deadline
 from robsweep.tasks.verification.optimise.tightening import Effort, effort_of, tightened
 from robsweep.tasks.verification.question import Robustness
 from robsweep.tasks.verification.reading.layers import Network, evaluate
-from robsweep.tasks.verification.reading.torch_module import read
+from robsweep.tasks.verification.reading.torch.module import read
 from robsweep.tasks.verification.search.counterexamples import subject_of
 from robsweep.tasks.verification.solve import Question, solve_one
 from tests.tasks.verification.small_nets import (

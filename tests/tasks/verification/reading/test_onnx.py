@@ -16,8 +16,8 @@ from robsweep.tasks.verification.reading.layers import (
     evaluate,
     is_exact,
 )
-from robsweep.tasks.verification.reading.onnx_model import load, parsed
-from robsweep.tasks.verification.reading.onnx_network import read_onnx
+from robsweep.tasks.verification.reading.onnx.model import load, parsed
+from robsweep.tasks.verification.reading.onnx.network import read_onnx
 from tests.tasks.verification.reading.onnx_files import write
 
 pytest.importorskip("onnx")

@@ -9,8 +9,8 @@ import torch
 
 from robsweep.tasks.verification.bounds.intervals import Bounds, interval
 from robsweep.tasks.verification.reading.layers import DOUBLE, UNIT, Network, Scale
-from robsweep.tasks.verification.reading.onnx_model import load
-from robsweep.tasks.verification.reading.onnx_network import read_onnx
+from robsweep.tasks.verification.reading.onnx.model import load
+from robsweep.tasks.verification.reading.onnx.network import read_onnx
 from tests.tasks.verification.reading.onnx_files import write
 from tests.tasks.verification.reading.onnx_setups import Made, node, saved
 

@@ -10,8 +10,8 @@ import torch
 
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.reading.layers import evaluate
-from robsweep.tasks.verification.reading.onnx_model import load
-from robsweep.tasks.verification.reading.onnx_network import check_reading, read_onnx
+from robsweep.tasks.verification.reading.onnx.model import load
+from robsweep.tasks.verification.reading.onnx.network import check_reading, read_onnx
 from tests.tasks.verification.reading.onnx_configurations import KINDS
 from tests.tasks.verification.reading.onnx_files import write
 from tests.tasks.verification.reading.onnx_setups import saved

@@ -7,7 +7,7 @@ from torch import nn
 
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.reading.layers import evaluate
-from robsweep.tasks.verification.reading.torch_module import read
+from robsweep.tasks.verification.reading.torch.module import read
 from tests.tasks.verification.deciding import lower_bound_of, margin_at, verdict_of
 
 pytest.importorskip("ortools")

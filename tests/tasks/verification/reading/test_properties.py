@@ -8,7 +8,7 @@ from robsweep.tasks.verification.optimise.milp import encode
 from robsweep.tasks.verification.optimise.solver import Deadline, Race, answers, meaning
 from robsweep.tasks.verification.reading.layers import evaluate
 from robsweep.tasks.verification.reading.properties import Property, margin, targeted, untargeted
-from robsweep.tasks.verification.reading.torch_module import read
+from robsweep.tasks.verification.reading.torch.module import read
 from tests.tasks.verification.small_nets import ball, dense, points_in
 
 

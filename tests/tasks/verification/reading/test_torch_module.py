@@ -11,7 +11,7 @@ from robsweep.tasks.verification.reading.layers import (
     evaluate,
     is_exact,
 )
-from robsweep.tasks.verification.reading.torch_module import read
+from robsweep.tasks.verification.reading.torch.module import read
 from tests.tasks.verification.small_nets import convolutional
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.bounds.intervals import Bounds, interval
 from robsweep.tasks.verification.reading.layers import evaluate, is_exact
-from robsweep.tasks.verification.reading.torch_module import read_as_deployed
+from robsweep.tasks.verification.reading.torch.module import read_as_deployed
 
 
 class _Of(nn.Module):

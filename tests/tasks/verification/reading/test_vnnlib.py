@@ -6,7 +6,7 @@ import torch
 
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.reading.properties import margin
-from robsweep.tasks.verification.reading.vnnlib_file import read_vnnlib
+from robsweep.tasks.verification.reading.vnnlib.file import read_vnnlib
 from tests.tasks.verification.reading.onnx_files import ball_file, declared
 
 pytest.importorskip("vnnlib")

@@ -11,7 +11,7 @@ import torch
 
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.reading.properties import margin
-from robsweep.tasks.verification.reading.vnnlib_file import Case, read_vnnlib
+from robsweep.tasks.verification.reading.vnnlib.file import Case, read_vnnlib
 from tests.tasks.verification.reading.onnx_files import declared
 
 BOX = "".join(f"(assert (>= X_{i} 0))\n(assert (<= X_{i} 1))\n" for i in (0, 1))

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.reading.layers import evaluate
-from robsweep.tasks.verification.reading.onnx_model import load
-from robsweep.tasks.verification.reading.onnx_network import check_reading, read_onnx
+from robsweep.tasks.verification.reading.onnx.model import load
+from robsweep.tasks.verification.reading.onnx.network import check_reading, read_onnx
 
 pytest.importorskip("onnx")
 

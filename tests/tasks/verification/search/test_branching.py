@@ -12,7 +12,7 @@ from robsweep.tasks.verification.bounds.intervals import Bounds
 from robsweep.tasks.verification.bounds.margins import by_crown
 from robsweep.tasks.verification.reading.layers import Network, evaluate
 from robsweep.tasks.verification.reading.properties import BOUNDARY, Property, margin, untargeted
-from robsweep.tasks.verification.reading.torch_module import read
+from robsweep.tasks.verification.reading.torch.module import read
 from robsweep.tasks.verification.search.branching import Limit, Search
 from robsweep.tasks.verification.search.reduced import without_dead_units
 from tests.tasks.verification.small_nets import ball, convolutional, dense, smallest_margin

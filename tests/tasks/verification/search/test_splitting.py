@@ -13,7 +13,7 @@ from robsweep.tasks.verification.cascade import Method
 from robsweep.tasks.verification.question import Robustness
 from robsweep.tasks.verification.reading.layers import Network, evaluate
 from robsweep.tasks.verification.reading.properties import BOUNDARY, Property, margin, untargeted
-from robsweep.tasks.verification.reading.torch_module import read, read_as_deployed
+from robsweep.tasks.verification.reading.torch.module import read, read_as_deployed
 from robsweep.tasks.verification.search.clipping import Asked, clipped
 from robsweep.tasks.verification.search.counterexamples import subject_of
 from robsweep.tasks.verification.search.splitting import Splitting

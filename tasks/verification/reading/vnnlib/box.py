@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robsweep.tasks.errors import InputError
-from robsweep.tasks.verification.reading.vnnlib_formula import Row
+from robsweep.tasks.verification.reading.vnnlib.formula import Row
 
 _ROUNDS = 20  # of carrying bounds from inputs to others that constraints tie them to
 

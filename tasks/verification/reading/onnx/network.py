@@ -19,9 +19,9 @@ from robsweep.tasks.verification.reading.layers import (
     Reshape,
     evaluate,
 )
-from robsweep.tasks.verification.reading.onnx_constants import is_exact
-from robsweep.tasks.verification.reading.onnx_model import OnnxModel, where
-from robsweep.tasks.verification.reading.onnx_reference import Numbers, computed, in_double, widened
+from robsweep.tasks.verification.reading.onnx.constants import is_exact
+from robsweep.tasks.verification.reading.onnx.model import OnnxModel, where
+from robsweep.tasks.verification.reading.onnx.reference import Numbers, computed, in_double, widened
 from robsweep.tasks.verification.reading.operators import (
     arithmetic,
     jumps,

@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.reading.properties import Property
-from robsweep.tasks.verification.reading.vnnlib_box import Box, nearest
-from robsweep.tasks.verification.reading.vnnlib_declared import (
+from robsweep.tasks.verification.reading.vnnlib.box import Box, nearest
+from robsweep.tasks.verification.reading.vnnlib.declared import (
     Interface,
     Query,
     declared_names,
     placed_names,
     query_of,
 )
-from robsweep.tasks.verification.reading.vnnlib_formula import MOST, Formula, Row
+from robsweep.tasks.verification.reading.vnnlib.formula import MOST, Formula, Row
 
 
 class Case(NamedTuple):

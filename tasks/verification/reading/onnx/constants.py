@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.reading.files import one_line
-from robsweep.tasks.verification.reading.onnx_reference import computed, in_double, widened
+from robsweep.tasks.verification.reading.onnx.reference import computed, in_double, widened
 
 Numbers = NDArray[Any]
 _RANDOM = {

@@ -7,8 +7,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from robsweep.tasks.errors import InputError
-from robsweep.tasks.verification.reading.vnnlib_declared import Lookup
-from robsweep.tasks.verification.reading.vnnlib_syntax import Form, Word
+from robsweep.tasks.verification.reading.vnnlib.declared import Lookup
+from robsweep.tasks.verification.reading.vnnlib.syntax import Form, Word
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _LONGEST = 5000  # characters of a number, and how far its exponent may go

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robsweep.tasks.verification.reading.onnx_corrections import corrections
+from robsweep.tasks.verification.reading.onnx.corrections import corrections
 
 Numbers = NDArray[Any]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.reading.files import content_of
-from robsweep.tasks.verification.reading.vnnlib_syntax import Form, Word, forms_of
+from robsweep.tasks.verification.reading.vnnlib.syntax import Form, Word, forms_of
 
 # What a name stands for: X or Y, and its place; raises InputError if nothing is known of it.
 Lookup = Callable[[Word], tuple[str, int]]

@@ -13,8 +13,8 @@ from robsweep.tasks.catalogue.install import how_to_install
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.reading import weights_file
 from robsweep.tasks.verification.reading.files import content_of, one_line
-from robsweep.tasks.verification.reading.onnx_constants import folded
-from robsweep.tasks.verification.reading.onnx_reference import evaluator, in_double, widened
+from robsweep.tasks.verification.reading.onnx.constants import folded
+from robsweep.tasks.verification.reading.onnx.reference import evaluator, in_double, widened
 
 Numbers = NDArray[Any]
 Evaluated = Callable[[Numbers], Numbers]  # flat inputs -> flat outputs
