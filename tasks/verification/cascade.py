@@ -23,7 +23,7 @@ from robsweep.tasks.verification.optimise.milp import encode
 from robsweep.tasks.verification.optimise.race import End, raced
 from robsweep.tasks.verification.optimise.solver import Deadline, Race
 from robsweep.tasks.verification.optimise.tightening import PLAIN, Effort, tightened
-from robsweep.tasks.verification.reading.layers import Network, is_exact
+from robsweep.tasks.verification.reading.layers import Network, is_exact, is_solvable
 from robsweep.tasks.verification.reading.properties import BOUNDARY, PROVED, Property
 from robsweep.tasks.verification.search.branching import Limit, Search
 from robsweep.tasks.verification.search.counterexamples import Checked
@@ -158,7 +158,7 @@ class Cascade:
 
     def complete(self) -> None:
         """What may take the rest of the time: a short try of each search, then a long one."""
-        exact, tightening = is_exact(self.problem.network), self.method.tightening.tightening
+        exact, tightening = is_solvable(self.problem.network), self.method.tightening.tightening
         if exact and tightening != "none" and self.row.verdict == "unknown":
             self._tightening()
         self._split_on()

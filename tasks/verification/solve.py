@@ -15,6 +15,7 @@ from robsweep.tasks.verification.cascade import Cascade, Method, Problem
 from robsweep.tasks.verification.optimise.solver import Deadline, solver_named
 from robsweep.tasks.verification.optimise.tightening import effort_of
 from robsweep.tasks.verification.question import Posed, Robustness, by_the_image, robustness_of
+from robsweep.tasks.verification.regions.posing import Asked, asked_of, by_likelihood, united
 from robsweep.tasks.verification.search.counterexamples import Checked, Subject, descend, subject_of
 from robsweep.tasks.verification.verdicts import Row, as_table
 
@@ -25,7 +26,7 @@ def solve(job: Job, inputs: Inputs) -> Output:
     """One `verification` row per sample, by bounds, branching, and one MILP per class that is left.
 
     Params: verifier, property, norm, eps, parameters (stages, solver, tightening,
-    solver_parameters); and margin, targets, radius, box where they are not the default.
+    solver_parameters); and margin, targets, radius, box, region where they are not the default.
     `job.setting.time_limit_seconds` is each sample's, from its first to its last step.
     """
     m = job.measurement
@@ -73,18 +74,45 @@ def solve_one(question: Question, method: Method, limit: float | None) -> tuple[
         Its row, and its counterexample (...) where it is falsified.
     """
     started = time.monotonic()
-    subject, posed = question.subject, question.posed()
+    deadline = Deadline(started, limit)
+    if question.asked.regions is None:
+        row, found = _solved(question.subject, question.posed(), method, deadline)
+    else:
+        here = asked_of(*question)
+        row, found = _solved_in_parts(here, method, deadline)
+        found = None if found is None else here.posed.image_of(found)
+    return row._replace(seconds=time.monotonic() - started), found
+
+
+def _solved_in_parts(asked: Asked, method: Method, deadline: Deadline) -> tuple[Row, Tensor | None]:
+    """Part by part of the sample's region, the likeliest to be broken first, until one is."""
+    subject, posed = asked
+    order, rows = by_likelihood(asked, method.stages)
+    for i in order:
+        if deadline.passed():
+            rows.append(Row("timeout"))
+            break
+        row, found = _solved(subject, posed.rows([i]), method, deadline)
+        rows.append(row)
+        if row.verdict in ("misclassified", "falsified"):
+            return united(rows), found
+    return united(rows), None
+
+
+def _solved(
+    subject: Subject, posed: Posed, method: Method, deadline: Deadline
+) -> tuple[Row, Tensor | None]:
     first = by_the_image(subject, posed)
     row, found = first.rows.get(0), first.counterexamples.get(0)
     if row is None:
         problem = Problem(subject.network, posed.box, posed.unsafe)
         confirm = partial(_confirmed, subject, posed)
-        cascade = Cascade(problem, method, Deadline(started, limit), confirm)
+        cascade = Cascade(problem, method, deadline, confirm)
         row, found = cascade.run(posed.region.start)
         clean = first.margins[0]
         upper = clean if row.upper_bound is None else min(clean, row.upper_bound)
         row = row._replace(upper_bound=upper)
-    return row._replace(seconds=time.monotonic() - started), found
+    return row, found
 
 
 def _confirmed(subject: Subject, posed: Posed, point: Tensor) -> tuple[Tensor, Checked]:

@@ -25,6 +25,7 @@ from robsweep.tasks.verification.reading.layers import (
     Sum,
     windows,
 )
+from robsweep.tasks.verification.reading.within import Simplex, Within
 
 Array = NDArray[np.float64]
 _ABOVE = 1 + 1e-9  # more than what carrying a slack on is off by
@@ -74,7 +75,10 @@ def encode(network: Network, bounds: list[Bounds]) -> Milp:
     """
     flat = [Bounds(b.lower[0].cpu(), b.upper[0].cpu()) for b in bounds]
     build = _Building(_room(network))
-    values = [build.chosen(build.variables(*map(_numbers, flat[0])))]
+    pixels = build.variables(*map(_numbers, flat[0]))
+    if network.within is not None:
+        _restrict(build, pixels, network.within, flat[0])
+    values = [build.chosen(pixels)]
     for k, (layer, read) in enumerate(zip(network.layers, network.inputs, strict=True)):
         forms, shape, box = values[read[0]], network.shapes[read[0]], flat[read[0]]
         error = added(network, k, [bounds[v].size() for v in read])
@@ -108,7 +112,8 @@ def encode(network: Network, bounds: list[Bounds]) -> Milp:
 
 def _room(network: Network) -> int:
     """No fewer than the variables that an encoding takes."""
-    room = torch.Size(network.shapes[0]).numel()
+    pixels = torch.Size(network.shapes[0]).numel()
+    room = pixels if network.within is None else 2 * pixels
     for k, (layer, read) in enumerate(zip(network.layers, network.inputs, strict=True)):
         if isinstance(layer, Relu):
             room += 3 * torch.Size(network.shapes[read[0]]).numel()
@@ -116,6 +121,25 @@ def _room(network: Network) -> int:
             outputs = torch.Size(network.shapes[k + 1]).numel()
             room += (1 + layer.kernel[0] * layer.kernel[1]) * outputs
     return room
+
+
+def _restrict(build: "_Building", pixels: NDArray[np.int64], within: Within, box: Bounds) -> None:
+    """What else than bounds holds of the pixels; of an l2 ball, what of it is linear."""
+    if isinstance(within, Simplex):
+        ones = sparse.csr_array(np.ones((1, pixels.size)))
+        build.equal(ones @ build.terms(pixels), np.ones(1))
+        return
+    centre = np.asarray(within.centre.double().cpu().numpy()).ravel()
+    lower, upper = _numbers(box.lower).ravel(), _numbers(box.upper).ravel()
+    free = np.flatnonzero(lower < upper)
+    moved = build.variables(
+        np.zeros(free.size), np.maximum(centre[free] - lower[free], upper[free] - centre[free])
+    )
+    x, distance = build.terms(pixels[free]), build.terms(moved)
+    build.at_most(x - distance, centre[free])
+    build.at_most(-x - distance, -centre[free])
+    most = within.radius * (1.0 if within.norm == "l1" else free.size**0.5)
+    build.at_most(sparse.csr_array(np.ones((1, free.size))) @ distance, np.array([most * _ABOVE]))
 
 
 def _gathered(layer: Gather, forms: _Forms) -> _Forms:
