@@ -1,5 +1,8 @@
 """Regions of verifications by name. Torch-free."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from robsweep.tasks.catalogue.entries import Region
 
 REGIONS: dict[str, Region] = {
@@ -41,3 +44,26 @@ REGIONS: dict[str, Region] = {
         "all stages; exact", "Mohapatra et al. 2020 (Semantify-NN), section 3",
     ),
 }
+
+
+def misfit(name: str, parameters: Mapping[str, Any], shape: tuple[int, ...]) -> str | None:
+    """Why images of a shape have no such region."""
+    if name == "brightness_contrast" and not (parameters["brightness"] or parameters["contrast"]):
+        return "brightness and contrast are both 0: name one of them"
+    if name not in ("blur", "patch"):
+        return None
+    if len(shape) != 3:
+        return f"{name} is of images, not of {'x'.join(map(str, shape))} numbers"
+    height, width = shape[1:]
+    if name == "blur":
+        size, what = parameters["kernel"], "kernel"
+    else:
+        size, what = parameters["size"], "patch"
+    if size > min(height, width):
+        return f"a {what} of {size}x{size} is larger than images of {height}x{width}"
+    at = [*parameters.get("at", ())]
+    if at and (len(at) != 2 or not all(type(end) is int for end in at)):
+        return f"`at:` is a row and a column, e.g. [0, 4], got {at}"
+    if at and not (0 <= at[0] <= height - size and 0 <= at[1] <= width - size):
+        return f"a patch of {size}x{size} at {at} leaves the pixels of {height}x{width}"
+    return None

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robsweep.tasks.catalogue.regions import REGIONS
+from robsweep.tasks.catalogue.regions import REGIONS, misfit
 from robsweep.tasks.catalogue.resolve import resolve
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.job import Measurement, Setting
@@ -52,7 +52,8 @@ def regions_of(measurement: Measurement, setting: Setting) -> Regions | None:
     """What a measurement names; None where it asks in boxes.
 
     Raises:
-        InputError: A region that is unknown, or whose file is not the one that was planned.
+        InputError: A region that is unknown, that these images do not have, or whose file is not
+            the one that was planned.
     """
     params = measurement.params
     asked = params.get("region")
@@ -60,6 +61,8 @@ def regions_of(measurement: Measurement, setting: Setting) -> Regions | None:
         return None if params["norm"] == "linf" else region(params["norm"], eps=params["eps"])
     parameters = {key: value for key, value in asked.items() if key not in ("name", "file")}
     found = region(asked["name"], **parameters)
+    if (why := misfit(asked["name"], parameters, measurement.model.shape)) is not None:
+        raise InputError(why)
     if "file" not in asked:
         return found
     arrays = arrays_of(setting.region_file, asked["file"])

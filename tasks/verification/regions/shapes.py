@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from robsweep.tasks.ball import box
-from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.bounds.intervals import Bounds
 from robsweep.tasks.verification.reading.within import Ball, Simplex
 from robsweep.tasks.verification.regions.area import Area, mapped
@@ -44,17 +43,8 @@ def patch(image: Tensor, *, size: int = 3, at: Sequence[int] = ()) -> Area:
     Args:
         size: Pixels of a side.
         at: Row and column of the square's first pixel, from 0; without them, it may be anywhere.
-
-    Raises:
-        InputError: It does not fit into the image.
     """
-    height, width = _height_and_width(image, "patch")
-    if not 1 <= size <= min(height, width):
-        raise InputError(f"a patch of {size} x {size} pixels in images of {height} x {width}")
-    if at and not (0 <= at[0] <= height - size and 0 <= at[1] <= width - size):
-        raise InputError(
-            f"a patch of {size} x {size} pixels at {list(at)} leaves images of {height} x {width}"
-        )
+    height, width = image.shape[1:]
     places = [tuple(at)] if at else [
         (row, column) for row in range(height - size + 1) for column in range(width - size + 1)
     ]  # fmt: skip
@@ -74,13 +64,8 @@ def blur(image: Tensor, *, kernel: int = 3) -> Area:
 
     Source: Tjeng et al. 2019, section 4; MIPVerify's `BlurringPerturbationFamily`, which is
     the same for one channel.
-
-    Raises:
-        InputError: It is larger than the image.
     """
-    height, width = _height_and_width(image, "blur")
-    if not 1 <= kernel <= min(height, width):
-        raise InputError(f"a kernel of {kernel} x {kernel} numbers, images of {height} x {width}")
+    height, width = image.shape[1:]
     before, after = math.ceil(kernel / 2) - 1, kernel - math.ceil(kernel / 2)
     around = torch.nn.functional.pad(image, (before, after, before, after))
     shifted = [
@@ -119,9 +104,3 @@ def affine(
     start = image.double() if offset is None else offset.double().to(device)
     own = torch.zeros(len(lower), device=device) if torch.equal(start, image.double()) else None
     return mapped(start, basis.to(device), ends, own=own)
-
-
-def _height_and_width(image: Tensor, region: str) -> tuple[int, int]:
-    if image.ndim != 3:
-        raise InputError(f"region {region} is of images, not of {tuple(image.shape)} numbers")
-    return image.shape[1], image.shape[2]

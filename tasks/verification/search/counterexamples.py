@@ -52,7 +52,8 @@ class Region(NamedTuple):
         if self.ball is None:
             return (x - size * gradient.sign()).clamp(self.low, self.high)
         share = (size.amax() / self.ball.radius).clamp(max=1)
-        extreme = lowest(self.ball, gradient.double(), (self.low, self.high))
+        smaller = self.ball._replace(radius=self.ball.radius * (1 - 2.0**-20))  # for rounding
+        extreme = lowest(smaller, gradient.double(), (self.low, self.high))
         return self.inside((x + share * (extreme - x)).float())
 
 
