@@ -47,7 +47,7 @@ OF_A_QUESTION = (
 )  # fmt: skip
 
 
-_PROVING_IN_L2 = {"interval", "crown", "alpha", "branching"}  # stages
+_BOUNDING = {"interval", "crown", "alpha", "branching"}  # stages that prove without a solver
 
 
 class _Frozen(BaseModel):
@@ -302,10 +302,11 @@ class VerificationSpec(_Evaluation):
             for word in ("radius", "box", "region"):
                 if getattr(self, word) is not None:
                     raise ValueError(f"`{word}:` does not go with norm {self.norm}: leave one out")
-            if self.norm == "l2" and not _PROVING_IN_L2 & {*self.parameters["stages"]}:
+            linear = self.parameters["solver"] == "highs"
+            if self.norm == "l2" and linear and not _BOUNDING & {*self.parameters["stages"]}:
                 raise ValueError(
-                    "in norm l2 there are bounds and branching only, which no MILP is exact for: "
-                    "leave `stages:` some of interval, crown, alpha, branching"
+                    "highs takes no l2 ball, for which it has bounds and branching only: leave "
+                    "`stages:` some of interval, crown, alpha, branching, or take solver scip"
                 )
         if self.property == "targeted" and not self.targets:
             raise ValueError("property targeted needs `targets:`, e.g. targets: [3, 5]")

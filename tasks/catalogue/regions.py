@@ -16,7 +16,7 @@ REGIONS: dict[str, Region] = {
     ),
     "l2": Region(
         ".verification.regions.shapes:l2", {"eps": float}, "the Euclidean distance is at most eps",
-        "bounds and branching only: what is left once all ReLUs are decided is bounded, not solved",
+        "bounds, branching; exact by the MILP of scip and gurobi; bounds only with highs",
         "Wong & Kolter 2018, section 2", ball=True,
     ),
     "cube": Region(

@@ -23,7 +23,9 @@ def verifications(make: Make, model: PlannedModel) -> Iterator[Planned]:
             **question_params(entry, spec.regions),
             "seed": entry.seed,
         }
-        file = entry.box or entry.radius or (entry.region and entry.region.file)
+        file = entry.box or entry.radius
+        if entry.region is not None:
+            file = entry.region.file
         region_file = None if file is None else spec.regions[file].path
         setting = replace(make.setting, region_file=region_file)
         dataset = spec.dataset_of(entry)

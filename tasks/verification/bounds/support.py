@@ -124,7 +124,7 @@ def _multiplier(ball: Ball, gain: Tensor, room: Tensor) -> Tensor:
         level = gain.gather(1, order.gather(1, at))
         return torch.where(room.sum(1, keepdim=True) <= amount, torch.zeros_like(level), level)
     gain, room = gain.detach(), room.detach()
-    level = gain.norm(dim=1, keepdim=True) / (2 * ball.radius)
+    level = gain.norm(dim=1, keepdim=True) / (2 * max(ball.radius, 1e-30))
     # falls to where the distance is the radius, never below: what is at its end stays there
     for _ in range(_STEPS):
         at_end = gain > 2 * level * room

@@ -25,7 +25,7 @@ from robsweep.tasks.verification.reading.layers import (
     Sum,
     windows,
 )
-from robsweep.tasks.verification.reading.within import Simplex, Within
+from robsweep.tasks.verification.reading.within import Ball, Simplex, Within
 
 Array = NDArray[np.float64]
 _ABOVE = 1 + 1e-9  # more than what carrying a slack on is off by
@@ -47,6 +47,8 @@ class Milp(NamedTuple):
     offset: Array
     pixels: int  # how many variables are pixels
     slack: Array  # (K,)
+    squares: NDArray[np.int64] | None = None  # variables whose squares add up to at most `most`
+    most: float = np.inf
 
 
 class _Forms(NamedTuple):
@@ -76,8 +78,9 @@ def encode(network: Network, bounds: list[Bounds]) -> Milp:
     flat = [Bounds(b.lower[0].cpu(), b.upper[0].cpu()) for b in bounds]
     build = _Building(_room(network))
     pixels = build.variables(*map(_numbers, flat[0]))
+    squares = None
     if network.within is not None:
-        _restrict(build, pixels, network.within, flat[0])
+        squares = _restrict(build, pixels, network.within, flat[0])
     values = [build.chosen(pixels)]
     for k, (layer, read) in enumerate(zip(network.layers, network.inputs, strict=True)):
         forms, shape, box = values[read[0]], network.shapes[read[0]], flat[read[0]]
@@ -107,7 +110,10 @@ def encode(network: Network, bounds: list[Bounds]) -> Milp:
         if error is not None:
             forms = forms._replace(slack=_ABOVE * (forms.slack + _numbers(error[0]).ravel()))
         values.append(forms)
-    return build.finished(values[-1], flat[0].lower.numel())
+    milp = build.finished(values[-1], flat[0].lower.numel())
+    if squares is None or not isinstance(network.within, Ball) or network.within.norm != "l2":
+        return milp
+    return milp._replace(squares=squares, most=_ABOVE * network.within.radius**2)
 
 
 def _room(network: Network) -> int:
@@ -123,12 +129,18 @@ def _room(network: Network) -> int:
     return room
 
 
-def _restrict(build: "_Building", pixels: NDArray[np.int64], within: Within, box: Bounds) -> None:
-    """What else than bounds holds of the pixels; of an l2 ball, what of it is linear."""
+def _restrict(
+    build: "_Building", pixels: NDArray[np.int64], within: Within, box: Bounds
+) -> NDArray[np.int64] | None:
+    """What else than bounds holds of the pixels; of an l2 ball, what of it is linear.
+
+    Returns:
+        Of a ball, variables for how far pixels have moved.
+    """
     if isinstance(within, Simplex):
         ones = sparse.csr_array(np.ones((1, pixels.size)))
         build.equal(ones @ build.terms(pixels), np.ones(1))
-        return
+        return None
     centre = np.asarray(within.centre.double().cpu().numpy()).ravel()
     lower, upper = _numbers(box.lower).ravel(), _numbers(box.upper).ravel()
     free = np.flatnonzero(lower < upper)
@@ -140,6 +152,7 @@ def _restrict(build: "_Building", pixels: NDArray[np.int64], within: Within, box
     build.at_most(-x - distance, -centre[free])
     most = within.radius * (1.0 if within.norm == "l1" else free.size**0.5)
     build.at_most(sparse.csr_array(np.ones((1, free.size))) @ distance, np.array([most * _ABOVE]))
+    return moved
 
 
 def _gathered(layer: Gather, forms: _Forms) -> _Forms:

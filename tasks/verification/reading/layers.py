@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robsweep.tasks.verification.reading.curves import Curve, value_of
-from robsweep.tasks.verification.reading.within import Ball, Within
+from robsweep.tasks.verification.reading.within import Within
 
 Pair = tuple[int, int]
 
@@ -165,12 +165,6 @@ def in_float32(network: Network) -> Network:
 def is_exact(network: Network) -> bool:
     """Whether a MILP can encode it; otherwise there are bounds only."""
     return not any(isinstance(layer, Smooth) for layer in network.layers)
-
-
-def is_solvable(network: Network) -> bool:
-    """Whether a MILP can encode it together with what is known of the image."""
-    round_ball = isinstance(network.within, Ball) and network.within.norm == "l2"
-    return is_exact(network) and not round_ball
 
 
 def weighted(layer: Affine, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ class Region(NamedTuple):
         """
         if self.ball is None:
             return (x - size * gradient.sign()).clamp(self.low, self.high)
-        share = (size.amax() / self.ball.radius).clamp(max=1)
+        share = (size.amax() / max(self.ball.radius, 1e-30)).clamp(max=1)
         smaller = self.ball._replace(radius=self.ball.radius * (1 - 2.0**-20))  # for rounding
         extreme = lowest(smaller, gradient.double(), (self.low, self.high))
         return self.inside((x + share * (extreme - x)).float())

@@ -86,7 +86,7 @@ MISTAKES = {
     "a region in another norm": ("norm: l2, region: cube, ", "does not go with norm l2"),
     "a radius in another norm": (EPS + "norm: l1, radius: map.npz, ", "`radius:` does not go with"),
     "norm l2 by a MILP alone": (
-        EPS + "norm: l2, stages: [attack, milp], ", "bounds and branching only",
+        EPS + "norm: l2, solver: highs, stages: [attack, milp], ", "bounds and branching only",
     ),
     "linf beyond the pixels": ("norm: linf, eps: 1.5, ", "pixels are 0 to 1"),
 }  # fmt: skip

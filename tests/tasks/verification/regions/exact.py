@@ -4,7 +4,7 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linprog
+from scipy.optimize import linprog, minimize
 from torch import nn
 
 
@@ -17,6 +17,7 @@ class Polytope(NamedTuple):
     upper: np.ndarray
     equal: tuple[np.ndarray, np.ndarray] | None = None  # A t = b
     at_most: tuple[np.ndarray, np.ndarray] | None = None  # A t <= b
+    ball: float | None = None  # |t - middle of its limits| <= ball
 
 
 def smallest_margin(net: nn.Sequential, label: int, region: Polytope) -> float:
@@ -51,6 +52,37 @@ def smallest_margin(net: nn.Sequential, label: int, region: Polytope) -> float:
                     *(region.equal or (None, None)),
                     limits,
                 )
-                if found.status == 0:
-                    smallest = min(smallest, found.fun + offset[label] - offset[other])
+                if found.status != 0:
+                    continue
+                least = found.fun
+                if region.ball is not None:
+                    cost = slope[label] - slope[other]
+                    least = _in_ball(cost, np.vstack(rows), np.hstack(bounds), region, found.x)
+                smallest = min(smallest, least + offset[label] - offset[other])
     return float(smallest)
+
+
+def _in_ball(
+    cost: np.ndarray, rows: np.ndarray, ends: np.ndarray, region: Polytope, start: np.ndarray
+) -> float:
+    """The least of cost @ t, infinite where the ball does not meet the rest."""
+    assert region.ball is not None
+    radius, centre = region.ball, (region.lower + region.upper) / 2
+    limits = [*zip(region.lower, region.upper, strict=True)]
+    linear = {"type": "ineq", "fun": lambda t: ends - rows @ t, "jac": lambda t: -rows}
+    near = minimize(
+        lambda t: (t - centre) @ (t - centre), start, jac=lambda t: 2 * (t - centre),
+        bounds=limits, constraints=[linear], method="SLSQP", options={"ftol": 1e-12},
+    )  # fmt: skip
+    if near.fun > radius**2:
+        return np.inf
+    inside = {
+        "type": "ineq",
+        "fun": lambda t: radius**2 - (t - centre) @ (t - centre),
+        "jac": lambda t: -2 * (t - centre),
+    }
+    found = minimize(
+        lambda t: cost @ t, near.x, jac=lambda t: cost, bounds=limits,
+        constraints=[linear, inside], method="SLSQP", options={"ftol": 1e-12, "maxiter": 500},
+    )  # fmt: skip
+    return float(found.fun)

@@ -68,6 +68,14 @@ def l1_ball(eps: float):
     return of
 
 
+def l2_ball(eps: float):
+    def of(image: Tensor) -> list[Polytope]:
+        x = image.double().numpy().ravel()  # from .3 to .7
+        return [Polytope(np.eye(PIXELS), np.zeros(PIXELS), x - eps, x + eps, ball=eps)]
+
+    return of
+
+
 def patches(size: int):
     def of(image: Tensor) -> list[Polytope]:
         x = image.double().numpy().ravel()
@@ -98,6 +106,7 @@ REGIONS = {
     "blur 2": (region("blur", kernel=2), blurred(2)),
     "blur 3": (region("blur", kernel=3), blurred(3)),
     "l1": (region("l1", eps=0.6), l1_ball(0.6)),
+    "l2": (region("l2", eps=0.25), l2_ball(0.25)),
     "patch 1": (region("patch", size=1), patches(1)),
     "patch 2": (region("patch", size=2), patches(2)),
     "affine": (region("affine", basis=BASIS, lower=-ENDS, upper=ENDS), mixed),
@@ -131,6 +140,8 @@ def test_verdicts_change_where_the_smallest_margin_is(name: str) -> None:
             if found is not None:
                 assert float(margin_of(net, found[None], label)) <= least
                 assert any(distance(one, found) < 1e-6 for one in polytopes(image[0]))
+                if name == "l2":
+                    assert (found - image[0]).double().norm() <= 0.25
 
 
 def margin_of(net: nn.Module, images: Tensor, label: Tensor) -> Tensor:
