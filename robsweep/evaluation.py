@@ -16,7 +16,7 @@ from robsweep.orchestrator.spec.spec import DatasetSpec, ModelSpec, SweepSpec
 from robsweep.orchestrator.spec.sweep_file import from_document
 from robsweep.orchestrator.spec.yaml_file import did_you_mean
 from robsweep.running import undisturbed
-from robsweep.tasks.catalogue import ATTACKS
+from robsweep.tasks.catalogue import ATTACKS, VERIFIERS
 from robsweep.tasks.catalogue.values import NORMS
 from robsweep.tasks.job import Inputs, Job, Live, ModelRef
 
@@ -64,7 +64,7 @@ def evaluate(
         attacks: Names of the catalogue, or entries as in a sweep file by names of your own, e.g.
             `{"long": {"attack": "LinfPGD", "steps": 200}}`; radii are `eps` where an entry has
             none. None: those of `robsweep eval`, for linf and l2. Empty: none.
-        verify: How many of the first samples to verify at each radius; linf only.
+        verify: How many of the first samples to verify at each radius; not in l0.
         time_limit_seconds: Of each verified sample and radius.
         calibration: Whether to fit a temperature on `validation`, where that is given. The ECE of
             the clean predictions is always there.
@@ -81,8 +81,8 @@ def evaluate(
     """
     if norm not in NORMS:
         raise InputError(f"norm={norm!r}{did_you_mean(norm, NORMS)}")
-    if verify and norm != "linf":
-        raise InputError(f"verify={verify} needs norm='linf', got {norm!r}")
+    if verify and norm not in (norms := VERIFIERS[_VERIFIER].norms):
+        raise InputError(f"verify={verify} needs a norm of {', '.join(norms)}, got {norm!r}")
     splits = {"test": live.samples_of("images, labels", images, labels)}
     if validation is not None:
         splits["validation"] = live.samples_of("validation", *validation)
@@ -98,6 +98,7 @@ def evaluate(
         body["verification"] = {
             norm: {
                 "verifier": _VERIFIER,
+                "norm": norm,
                 "eps": radii,
                 "samples": verify,
                 "time_limit_seconds": time_limit_seconds,

@@ -6,7 +6,7 @@ from typing import Any
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.spec.yaml_file import did_you_mean
 from robsweep.tasks import catalogue
-from robsweep.tasks.catalogue.entries import Attack, Dataset, Net, Verifier
+from robsweep.tasks.catalogue.entries import Attack, Dataset, Net, Region, Verifier
 from robsweep.tasks.catalogue.values import NORMS
 
 FAMILIES: dict[str, Mapping[str, Any]] = {
@@ -19,6 +19,7 @@ FAMILIES: dict[str, Mapping[str, Any]] = {
     "calibrations": catalogue.CALIBRATIONS,
     "datasets": catalogue.DATASETS | catalogue.DRAWN_SETS,
     "verifiers": catalogue.VERIFIERS,
+    "regions": catalogue.REGIONS,
     "sensitivities": catalogue.SENSITIVITIES,
     "landscapes": catalogue.LANDSCAPES,
 }
@@ -29,7 +30,12 @@ _MORE = {
         "npz:FILE is one of your own. NAME+CORRUPTION:SEVERITY is one corrupted, e.g. mnist+fog:3 "
         "(`robsweep list corruptions`).",
         "In `sets:` of `ood:`, NAME:SPLIT is another split than test, e.g. fashion_mnist:train.",
-    )
+    ),
+    "regions": (
+        "`region: {name: blur, kernel: 5}` of a verification; balls by `norm:` and `eps:`.",
+        "What is exact is so for networks of exact operators; with curves, there are bounds and "
+        "branching.",
+    ),
 }
 
 
@@ -59,6 +65,8 @@ def _about(entry: Any) -> str:
     if isinstance(entry, Net):
         chosen = f" with {_parameters(entry.parameters)}" if entry.parameters else ""
         return f"{entry.arch}{chosen}; {entry.file}; {entry.source}; SHA-256 {entry.sha256}"
+    if isinstance(entry, Region):
+        return f"{entry.holds}; {_parameters(entry.parameters)}; {entry.exact}; {entry.source}"
     if isinstance(entry, Verifier):
         parameters = {**entry.screen_parameters, **entry.solve_parameters}
         return f"{', '.join(entry.norms)}; {_parameters(parameters)}; {entry.source}"

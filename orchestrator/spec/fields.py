@@ -72,11 +72,7 @@ def _names(value: Any) -> Any:
 
 
 def _ball_eps(value: Any) -> float | None:
-    if value is None:
-        return None
-    eps = _eps(value)
-    check_pixels("linf", eps)
-    return eps
+    return None if value is None else _eps(value)
 
 
 def _margin(value: Any) -> float:
@@ -140,9 +136,7 @@ Numbers = Annotated[
     BeforeValidator(_numbers),
     _as(_POSITIVE, {"type": "array", "items": _POSITIVE, "minItems": 1}),
 ]
-BallEps = Annotated[
-    float | None, BeforeValidator(_ball_eps), _as(written_number(minimum=0, maximum=1), _NULL)
-]
+BallEps = Annotated[float | None, BeforeValidator(_ball_eps), _as(_EPS, _NULL)]
 Margin = Annotated[float, BeforeValidator(_margin), _as(_EPS)]
 Targets = Annotated[
     tuple[int, ...], BeforeValidator(_targets), _as(_CLASS, {"type": "array", "items": _CLASS})

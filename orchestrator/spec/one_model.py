@@ -53,8 +53,6 @@ def spec_for(
     """
     if norm not in ATTACKS:
         raise InputError(f"--norm {norm!r}{did_you_mean(norm, ATTACKS)}")
-    if verify and norm != "linf":
-        raise InputError(f"--verify needs --norm linf, got {norm}")
     if model.endswith(".onnx"):
         if weights is not None:
             raise InputError(f"{model} has its weights in it: leave --weights out")
@@ -93,8 +91,9 @@ def spec_for(
         body["calibration"] = {"temperature": None}
     if verify:
         body["verification"] = {
-            "linf": {
+            norm: {
                 "verifier": "milp",
+                "norm": norm,
                 "eps": radii,
                 "samples": verify,
                 "time_limit_seconds": time_limit_seconds,

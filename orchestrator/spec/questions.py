@@ -3,7 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from robsweep.orchestrator.spec.spec import RegionFile, VerificationSpec, only_estimates
+from robsweep.orchestrator.spec.spec import (
+    RegionFile,
+    RegionSpec,
+    VerificationSpec,
+    only_estimates,
+)
 from robsweep.tasks.catalogue.values import DISTANCE
 
 _DIGITS = 8  # of a file's SHA-256, in the text; the parameters have all of it
@@ -23,6 +28,8 @@ def question_params(entry: VerificationSpec, regions: Mapping[str, RegionFile]) 
     for name in ("radius", "box"):
         if (file := getattr(entry, name)) is not None:
             params[name] = regions[file].sha256
+    if entry.region is not None:
+        params["region"] = {"name": entry.region.name, **_region_parameters(entry.region, regions)}
     return {**params, "norm": entry.norm, "eps": entry.eps}
 
 
@@ -36,4 +43,25 @@ def property_text(entry: VerificationSpec, regions: Mapping[str, RegionFile]) ->
     for name in ("radius", "box"):
         if (file := getattr(entry, name)) is not None:
             words.append(f"{name}={regions[file].sha256[:_DIGITS]}")
+    if entry.region is not None:
+        words.append(f"region={_region_text(entry.region, regions)}")
     return " ".join(words)
+
+
+def _region_parameters(region: RegionSpec, files: Mapping[str, RegionFile]) -> dict[str, Any]:
+    """Those of its function, with a file's SHA-256 in place of its name."""
+    return {
+        name: files[value].sha256 if name == "file" else value
+        for name, value in region.parameters.items()
+    }
+
+
+def _region_text(region: RegionSpec, files: Mapping[str, RegionFile]) -> str:
+    """E.g. `patch(size=3,at=0x4)`, without blanks."""
+    shown = []
+    for name, value in _region_parameters(region, files).items():
+        if isinstance(value, list):
+            shown += [f"{name}={'x'.join(map(str, value))}"] if value else []
+        else:
+            shown.append(f"{name}={value[:_DIGITS] if name == 'file' else repr(value)}")
+    return region.name + (f"({','.join(shown)})" if shown else "")

@@ -1,4 +1,4 @@
-"""The arrays that a verification entry names, `radius:` and `box:`, as the planner sees them."""
+"""The arrays that a verification entry names, by `radius:`, `box:` or a region, as planned."""
 
 import hashlib
 import io
@@ -14,6 +14,7 @@ from robsweep.orchestrator.spec.spec import DatasetSpec, RegionFile
 _HOW = {
     "radius": "write it with numpy.savez(FILE, radius=...)",
     "box": "write it with numpy.savez(FILE, lower=..., upper=...)",
+    "affine": "write it with numpy.savez(FILE, basis=..., lower=..., upper=...)",
 }
 _Array = np.ndarray
 
@@ -55,6 +56,35 @@ def describe_box(path: Path, dataset: DatasetSpec) -> RegionFile:
     single = np.where(single < lower, np.nextafter(single, np.float32(2)), single)
     why = "no float32 number lies between it and upper: save both as float32"
     _check(path, "lower", lower, single <= upper, why)
+    return _file(path, content)
+
+
+def describe_affine(path: Path, dataset: DatasetSpec) -> RegionFile:
+    """An .npz with `basis`, (p, *image), `lower` and `upper`, (p,); perhaps `offset`, an image.
+
+    `basis` and `offset` may have a first dimension more, of the test samples.
+
+    Raises:
+        InputError: No such file, or arrays that are no affine map of a box of parameters.
+    """
+    content, (basis, lower, upper) = _read(path, "affine", ("basis", "lower", "upper"))
+    tests, shape = dataset.splits.get("test", 0), dataset.shape
+    count = len(lower) if lower.ndim == 1 else 0
+    if basis.shape not in ((count, *shape), (tests, count, *shape)) or not count:
+        raise InputError(
+            f"{path}: basis has shape {basis.shape}, lower {lower.shape}; expected (p, *{shape}), "
+            f"or ({tests}, p, *{shape}) for a basis per test sample of {dataset.name}, and (p,)"
+        )
+    if lower.shape != upper.shape:
+        raise InputError(f"{path}: lower has shape {lower.shape}, upper {upper.shape}")
+    for name, one in (("basis", basis), ("lower", lower), ("upper", upper)):
+        _check(path, name, one, np.isfinite(one), "expected finite numbers")
+    _check(path, "lower", lower, lower <= upper, "above upper there: the region is empty")
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        offset = arrays["offset"].astype(np.float64) if "offset" in arrays else np.zeros(shape)
+    if offset.shape not in (shape, (tests, *shape)):
+        raise InputError(f"{path}: offset has shape {offset.shape}, an image {shape}")
+    _check(path, "offset", offset, (offset >= 0) & (offset <= 1), "expected pixels in [0, 1]")
     return _file(path, content)
 
 

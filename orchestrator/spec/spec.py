@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from robsweep.orchestrator.spec.fields import (
     BallEps,
@@ -43,9 +43,12 @@ from robsweep.tasks.catalogue.words import ADVERSARIALS, word_of
 
 # What a verifier that only estimates a distance has no use for.
 OF_A_QUESTION = (
-    "eps", "property", "margin", "targets", "radius", "box", "rerun", "time_limit_seconds",
-    "cross_check",
+    "eps", "property", "margin", "targets", "radius", "box", "region", "rerun",
+    "time_limit_seconds", "cross_check",
 )  # fmt: skip
+
+
+_BOUNDING = {"interval", "crown", "alpha", "branching"}  # stages that prove without a solver
 
 
 class _Frozen(BaseModel):
@@ -244,6 +247,18 @@ def only_estimates(verifier: str) -> bool:
     return verifier in VERIFIERS and VERIFIERS[verifier].solve is None
 
 
+class RegionSpec(_Frozen):
+    """A region of the catalogue around each image, in place of a ball."""
+
+    name: str
+    parameters: dict[str, Any] = {}  # resolved
+
+    @property
+    def file(self) -> str | None:
+        """Of its arrays, relative to the sweep file."""
+        return self.parameters.get("file")
+
+
 class VerificationSpec(_Evaluation):
     family = "verifier"
     catalogue = VERIFIERS
@@ -255,6 +270,7 @@ class VerificationSpec(_Evaluation):
     targets: Targets = ()
     radius: str | None = None  # file, relative to the sweep file: each pixel's radius, times eps
     box: str | None = None  # file, likewise: each pixel's bounds, in place of a ball
+    region: RegionSpec | None = None  # likewise
     rerun: Rerun = "ambiguous"
     time_limit_seconds: Positive = 60.0
     cross_check: Share = 0.0  # of the samples, that another engine decides too
@@ -276,8 +292,24 @@ class VerificationSpec(_Evaluation):
             return self
         if self.box is not None and (self.eps is not None or self.radius is not None):
             raise ValueError("a box has bounds of its own: leave out `eps:` and `radius:`")
-        if self.box is None and self.eps is None:
-            raise ValueError("needs 'eps', e.g. eps: 8/255, or `box: FILE.npz` in its place")
+        if self.region is not None:
+            for word in ("eps", "radius", "box"):
+                if getattr(self, word) is not None:
+                    raise ValueError(f"region {self.region.name} is no ball: leave out `{word}:`")
+        elif self.box is None and self.eps is None:
+            raise ValueError(
+                "needs 'eps', e.g. eps: 8/255, or `region:` or `box: FILE.npz` in its place"
+            )
+        if self.norm != "linf":
+            for word in ("radius", "box", "region"):
+                if getattr(self, word) is not None:
+                    raise ValueError(f"`{word}:` does not go with norm {self.norm}: leave one out")
+            linear = self.parameters["solver"] == "highs"
+            if self.norm == "l2" and linear and not _BOUNDING & {*self.parameters["stages"]}:
+                raise ValueError(
+                    "highs takes no l2 ball, for which it has bounds and branching only: leave "
+                    "`stages:` some of interval, crown, alpha, branching, or take solver scip"
+                )
         if self.property == "targeted" and not self.targets:
             raise ValueError("property targeted needs `targets:`, e.g. targets: [3, 5]")
         if self.property == "targeted" and self.margin:
@@ -285,6 +317,13 @@ class VerificationSpec(_Evaluation):
         if self.property == "untargeted" and self.targets:
             raise ValueError("`targets:` belongs to `property: targeted`: add it or leave them out")
         return self
+
+    @field_validator("eps")
+    @classmethod
+    def _eps_in_pixels(cls, eps: float | None, info: ValidationInfo) -> float | None:
+        if eps is not None:
+            check_pixels(info.data.get("norm", "linf"), eps)
+        return eps
 
     @model_validator(mode="after")
     def _norm_fits(self) -> Self:

@@ -11,6 +11,8 @@ from robsweep.orchestrator.spec import yaml_file
 from robsweep.orchestrator.spec.checks import adversarials, datasets
 from robsweep.orchestrator.spec.checks.attacks import check as check_attacks
 from robsweep.orchestrator.spec.checks.ood import check as check_ood
+from robsweep.orchestrator.spec.checks.regions import check as check_regions
+from robsweep.orchestrator.spec.checks.regions import region_spec
 from robsweep.orchestrator.spec.checks.shift import check as check_shift
 from robsweep.orchestrator.spec.checks.trainings import (
     check_conflicts,
@@ -119,6 +121,7 @@ def from_document(
     spec = _checked(document, (), SweepSpec, body)
     datasets.check(document, spec)
     spec = spec.model_copy(update={"regions": _regions(document, spec)})
+    check_regions(document, spec)
     _check_sizes(document, spec)
     _check_selections(document, spec)
     check_versions(document, spec)
@@ -193,6 +196,8 @@ def _entry(document: Document, key: Key, kind: type[EntrySpec], body: dict[str, 
                     (*key, name),
                     f"{called} has {name} {' or '.join(allowed)}, not {fields[name]!r}",
                 )
+    if kind is VerificationSpec and "region" in fields:
+        fields["region"] = region_spec(document, (*key, "region"), fields["region"])
     if kind is AttackSpec and entry is None:
         fields.setdefault("gives", "min_norm" if fields.get("eps") is None else "fixed_eps")
     return _checked(document, key, kind, {**fields, "name": called, "parameters": parameters})
@@ -261,7 +266,7 @@ def _ood_sets(
 
 def _regions(document: Document, spec: SweepSpec) -> dict[str, RegionFile]:
     """Reads the files that verifications name, and holds their targets against the classes."""
-    from robsweep.orchestrator.spec.regions import describe_box, describe_radius
+    from robsweep.orchestrator.spec.regions import describe_affine, describe_box, describe_radius
 
     found: dict[str, RegionFile] = {}
     for name, entry in spec.verification.items():
@@ -280,6 +285,11 @@ def _regions(document: Document, spec: SweepSpec) -> dict[str, RegionFile]:
                     found[file] = describe(spec.folder / Path(file).expanduser(), dataset)
                 except InputError as error:
                     raise document.error((*key, what), str(error)) from error
+        if entry.region is not None and (file := entry.region.file) is not None:
+            try:
+                found[file] = describe_affine(spec.folder / Path(file).expanduser(), dataset)
+            except InputError as error:
+                raise document.error((*key, "region"), str(error)) from error
     return found
 
 

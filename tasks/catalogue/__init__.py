@@ -12,6 +12,7 @@ from robsweep.tasks.catalogue.datasets import DATASETS, DRAWN_SETS
 from robsweep.tasks.catalogue.kinds import KINDS
 from robsweep.tasks.catalogue.models import MODELS
 from robsweep.tasks.catalogue.nets import NETS
+from robsweep.tasks.catalogue.regions import REGIONS
 from robsweep.tasks.catalogue.scorers import FITS, SCORERS
 from robsweep.tasks.catalogue.trainings import RECIPE, RECIPE_LATER, TRAININGS
 from robsweep.tasks.catalogue.verifiers import LANDSCAPES, SENSITIVITIES, VERIFIERS
@@ -29,6 +30,7 @@ __all__ = [
     "NETS",
     "RECIPE",
     "RECIPE_LATER",
+    "REGIONS",
     "SCORERS",
     "SENSITIVITIES",
     "TRAININGS",

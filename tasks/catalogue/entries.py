@@ -114,6 +114,21 @@ class Attack:
 
 
 @dataclass(frozen=True)
+class Region:
+    """A region around each image, in which a verification asks.
+
+    What is exact is so for networks that are: see `is_exact`.
+    """
+
+    path: str  # function (image, *, ...) -> Area
+    parameters: Parameters
+    holds: str  # which images
+    exact: str  # what of it is decided exactly, and what has bounds only
+    source: str
+    ball: bool = False  # named by `norm:` and `eps:`, not by `region:`
+
+
+@dataclass(frozen=True)
 class Verifier:
     """A screen over many samples, then a solver for each one that it leaves undecided.
 

@@ -99,6 +99,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "percentile": (0, 100),
     "prune": (0, 100),
     "fit_samples": (2, _INF),
+    "kernel": (1, _INF),
+    "size": (1, _INF),
+    "brightness": (0, 1),
+    "contrast": (0, 1),
 }
 
 # What texts of these names may be, in every family.

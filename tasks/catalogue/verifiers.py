@@ -7,7 +7,7 @@ VERIFIERS: dict[str, Verifier] = {
     "milp": Verifier(
         ".verification.screen:screen",
         ".verification.solve:solve",
-        ("linf",),
+        ("linf", "l2", "l1"),
         {
             "stages": STAGES, "attack_steps": 20, "attack_restarts": 2,
             "again_steps": 50, "again_restarts": 10,

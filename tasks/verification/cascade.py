@@ -21,7 +21,7 @@ from robsweep.tasks.verification.bounds.margins import (
 )
 from robsweep.tasks.verification.optimise.milp import encode
 from robsweep.tasks.verification.optimise.race import End, raced
-from robsweep.tasks.verification.optimise.solver import Deadline, Race
+from robsweep.tasks.verification.optimise.solver import Deadline, Race, can_ask
 from robsweep.tasks.verification.optimise.tightening import PLAIN, Effort, tightened
 from robsweep.tasks.verification.reading.layers import Network, is_exact
 from robsweep.tasks.verification.reading.properties import BOUNDARY, PROVED, Property
@@ -158,7 +158,8 @@ class Cascade:
 
     def complete(self) -> None:
         """What may take the rest of the time: a short try of each search, then a long one."""
-        exact, tightening = is_exact(self.problem.network), self.method.tightening.tightening
+        network, tightening = self.problem.network, self.method.tightening.tightening
+        exact = is_exact(network) and can_ask(self.method.solver, network.within)
         if exact and tightening != "none" and self.row.verdict == "unknown":
             self._tightening()
         self._split_on()

@@ -9,7 +9,6 @@ What differs from MIPVerify.jl, beside what `progressive.py` says: the margin of
 Source: Tjeng et al. 2019, sections 4 and 5.
 """
 
-import time
 from functools import partial
 from typing import NamedTuple
 
@@ -39,7 +38,7 @@ from robsweep.tasks.verification.reading.layers import Network, is_exact
 from robsweep.tasks.verification.reading.properties import PROVED
 from robsweep.tasks.verification.screen import Attack, screened
 from robsweep.tasks.verification.search.counterexamples import Checked, Subject
-from robsweep.tasks.verification.solve import Question, confirmed, solved
+from robsweep.tasks.verification.solve import Question, confirmed, decided, solved
 from robsweep.tasks.verification.verdicts import Row
 
 _FURTHER = (0.0, 1e-3, 1e-2)  # on the margin's scale: points at its border may not be confirmed
@@ -56,8 +55,8 @@ class Recipe(NamedTuple):
 def screen(job: Job, inputs: Inputs) -> Output:
     """Runs each sample's image alone, which finds the misclassified ones.
 
-    Params: verifier, property, norm, eps, group_size, seed; and margin, targets, radius, box where
-    they are not the default.
+    Params: verifier, property, norm, eps, group_size, seed; and margin, targets, radius, box,
+    region where they are not the default.
     """
     return screened(job, inputs, Attack(0, 0, 0, 0), frozenset())
 
@@ -66,7 +65,7 @@ def solve(job: Job, inputs: Inputs) -> Output:
     """One `verification` row per sample.
 
     Params: verifier, property, norm, eps, parameters (bounds, solver, solver_parameters); and
-    margin, targets, radius, box where they are not the default.
+    margin, targets, radius, box, region where they are not the default.
     `job.setting.time_limit_seconds` is each sample's, from its first to its last step.
     """
     given = job.measurement.params["parameters"]
@@ -77,12 +76,15 @@ def solve(job: Job, inputs: Inputs) -> Output:
 
 def solve_one(recipe: Recipe, question: Question, limit: float | None) -> tuple[Row, Tensor | None]:
     """Decides one sample, unless its time runs out; returns and raises as `solve.solve_one`."""
-    started = time.monotonic()
-    subject, asked = question.subject, question.posed()
+    return decided(question, limit, partial(_decide, recipe))
+
+
+def _decide(
+    recipe: Recipe, subject: Subject, asked: Posed, deadline: Deadline
+) -> tuple[Row, Tensor | None]:
     first = by_the_image(subject, asked)
     row, found = first.rows.get(0), first.counterexamples.get(0)
     if row is None:
-        deadline = Deadline(started, limit)
         try:
             row, found = _asked(recipe, subject, subject.network, asked, deadline)
         except OverflowedError:
@@ -92,7 +94,7 @@ def solve_one(recipe: Recipe, question: Question, limit: float | None) -> tuple[
         row = row._replace(
             upper_bound=upper if row.upper_bound is None else min(upper, row.upper_bound)
         )
-    return row._replace(seconds=time.monotonic() - started), found
+    return row, found
 
 
 def _asked(

@@ -6,15 +6,10 @@ Where the answer is right and yet inside the unsafe region, as its margin is too
 itself is the counterexample. A box that does not hold the sample's image says nothing about it.
 """
 
-import hashlib
-import io
 import math
 from collections.abc import Mapping
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +19,8 @@ from robsweep.tasks.job import Measurement, Setting
 from robsweep.tasks.logits import raw_logits
 from robsweep.tasks.verification.bounds.intervals import Bounds
 from robsweep.tasks.verification.reading.properties import Property, margin, targeted, untargeted
+from robsweep.tasks.verification.regions.area import Area
+from robsweep.tasks.verification.regions.asked import Regions, arrays_of, regions_of
 from robsweep.tasks.verification.search.counterexamples import (
     Checked,
     Region,
@@ -44,7 +41,9 @@ class Posed(NamedTuple):
     box: Bounds  # float64 (N, ...): for which inputs it is asked
     region: Region  # the float32 images in there; the search starts at the sample's own, if it is
     holds_image: Tensor  # (N,) bool
-    eps: float | None  # of the linf ball, where the box is one
+    eps: float | None  # of the ball, where it is one
+    norm: str = "linf"
+    area: Area | None = None  # of one sample, of whose parameters all this is
 
     def rows(self, index: Tensor | list[int]) -> "Posed":
         where = torch.as_tensor(index, dtype=torch.int64, device=self.images.device)
@@ -56,12 +55,14 @@ class Posed(NamedTuple):
             self.region.rows(where),
             self.holds_image[where],
             self.eps,
+            self.norm,
+            self.area,
         )
 
     def pull_inside(self, points: Tensor) -> Tensor:
         """The nearest float32 images of the region."""
         if self.eps is not None:
-            return pull_inside(self.images, points, "linf", self.eps)
+            return pull_inside(self.images, points, self.norm, self.eps)
         return torch.clamp(points.float(), self.region.low, self.region.high)
 
     def checked(self, subject: Subject, adversarials: Tensor) -> list[Checked]:
@@ -69,10 +70,24 @@ class Posed(NamedTuple):
         within = _inside(self.box, adversarials)
         if self.eps is not None:
             images = self.images.expand_as(adversarials)
-            within = inside(images, adversarials, "linf", self.eps)
+            within = inside(images, adversarials, self.norm, self.eps)
         alike = [0] * len(adversarials)
         unsafe = self.unsafe if len(adversarials) == len(self.images) else self.unsafe.rows(alike)
-        return checked(subject, adversarials, unsafe, within)
+        found = checked(subject, adversarials, unsafe, within)
+        if self.area is None or self.area.map is None:
+            return found
+        return [self._exactly(*pair) for pair in zip(adversarials, found, strict=True)]
+
+    def image_of(self, found: Tensor) -> Tensor:
+        """The float32 image of what was found (...): itself, or that of parameters."""
+        return found if self.area is None else self.area.images(found[None])[0]
+
+    def _exactly(self, found: Tensor, result: Checked) -> Checked:
+        """A counterexample counts only if exact arithmetic, too, puts its image into the region."""
+        assert self.area is not None
+        if result.check != "ok" or self.area.contains(found, self.area.images(found[None])[0]):
+            return result
+        return result._replace(check="outside the region")
 
 
 class Robustness(NamedTuple):
@@ -83,24 +98,24 @@ class Robustness(NamedTuple):
     targets: tuple[int, ...] = ()  # the classes that must not win; empty: all but the label
     radius: Tensor | None = None  # float64 (*shape), in units of eps; None: 1 everywhere
     box: Bounds | None = None  # float64, one for all (1, *shape) or one for each sample
+    regions: Regions | None = None  # another region around each sample
 
     def part(self, start: int, stop: int) -> "Robustness":
         """What must hold of the samples [start, stop) of the split."""
+        if self.regions is not None:
+            return self._replace(regions=self.regions.part(start, stop))
         if self.box is None or len(self.box.lower) == 1:
             return self
         return self._replace(box=Bounds(*(end[start:stop] for end in self.box)))
 
     def of(self, images: Tensor, labels: Tensor, classes: int) -> Posed:
-        """Poses the question about these samples.
+        """Poses the question about these samples, in a box around each.
 
         Args:
             images: Float32 (N, ...) in [0, 1].
             labels: Int64 (N,).
         """
-        if self.targets:
-            unsafe = _targeted(self.targets, labels, classes)
-        else:
-            unsafe = untargeted(labels, classes, self.margin)
+        unsafe = self.unsafe(labels, classes)
         if self.box is None and self.radius is None:
             assert self.eps is not None
             everywhere = torch.ones_like(labels, dtype=torch.bool)
@@ -109,8 +124,13 @@ class Robustness(NamedTuple):
             return Posed(images, labels, unsafe, ball, region, everywhere, self.eps)
         bounds = self._bounds(images)
         holds_image = _inside(bounds, images)
-        region = _region(bounds, images, holds_image)
+        region = region_of(bounds, images, holds_image)
         return Posed(images, labels, unsafe, bounds, region, holds_image, None)
+
+    def unsafe(self, labels: Tensor, classes: int) -> Property:
+        if self.targets:
+            return _targeted(self.targets, labels, classes)
+        return untargeted(labels, classes, self.margin)
 
     def _bounds(self, images: Tensor) -> Bounds:
         if self.box is not None:
@@ -131,22 +151,25 @@ def robustness_of(measurement: Measurement, setting: Setting) -> Robustness:
             box that is not the one that was planned.
     """
     params: Mapping[str, Any] = measurement.params
-    if str(params["property"]).split()[0] not in _PROPERTIES or params["norm"] != "linf":
+    norm = str(params["norm"])
+    if str(params["property"]).split()[0] not in _PROPERTIES or norm not in ("linf", "l1", "l2"):
         raise InputError(
-            f"verifier {params['verifier']!r} verifies 'targeted' or 'untargeted' in norm 'linf', "
-            f"not {params['property']!r} in {params['norm']!r}"
+            f"verifier {params['verifier']!r} verifies 'targeted' or 'untargeted' in norm linf, l1 "
+            f"or l2, not {params['property']!r} in {norm!r}"
         )
     asked = Robustness(
         None if params["eps"] is None else float(params["eps"]),
         float(params.get("margin", 0.0)),
         tuple(params.get("targets", ())),
     )
+    if (regions := regions_of(measurement, setting)) is not None:
+        return asked._replace(regions=regions)
     if (digest := params.get("box")) is not None:
-        ends = (_array(setting.region_file, digest, name) for name in Bounds._fields)
-        shape = measurement.model.shape
-        return asked._replace(box=Bounds(*(end.reshape(-1, *shape) for end in ends)))
+        arrays, shape = arrays_of(setting.region_file, digest), measurement.model.shape
+        ends = (arrays[name].reshape(-1, *shape) for name in Bounds._fields)
+        return asked._replace(box=Bounds(*ends))
     if (digest := params.get("radius")) is not None:
-        return asked._replace(radius=_array(setting.region_file, digest, "radius"))
+        return asked._replace(radius=arrays_of(setting.region_file, digest)["radius"])
     return asked
 
 
@@ -200,7 +223,7 @@ def _targeted(targets: tuple[int, ...], labels: Tensor, classes: int) -> Propert
     return Property(weight.expand(len(labels), -1, -1, -1).contiguous(), bias)
 
 
-def _region(bounds: Bounds, images: Tensor, holds_image: Tensor) -> Region:
+def region_of(bounds: Bounds, images: Tensor, holds_image: Tensor) -> Region:
     """The float32 images of a box, from the sample's own on, or from the middle."""
     low, high = bounds.lower.float(), bounds.upper.float()
     up, down = torch.full_like(low, torch.inf), torch.full_like(high, -torch.inf)
@@ -218,15 +241,3 @@ def _inside(bounds: Bounds, points: Tensor) -> Tensor:
 
 def _finite(value: Tensor) -> float | None:
     return value.item() if math.isfinite(value) else None
-
-
-@lru_cache(maxsize=8)
-def _array(file: str | None, digest: str, name: str) -> Tensor:
-    """One float64 array of an .npz whose SHA-256 is part of the measurement."""
-    if file is None or not Path(file).is_file():
-        raise InputError(f"no file {file}, which the sweep names as `box:` or `radius:`")
-    content = Path(file).read_bytes()
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise InputError(f"{file} has changed since the sweep was planned: run it again")
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return torch.from_numpy(arrays[name].astype(np.float64))

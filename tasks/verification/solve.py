@@ -16,6 +16,7 @@ from robsweep.tasks.verification.cascade import Cascade, Method, Problem
 from robsweep.tasks.verification.optimise.solver import Deadline, solver_named
 from robsweep.tasks.verification.optimise.tightening import effort_of
 from robsweep.tasks.verification.question import Posed, Robustness, by_the_image, robustness_of
+from robsweep.tasks.verification.regions.posing import Asked, asked_of, by_likelihood, united
 from robsweep.tasks.verification.search.counterexamples import Checked, Subject, descend, subject_of
 from robsweep.tasks.verification.verdicts import Row, as_table
 
@@ -36,13 +37,15 @@ class Question(NamedTuple):
 
 # A sample's row and counterexample (...) from its question and seconds.
 Solve = Callable[[Question, float | None], tuple[Row, Tensor | None]]
+# The same of a subject and a question posed about one box, until the deadline.
+Decide = Callable[[Subject, Posed, Deadline], tuple[Row, Tensor | None]]
 
 
 def solve(job: Job, inputs: Inputs) -> Output:
     """One `verification` row per sample, by bounds, branching, and one MILP per class that is left.
 
     Params: verifier, property, norm, eps, parameters (stages, solver, tightening,
-    solver_parameters); and margin, targets, radius, box where they are not the default.
+    solver_parameters); and margin, targets, radius, box, region where they are not the default.
     `job.setting.time_limit_seconds` is each sample's, from its first to its last step.
     """
     given = job.measurement.params["parameters"]
@@ -82,19 +85,59 @@ def solve_one(question: Question, method: Method, limit: float | None) -> tuple[
     Returns:
         Its row, and its counterexample (...) where it is falsified.
     """
+    return decided(question, limit, partial(_decide, method), method.stages)
+
+
+def decided(
+    question: Question, limit: float | None, decide: Decide, stages: frozenset[str] = frozenset()
+) -> tuple[Row, Tensor | None]:
+    """Decides one sample by a function of its ball, its box, or of each part of its region.
+
+    Args:
+        stages: Those that may prove a part beforehand.
+    """
     started = time.monotonic()
-    subject, posed = question.subject, question.posed()
+    deadline = Deadline(started, limit)
+    if question.asked.regions is None:
+        row, found = decide(question.subject, question.posed(), deadline)
+    else:
+        here = asked_of(*question)
+        row, found = _in_parts(here, decide, deadline, stages)
+        found = None if found is None else here.posed.image_of(found)
+    return row._replace(seconds=time.monotonic() - started), found
+
+
+def _in_parts(
+    asked: Asked, decide: Decide, deadline: Deadline, stages: frozenset[str]
+) -> tuple[Row, Tensor | None]:
+    """Part by part of the sample's region, the likeliest to be broken first, until one is."""
+    subject, posed = asked
+    order, rows = by_likelihood(asked, stages)
+    for i in order:
+        if deadline.passed():
+            rows.append(Row("timeout"))
+            break
+        row, found = decide(subject, posed.rows([i]), deadline)
+        rows.append(row)
+        if row.verdict in ("misclassified", "falsified"):
+            return united(rows), found
+    return united(rows), None
+
+
+def _decide(
+    method: Method, subject: Subject, posed: Posed, deadline: Deadline
+) -> tuple[Row, Tensor | None]:
     first = by_the_image(subject, posed)
     row, found = first.rows.get(0), first.counterexamples.get(0)
     if row is None:
         problem = Problem(subject.network, posed.box, posed.unsafe)
         confirm = partial(confirmed, subject, posed)
-        cascade = Cascade(problem, method, Deadline(started, limit), confirm)
+        cascade = Cascade(problem, method, deadline, confirm)
         row, found = cascade.run(posed.region.start)
         clean = first.margins[0]
         upper = clean if row.upper_bound is None else min(clean, row.upper_bound)
         row = row._replace(upper_bound=upper)
-    return row._replace(seconds=time.monotonic() - started), found
+    return row, found
 
 
 def confirmed(subject: Subject, posed: Posed, point: Tensor) -> tuple[Tensor, Checked]:

@@ -40,6 +40,17 @@ class Row(NamedTuple):
         """As the network runs."""
         return self._replace(verdict="verified", decided_by=stage, arithmetic="float32")
 
+    def with_bounds_of(self, other: "Row") -> "Row":
+        """With what another stage has found out about the margin."""
+        return self._replace(
+            lower_bound=other.lower_bound,
+            unstable_relus=other.unstable_relus,
+            alpha_bounds=other.alpha_bounds,
+            rounding_error=other.rounding_error,
+            boundary=self.boundary or other.boundary,
+            arithmetic=self.arithmetic or other.arithmetic,
+        )
+
     def proved_over_reals(self) -> "Row":
         """Still open, as rounding could decide."""
         return self._replace(

@@ -229,7 +229,7 @@ def test_wrong_samples(net, some, change, says):
     [
         ({"norm": "linff"}, "norm='linff'; did you mean 'linf'"),
         ({"norm": "l1"}, "norm='l1' has no attacks by default"),
-        ({"norm": "l2", "verify": 1}, "needs norm='linf'"),
+        ({"norm": "l0", "verify": 1}, "needs a norm of linf, l2, l1"),
         ({"verify": 101}, "there are 100 samples"),
         ({"verify": -1}, "there are 100 samples"),
         ({"eps": 2}, r"evaluate: attacks\.pgd\.eps: .*pixels are 0 to 1"),

@@ -28,6 +28,8 @@ def verifications(make: Make, model: PlannedModel) -> Iterator[Planned]:
             "seed": entry.seed,
         }
         file = entry.box or entry.radius
+        if entry.region is not None:
+            file = entry.region.file
         region_file = None if file is None else spec.regions[file].path
         setting = replace(make.setting, region_file=region_file)
         dataset = spec.dataset_of(entry)

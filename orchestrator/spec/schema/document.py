@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from robsweep.orchestrator.spec.fields import written_number
 from robsweep.orchestrator.spec.schema.values import (
     Schema,
     axis,
@@ -30,7 +31,7 @@ from robsweep.orchestrator.spec.spec import (
     VerificationSpec,
     only_estimates,
 )
-from robsweep.tasks.catalogue import DATASETS, KINDS, NETS, RECIPE
+from robsweep.tasks.catalogue import DATASETS, KINDS, NETS, RECIPE, REGIONS
 from robsweep.tasks.catalogue.entries import Attack, Verifier
 
 _OWN = {"type": "string", "pattern": "^[^:]+:[^:]+$", "description": "package.module:function"}
@@ -214,7 +215,12 @@ def _entry(kind: type[EntrySpec], name: str, entry: Any) -> Schema:
         if only_estimates(name):
             properties = {k: v for k, v in properties.items() if k not in OF_A_QUESTION}
         else:
-            result["anyOf"] = [{"required": ["eps"]}, {"required": ["box"]}]
+            result["anyOf"] = [{"required": [word]} for word in ("eps", "box", "region")]
+            properties["region"] = axis({"anyOf": [*_regions()], "description": WORDS["region"]})
+            pixels = axis(written_number(minimum=0, maximum=1))
+            other = {"norm": {"not": {"const": "linf"}}}
+            result["if"] = {"required": ["norm"], "properties": other}
+            result["else"] = {"properties": {"eps": {"anyOf": [pixels, {"type": "null"}]}}}
     if name == "ensemble" and kind is ModelSpec:
         required.append("members")
     if not required and "anyOf" not in result:
@@ -226,6 +232,26 @@ def _entry(kind: type[EntrySpec], name: str, entry: Any) -> Schema:
         "required": sorted(set(required)),
         "additionalProperties": False,
     }
+
+
+def _regions() -> Iterator[Schema]:
+    """Of a verification: a name, or one with parameters."""
+    named = {name: region for name, region in REGIONS.items() if not region.ball}
+    yield {"type": "null"}
+    needs = {
+        name: [word for word, one in region.parameters.items() if isinstance(one, type)]
+        for name, region in named.items()
+    }
+    yield {"enum": [name for name, words in needs.items() if not words]}
+    for name, region in named.items():
+        own = {word: parameter(word, default) for word, default in region.parameters.items()}
+        yield {
+            "type": "object",
+            "description": region.holds,
+            "properties": {"name": {"const": name}, **own},
+            "required": ["name", *needs[name]],
+            "additionalProperties": False,
+        }
 
 
 def _required(kind: type[EntrySpec]) -> list[str]:

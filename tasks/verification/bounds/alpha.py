@@ -13,6 +13,7 @@ from torch import Tensor
 from robsweep.tasks.verification.bounds.backward import Choice, Lower, Slacks, chosen_bounds, slacks
 from robsweep.tasks.verification.bounds.intervals import Bounds
 from robsweep.tasks.verification.bounds.margins import Margins, margins_of
+from robsweep.tasks.verification.bounds.support import lowest as lowest_points
 from robsweep.tasks.verification.reading.layers import Network, Relu, in_float32
 from robsweep.tasks.verification.reading.properties import BOUNDARY, Property
 
@@ -191,7 +192,8 @@ def optimised_margins(
         found = ascended(relaxed, unsafe.weight[at], at[0], units, start, {}, ascent)
         bounds = found.lower.deployed + unsafe.bias[at]
         lower[at], reals[at] = bounds, found.lower.reals + unsafe.bias[at]
-        ends = torch.where(found.forms[0] > 0, *relaxed.bounds[0].rows(at[0]))
+        box = relaxed.bounds[0].rows(at[0])
+        ends = lowest_points(relaxed.exact.within, found.forms[0], box)
         for i in bounds.argsort(descending=True).tolist():  # the lowest of a sample comes last
             if bounds[i] < lowest[at[0][i]]:
                 lowest[at[0][i]], corners[at[0][i]] = bounds[i], ends[i]

@@ -24,6 +24,7 @@ from robsweep.tasks.verification.bounds.patches import (
 )
 from robsweep.tasks.verification.bounds.rounding import added
 from robsweep.tasks.verification.bounds.smooth import Lines, lines
+from robsweep.tasks.verification.bounds.support import least as least_within
 from robsweep.tasks.verification.reading.layers import (
     BENT,
     UNIT,
@@ -230,6 +231,10 @@ def _carried(
     for value, rows in forms.items():
         if kept is not None and value == 0:
             kept[0] = _whole(rows, network.shapes[0]).detach()
+        if value == 0 and network.within is not None:
+            whole = _whole(rows, network.shapes[0])
+            constant = constant + least_within(network.within, whole, bounds[0].rows(owner))
+            continue
         z = _seen(rows, bounds[value], owner)
         weight = rows.rows if isinstance(rows, Patches) else rows
         least = torch.where(weight > 0, *z) * weight

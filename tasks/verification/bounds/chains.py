@@ -40,7 +40,9 @@ class Chain(NamedTuple):
 
 
 def chain_of(network: Network) -> Chain | None:
-    """None where the network is no such chain, or too large to be written as matrices."""
+    """None where the network is no such chain, too large for matrices, or asked within a ball."""
+    if network.within is not None:  # which bounds of boxes know nothing of
+        return None
     groups, first = [], 0
     for k, (layer, read) in enumerate(zip(network.layers, network.inputs, strict=True)):
         if read != (k,) or not isinstance(layer, Linear | Conv | Scale | Reshape | Gather | Relu):

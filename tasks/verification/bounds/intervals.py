@@ -12,6 +12,7 @@ from torch import Tensor
 
 from robsweep.tasks.verification.bounds.rounding import added
 from robsweep.tasks.verification.bounds.smooth import ranges
+from robsweep.tasks.verification.bounds.support import narrowed
 from robsweep.tasks.verification.reading.layers import (
     Conv,
     Gather,
@@ -76,6 +77,8 @@ def next_bounds(network: Network, bounds: list[Bounds]) -> Bounds:
     layer = len(bounds) - 1
     read = [bounds[v] for v in network.inputs[layer]]
     box = interval_step(network.layers[layer], *read)
+    if network.within is not None and network.inputs[layer] == (0,):
+        box = Bounds(*narrowed(network.within, network.layers[layer], box))
     if (error := added(network, layer, [one.size() for one in read])) is None:
         return box
     # where it overflows, nothing is known of it

@@ -7,7 +7,16 @@ from torch import Tensor
 
 from robsweep.tasks.verification.bounds.backward import lower_bounds, unit_bounds
 from robsweep.tasks.verification.bounds.intervals import Bounds, interval, next_bounds
-from robsweep.tasks.verification.reading.layers import BENT, Layer, MaxPool, Network, Relu, Smooth
+from robsweep.tasks.verification.reading.layers import (
+    BENT,
+    Conv,
+    Layer,
+    Linear,
+    MaxPool,
+    Network,
+    Relu,
+    Smooth,
+)
 from robsweep.tasks.verification.reading.properties import Property
 
 
@@ -20,12 +29,15 @@ def crown(network: Network, box: Bounds, *, within: list[Bounds] | None = None) 
         within: Bounds that hold already, to be intersected with.
     """
     readers = _read_by(network)
+    mixing = 0  # of two affine maps in a row, intervals know only so much
     bounds = [box]
     for k, layer in enumerate(network.layers):
         bounds.append(next_bounds(network, bounds))
         if within is not None:
             bounds[-1] = _intersected(bounds[-1], within[k + 1])
+        mixing += isinstance(layer, Linear | Conv)
         relaxed = any(isinstance(one, BENT) for one in network.layers[:k])
+        relaxed = relaxed or mixing > 1 or network.within is not None
         if relaxed and not isinstance(layer, BENT):
             lower, upper = bounds[-1]
             if readers[k + 1] & {MaxPool, Smooth}:

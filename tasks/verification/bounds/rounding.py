@@ -58,6 +58,9 @@ def added(network: Network, layer: int, sizes: list[Tensor]) -> Tensor | None:
         return None
     unit = network.unit
     match network.layers[layer]:
+        case Linear() | Conv() | Scale() as layer_once if not network.steps[layer]:
+            weight, bias = layer_once.weight.abs(), layer_once.bias.abs()
+            found = 2 * unit * weighted(layer_once, sizes[0], weight, bias) + TINY
         case Linear() | Conv() | Scale():
             found = _of_steps(network.steps[layer], sizes[0], unit)
         case Smooth() as jump if jump.curve in JUMPS:

@@ -25,6 +25,7 @@ from robsweep.tasks.verification.reading.layers import (
     Sum,
     windows,
 )
+from robsweep.tasks.verification.reading.within import Ball, Simplex, Within
 
 Array = NDArray[np.float64]
 ABOVE = 1 + 1e-9  # more than what carrying a slack on is off by
@@ -46,6 +47,8 @@ class Milp(NamedTuple):
     offset: Array
     pixels: int  # how many variables are pixels
     slack: Array  # (K,)
+    squares: NDArray[np.int64] | None = None  # variables whose squares add up to at most `most`
+    most: float = np.inf
 
 
 class Forms(NamedTuple):
@@ -74,7 +77,11 @@ def encode(network: Network, bounds: list[Bounds]) -> Milp:
     """
     flat = [Bounds(b.lower[0].cpu(), b.upper[0].cpu()) for b in bounds]
     build = Building(room_for(network))
-    values = [build.chosen(build.variables(*map(numbers, flat[0])))]
+    pixels = build.variables(*map(numbers, flat[0]))
+    squares = None
+    if network.within is not None:
+        squares = restrict(build, pixels, network.within, flat[0])
+    values = [build.chosen(pixels)]
     for k, (layer, read) in enumerate(zip(network.layers, network.inputs, strict=True)):
         box = flat[read[0]]
         error = added(network, k, [bounds[v].size() for v in read])
@@ -88,7 +95,10 @@ def encode(network: Network, bounds: list[Bounds]) -> Milp:
         if error is not None:
             forms = forms._replace(slack=ABOVE * (forms.slack + numbers(error[0]).ravel()))
         values.append(forms)
-    return build.finished(values[-1], flat[0].lower.numel())
+    milp = build.finished(values[-1], flat[0].lower.numel())
+    if squares is None or not isinstance(network.within, Ball) or network.within.norm != "l2":
+        return milp
+    return milp._replace(squares=squares, most=ABOVE * network.within.radius**2)
 
 
 def moved(layer: Layer, shape: tuple[int, ...], read: list[Forms]) -> Forms:
@@ -120,7 +130,8 @@ def moved(layer: Layer, shape: tuple[int, ...], read: list[Forms]) -> Forms:
 
 def room_for(network: Network) -> int:
     """No fewer than the variables that an encoding takes."""
-    room = torch.Size(network.shapes[0]).numel()
+    pixels = torch.Size(network.shapes[0]).numel()
+    room = pixels if network.within is None else 2 * pixels
     for k, (layer, read) in enumerate(zip(network.layers, network.inputs, strict=True)):
         if isinstance(layer, Relu):
             room += 3 * torch.Size(network.shapes[read[0]]).numel()
@@ -128,6 +139,32 @@ def room_for(network: Network) -> int:
             outputs = torch.Size(network.shapes[k + 1]).numel()
             room += (1 + layer.kernel[0] * layer.kernel[1]) * outputs
     return room
+
+
+def restrict(
+    build: "Building", pixels: NDArray[np.int64], within: Within, box: Bounds
+) -> NDArray[np.int64] | None:
+    """What else than bounds holds of the pixels; of an l2 ball, what of it is linear.
+
+    Returns:
+        Of a ball, variables for how far pixels have moved.
+    """
+    if isinstance(within, Simplex):
+        ones = sparse.csr_array(np.ones((1, pixels.size)))
+        build.equal(ones @ build.terms(pixels), np.ones(1))
+        return None
+    centre = np.asarray(within.centre.double().cpu().numpy()).ravel()
+    lower, upper = numbers(box.lower).ravel(), numbers(box.upper).ravel()
+    free = np.flatnonzero(lower < upper)
+    moved = build.variables(
+        np.zeros(free.size), np.maximum(centre[free] - lower[free], upper[free] - centre[free])
+    )
+    x, distance = build.terms(pixels[free]), build.terms(moved)
+    build.at_most(x - distance, centre[free])
+    build.at_most(-x - distance, -centre[free])
+    most = within.radius * (1.0 if within.norm == "l1" else free.size**0.5)
+    build.at_most(sparse.csr_array(np.ones((1, free.size))) @ distance, np.array([most * ABOVE]))
+    return moved
 
 
 def gathered(layer: Gather, forms: Forms) -> Forms:

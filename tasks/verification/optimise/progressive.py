@@ -34,6 +34,7 @@ from robsweep.tasks.verification.optimise.milp import (
     max_pooled,
     moved,
     numbers,
+    restrict,
     room_for,
     spread,
 )
@@ -148,7 +149,10 @@ class _Progress:
     def through(self, box: Bounds) -> Forms:
         """The logits, once all that they depend on is in the program."""
         network, build = self.network, self.build
-        values = [build.chosen(build.variables(*(numbers(end[0].flatten()) for end in box)))]
+        pixels = build.variables(*(numbers(end[0].flatten()) for end in box))
+        if network.within is not None:  # of an l2 ball, what of it is linear
+            restrict(build, pixels, network.within, Bounds(*(end[0] for end in box)))
+        values = [build.chosen(pixels)]
         bounds, bent = [box], False
         for k, (layer, read) in enumerate(zip(network.layers, network.inputs, strict=True)):
             here, forms = bounds[read[0]], values[read[0]]

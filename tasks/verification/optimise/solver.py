@@ -24,9 +24,11 @@ from robsweep.tasks.verification.optimise.child import (
 )
 from robsweep.tasks.verification.optimise.milp import Milp, constraint_rows
 from robsweep.tasks.verification.reading.properties import BOUNDARY, Property
+from robsweep.tasks.verification.reading.within import Ball, Within
 
 COMMAND = ("-P", "-m", "robsweep.tasks.verification.optimise.solver_process")
 SOLVERS = {"scip": "gscip", "highs": "highs", "gurobi": "gurobi"}
+CONVEX = ("gscip", "gurobi")  # which take a sum of squares as a constraint
 LATE = 1.1  # a child is killed at this multiple of its time limit
 _PROBE_SECONDS = 60.0
 
@@ -72,6 +74,11 @@ def solver_named(name: str) -> str:
         missing = "solver gurobi is not available here: it needs Gurobi's library and a licence"
         _try(SOLVERS[name], (), missing)
     return SOLVERS[name]
+
+
+def can_ask(solver: str, within: Within | None) -> bool:
+    """Whether a solver, by MathOpt's name, takes what is known of the input."""
+    return solver in CONVEX or not (isinstance(within, Ball) and within.norm == "l2")
 
 
 def checked_parameters(name: str, given: Mapping[str, Any]) -> Parameters:
@@ -171,6 +178,8 @@ def _problem(milp: Milp, race: Race) -> dict[str, Any]:
     return {
         **program_arrays(milp),
         "integer": milp.integer,
+        "squares": np.zeros(0, dtype=np.int64) if milp.squares is None else milp.squares,
+        "most": milp.most,
         "margins": margins,
         "margin_bounds": BOUNDARY - constants,
         "counts": finite.sum(1),

@@ -58,6 +58,8 @@ def solve_all(problem: dict[str, Any], answers: TextIO) -> None:
     if solver != "highs":  # which has no such limit
         settings.solution_limit = 1
     network = model(problem, problem["integer"])
+    if problem["squares"].size:
+        _add_squares(network, problem["squares"], float(problem["most"]))
     first = 0
     for count in problem["counts"]:
         margins, bounds = (problem[key][first : first + count] for key in _MARGINS)
@@ -192,6 +194,15 @@ def model(problem: dict[str, Any], integer: Any) -> Any:
         )
     )
     return built
+
+
+def _add_squares(network: Any, ids: Any, most: float) -> None:
+    """The constraint that these variables' squares add up to at most `most`."""
+    ball = network.quadratic_constraints[0]
+    ball.quadratic_terms.row_ids.extend(ids)
+    ball.quadratic_terms.column_ids.extend(ids)
+    ball.quadratic_terms.coefficients.extend([1.0] * len(ids))
+    ball.lower_bound, ball.upper_bound = -np.inf, most
 
 
 def _with_rows(network: Any, margins: Any, bounds: Any) -> Any:

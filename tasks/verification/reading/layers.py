@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robsweep.tasks.verification.reading.curves import Curve, value_of
+from robsweep.tasks.verification.reading.within import Within
 
 Pair = tuple[int, int]
 
@@ -111,12 +112,14 @@ class Network(NamedTuple):
     layers: tuple[Layer, ...]
     shapes: tuple[tuple[int, ...], ...]  # of each value
     inputs: tuple[tuple[int, ...], ...]  # which values each layer reads
-    # By layer: the operations that it is where the network runs; None: left out, or unknown.
+    # By layer: the operations that it is where the network runs; none of an affine layer: it is
+    # rounded once. None: left out, or unknown.
     steps: "tuple[tuple[Step, ...], ...] | None" = None
     unit: float = UNIT  # of the precision in which it runs
     # Which entries of the last value pass through a softmax where it runs; left out here.
     softmaxes: tuple[tuple[int, ...], ...] = ()
     ends: tuple[int, ...] = ()  # the sizes of several outputs that the last value is made of
+    within: Within | None = None  # what else than bounds is known of the image
 
     def up_to(self, value: int) -> "Network":
         """The layers that come before a value, which is the last one then."""

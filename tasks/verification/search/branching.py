@@ -21,6 +21,7 @@ from robsweep.tasks.verification.bounds.alpha import (
     undecided_units,
 )
 from robsweep.tasks.verification.bounds.intervals import Bounds
+from robsweep.tasks.verification.bounds.support import lowest
 from robsweep.tasks.verification.reading.layers import evaluate
 from robsweep.tasks.verification.reading.properties import BOUNDARY, PROVED, Property, margin
 from robsweep.tasks.verification.search.reduced import without_dead_units
@@ -202,7 +203,7 @@ def _bounded(search: Search, some: _Batch) -> tuple[_Batch, Tensor, float]:
         sizes=torch.cat([some.sizes[:, :0], *found.settings.sizes.values()], 1),
         split=_next_split(search, bounds, found.forms),
     )
-    corners = torch.where(found.forms[0] > 0, *bounds[0])
+    corners = lowest(network.within, found.forms[0], bounds[0])
     unsafe = Property(*(part.expand(len(corners), *part.shape[1:]) for part in search.unsafe))
     margins = margin(unsafe, evaluate(network, corners)[-1]).nan_to_num(torch.inf)
     best = margins.argmin()

@@ -8,9 +8,11 @@ from torch import Tensor, nn
 
 from robsweep.tasks.ball import pull_inside
 from robsweep.tasks.logits import raw_logits
+from robsweep.tasks.verification.bounds.support import lowest
 from robsweep.tasks.verification.reading.layers import Network
 from robsweep.tasks.verification.reading.properties import BOUNDARY, Property, margin
 from robsweep.tasks.verification.reading.torch.module import read_as_deployed
+from robsweep.tasks.verification.reading.within import Ball
 
 
 class Subject(NamedTuple):
@@ -28,9 +30,31 @@ class Region(NamedTuple):
     low: Tensor
     high: Tensor
     reach: Tensor  # of the first step and of the noise; broadcasts
+    ball: Ball | None = None  # to stay in, around one image
 
     def rows(self, index: Tensor) -> "Region":
-        return Region(*(part[index] for part in self))
+        start, low, high, reach = (part[index] for part in self[:4])
+        return Region(start, low, high, reach, self.ball)
+
+    def inside(self, points: Tensor) -> Tensor:
+        """The points, moved into it."""
+        points = points.clamp(self.low, self.high)
+        if self.ball is None:
+            return points
+        centre = self.ball.centre.expand_as(points)
+        return pull_inside(centre, points, self.ball.norm, self.ball.radius)
+
+    def stepped(self, x: Tensor, gradient: Tensor, size: Tensor) -> Tensor:
+        """A step against the gradient: by its sign, or towards the extreme point of a ball.
+
+        Source: for balls, Frank & Wolfe 1956.
+        """
+        if self.ball is None:
+            return (x - size * gradient.sign()).clamp(self.low, self.high)
+        share = (size.amax() / max(self.ball.radius, 1e-30)).clamp(max=1)
+        smaller = self.ball._replace(radius=self.ball.radius * (1 - 2.0**-20))  # for rounding
+        extreme = lowest(smaller, gradient.double(), (self.low, self.high))
+        return self.inside((x + share * (extreme - x)).float())
 
 
 class Found(NamedTuple):
@@ -96,7 +120,7 @@ def search(
 
 def descend(model: nn.Module, region: Region, unsafe: Property, steps: int) -> Found:
     """Signed gradient steps on the margin from the region's start, of at most its reach."""
-    x = region.start.clamp(region.low, region.high)
+    x = region.inside(region.start)
     count = [steps] * len(x)
     best = Found(x, torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device), count)
     for i in range(steps + 1):
@@ -112,7 +136,7 @@ def descend(model: nn.Module, region: Region, unsafe: Property, steps: int) -> F
             count,
         )
         size = region.reach * (1 - i / (steps + 1))
-        x = (x.detach() - size * gradient.sign()).clamp(region.low, region.high)
+        x = region.stepped(x.detach(), gradient, size)
     return best
 
 

@@ -26,6 +26,7 @@ from robsweep.tasks.verification.bounds.backward import (
 from robsweep.tasks.verification.bounds.intervals import Bounds
 from robsweep.tasks.verification.bounds.margins import crown
 from robsweep.tasks.verification.bounds.smooth import lines
+from robsweep.tasks.verification.bounds.support import lowest
 from robsweep.tasks.verification.reading.curves import JUMPS, Curve
 from robsweep.tasks.verification.reading.layers import Relu, Smooth, evaluate
 from robsweep.tasks.verification.reading.properties import BOUNDARY, PROVED, Property, margin
@@ -156,7 +157,7 @@ class Pieces:
                 part = _Part(disjunct, lower_here, cuts)
                 place = _Place(lower_here, self.branches, part, split)
                 heapq.heappush(self.pool, place)
-        corners = torch.where(forms[0] > 0, *box)
+        corners = lowest(network.within, forms[0], box)
         one = Property(*(p.expand(count, *p.shape[1:]) for p in self.unsafe))
         margins = margin(one, evaluate(network, corners)[-1]).nan_to_num(torch.inf)
         least = int(margins.argmin())

@@ -19,7 +19,7 @@ MISTAKES = {
     "unknown model": ("mlp: {", "mpl: {", 5, "did you mean 'mlp'"),
     "unknown set": ("[photo_patches]", "[photos]", 11, "unknown data set 'photos'"),
     "wrong norm": ("verifier: milp,", "verifier: milp, norm: linff,", 15, "'linf', 'l2'"),
-    "norm it cannot verify": ("verifier: milp,", "verifier: milp, norm: l2,", 15, "verifies linf"),
+    "norm it cannot verify": ("verifier: milp,", "verifier: milp, norm: l0,", 15, "verifies linf"),
     "negative eps": ("[0.05, 0.1]", "[-0.05]", 9, "negative"),
     "eps as text": ("[0.05, 0.1]", "[big]", 9, "expected a number, got 'big'"),
     "eps not finite": ("[0.05, 0.1]", ".nan", 9, "finite"),

@@ -122,7 +122,7 @@ def test_imported_weights_that_are_not_finite(robsweep):
         ("eps: 1.001", "pixels are 0 to 1"),
         ("eps: .nan", "finite"),
         ("eps: -0.1", "must not be negative"),
-        ("norm: l2", "verifies linf"),
+        ("norm: l0", "verifies linf, l2, l1, not l0"),
         ("property: targeted", "property"),
         ("samples: 501", "501"),
     ],

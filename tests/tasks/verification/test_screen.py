@@ -122,8 +122,8 @@ def test_rows_do_not_depend_on_the_slice(weights: Inputs) -> None:
 
 
 def test_other_norms_are_wrong_input(weights: Inputs) -> None:
-    with pytest.raises(InputError, match=r"'untargeted' in norm 'linf'.*'l2'"):
-        screen(job_of("screen", PARAMS | {"norm": "l2"}, 0, 50), weights)
+    with pytest.raises(InputError, match=r"in norm linf, l1 or l2, not .*'l0'"):
+        screen(job_of("screen", PARAMS | {"norm": "l0"}, 0, 50), weights)
 
 
 def test_expected_seconds_grow_with_the_work_that_is_left() -> None:
