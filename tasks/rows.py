@@ -131,6 +131,10 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "arithmetic": _TEXT,
         "rounding_error": _FLOAT,  # what was taken off lower_bound for rounding in float32
         "boxes": _INT,  # parts of the region that were bounded; null without input splitting
+        # of the questions `worst` and `closest`: whether both sides of the number meet
+        "exact": _BOOL,
+        "distance_lower_reals": _FLOAT,  # as distance_lower, over the reals: never below it
+        "carried_from_eps": _FLOAT,  # the eps whose verdict decides this one too; null: its own
     },
     "landscape": {
         "step": _INT,

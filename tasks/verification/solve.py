@@ -1,8 +1,9 @@
 """The solve: one sample at a time, to the end or to its time limit."""
 
 import time
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,11 +29,22 @@ def solve(job: Job, inputs: Inputs) -> Output:
     solver_parameters); and margin, targets, radius, box where they are not the default.
     `job.setting.time_limit_seconds` is each sample's, from its first to its last step.
     """
+
+    def solved(question: Question, method: Method, limit: float | None) -> Solved:
+        row, found = solve_one(question, method, limit)
+        return [row], found
+
+    return one_by_one(job, inputs, solved)
+
+
+Solved = tuple[list[Row], Tensor | None]  # a sample's rows, and its counterexample (...)
+Solve = Callable[["Question", Method, float | None], Solved]  # within a limit of seconds
+
+
+def one_by_one(job: Job, inputs: Inputs, solved: Solve) -> Output:
+    """What a solve gives for each sample of a job."""
     m = job.measurement
-    given = m.params["parameters"]
-    asked = robustness_of(m, job.setting)
-    solver = solver_named(given["solver"])
-    method = Method(stages_of_ids(given["stages"]), solver, effort_of(given))
+    asked, method = robustness_of(m, job.setting), method_of(m.params)
     loaded, device = model_of(job, inputs), device_of(job.setting)
     samples = range(job.start, job.stop)
     data = labelled_data_for(m.model, m.dataset, m.split, job.setting, samples)
@@ -42,13 +54,20 @@ def solve(job: Job, inputs: Inputs) -> Output:
     for sample in range(job.start, job.stop):
         image, label = (part[sample : sample + 1].to(device) for part in data)
         question = Question(subject, image, label, asked.part(sample, sample + 1))
-        row, found = solve_one(question, method, job.setting.time_limit_seconds)
-        rows.append(row)
+        own, found = solved(question, method, job.setting.time_limit_seconds)
+        rows += own
         if found is not None:
             counterexamples[str(sample)] = found
     name = f"counterexamples/{m.measurement_id}-{job.start}-{job.stop}.safetensors"
     artifacts = {name: to_bytes(counterexamples)} if counterexamples else {}
     return Output({"verification": as_table(job, loaded.weights_sha256, rows)}, artifacts)
+
+
+def method_of(params: Mapping[str, Any]) -> Method:
+    """How a solve's measurement says that samples are to be decided."""
+    given = params["parameters"]
+    solver = solver_named(given["solver"])
+    return Method(stages_of_ids(given["stages"]), solver, effort_of(given))
 
 
 class Question(NamedTuple):
@@ -78,7 +97,7 @@ def solve_one(question: Question, method: Method, limit: float | None) -> tuple[
     row, found = first.rows.get(0), first.counterexamples.get(0)
     if row is None:
         problem = Problem(subject.network, posed.box, posed.unsafe)
-        confirm = partial(_confirmed, subject, posed)
+        confirm = partial(confirmed, subject, posed)
         cascade = Cascade(problem, method, Deadline(started, limit), confirm)
         row, found = cascade.run(posed.region.start)
         clean = first.margins[0]
@@ -87,7 +106,7 @@ def solve_one(question: Question, method: Method, limit: float | None) -> tuple[
     return row._replace(seconds=time.monotonic() - started), found
 
 
-def _confirmed(subject: Subject, posed: Posed, point: Tensor) -> tuple[Tensor, Checked]:
+def confirmed(subject: Subject, posed: Posed, point: Tensor) -> tuple[Tensor, Checked]:
     """A point (1, ...) as a float32 image in the region, run through the network again.
 
     Rounding moves it by more than the solver's tolerance allows for, so gradient steps are tried

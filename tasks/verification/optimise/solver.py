@@ -22,7 +22,7 @@ from robsweep.tasks.verification.reading.properties import BOUNDARY, Property
 
 COMMAND = ("-P", "-m", "robsweep.tasks.verification.optimise.solver_process")
 SOLVERS = {"scip": "gscip", "highs": "highs", "gurobi": "gurobi"}
-_LATE = 1.1  # a child is killed at this multiple of its time limit
+LATE = 1.1  # a child is killed at this multiple of its time limit
 _PROBE_SECONDS = 60.0
 
 # A solver's own parameters, sorted by name.
@@ -146,7 +146,7 @@ def answers(milp: Milp, race: Race) -> Generator[Answer, None, None]:
     Raises:
         SolverDiedError, SolverLateError
     """
-    problem, until = _problem(milp, race), race.deadline.at(_LATE)
+    problem, until = _problem(milp, race), race.deadline.at(LATE)
     with closing(replies(COMMAND, problem, len(race.disjuncts), until)) as found:
         for disjunct, reply in zip(race.disjuncts, found, strict=True):
             yield Answer(disjunct, **reply)
