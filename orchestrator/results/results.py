@@ -26,6 +26,7 @@ from robsweep.orchestrator.results.tables.honesty import honesty_table
 from robsweep.orchestrator.results.tables.joint.table import joint_table
 from robsweep.orchestrator.results.tables.leaderboard import leaderboard
 from robsweep.orchestrator.results.tables.ood import ood_table
+from robsweep.orchestrator.results.tables.optimality import optimality_table
 from robsweep.orchestrator.results.tables.shift import shift_table
 from robsweep.orchestrator.results.tables.verification import verification_table
 from robsweep.orchestrator.results.wanted import verdicts, wanted
@@ -35,7 +36,7 @@ from robsweep.tasks.rows import schema
 
 TableName = Literal[
     "leaderboard", "attacks", "calibration", "ood", "shift", "verification", "sensitivity",
-    "landscape", "honesty", "joint", "comparisons", "tiers",
+    "landscape", "honesty", "joint", "comparisons", "tiers", "optimality",
 ]  # fmt: skip
 TABLES: tuple[TableName, ...] = get_args(TableName)
 
@@ -52,6 +53,7 @@ MAKERS: dict[TableName, Callable[[Sequence[Model], Read], pl.DataFrame]] = {
     "joint": joint_table,
     "comparisons": comparison_table,
     "tiers": tier_table,
+    "optimality": optimality_table,
 }
 
 

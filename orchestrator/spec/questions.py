@@ -3,8 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from robsweep.orchestrator.spec.spec import RegionFile, VerificationSpec, only_estimates
-from robsweep.tasks.catalogue.values import DISTANCE
+from robsweep.orchestrator.spec.spec import (
+    FEASIBLE,
+    RegionFile,
+    VerificationSpec,
+    only_estimates,
+    question_of,
+)
+from robsweep.tasks.catalogue.values import DISTANCE, NUMBERS
 
 _DIGITS = 8  # of a file's SHA-256, in the text; the parameters have all of it
 
@@ -23,7 +29,10 @@ def question_params(entry: VerificationSpec, regions: Mapping[str, RegionFile]) 
     for name in ("radius", "box"):
         if (file := getattr(entry, name)) is not None:
             params[name] = regions[file].sha256
-    return {**params, "norm": entry.norm, "eps": entry.eps}
+    if question_of(entry) != FEASIBLE:
+        params["question"] = question_of(entry)
+    eps = entry.eps if entry.curve is None else list(entry.curve)
+    return {**params, "norm": entry.norm, "eps": eps}
 
 
 def property_text(entry: VerificationSpec, regions: Mapping[str, RegionFile]) -> str:
@@ -36,4 +45,6 @@ def property_text(entry: VerificationSpec, regions: Mapping[str, RegionFile]) ->
     for name in ("radius", "box"):
         if (file := getattr(entry, name)) is not None:
             words.append(f"{name}={regions[file].sha256[:_DIGITS]}")
+    if question_of(entry) in NUMBERS:
+        words.append(question_of(entry))
     return " ".join(words)

@@ -131,13 +131,14 @@ def robustness_of(measurement: Measurement, setting: Setting) -> Robustness:
             box that is not the one that was planned.
     """
     params: Mapping[str, Any] = measurement.params
-    if str(params["property"]).split()[0] not in _PROPERTIES or params["norm"] != "linf":
+    in_linf = params["norm"] == "linf" or params.get("question") == "closest"
+    if str(params["property"]).split()[0] not in _PROPERTIES or not in_linf:
         raise InputError(
             f"verifier {params['verifier']!r} verifies 'targeted' or 'untargeted' in norm 'linf', "
             f"not {params['property']!r} in {params['norm']!r}"
         )
     asked = Robustness(
-        None if params["eps"] is None else float(params["eps"]),
+        float(params["eps"]) if isinstance(params["eps"], float | int) else None,
         float(params.get("margin", 0.0)),
         tuple(params.get("targets", ())),
     )

@@ -210,11 +210,12 @@ def _entry(kind: type[EntrySpec], name: str, entry: Any) -> Schema:
         if entry.targets == "none":
             properties["target"] = {"type": "null", "description": "it cannot aim at a class"}
     if isinstance(entry, Verifier):
-        properties["norm"] = axis({"enum": [*entry.norms], "description": WORDS["norm"]})
+        norms = {norm: None for q in (entry, *entry.questions.values()) for norm in q.norms}
+        properties["norm"] = axis({"enum": [*norms], "description": WORDS["norm"]})
         if only_estimates(name):
             properties = {k: v for k, v in properties.items() if k not in OF_A_QUESTION}
         else:
-            result["anyOf"] = [{"required": ["eps"]}, {"required": ["box"]}]
+            result["anyOf"] = [{"required": [key]} for key in ("eps", "box", "curve", "question")]
     if name == "ensemble" and kind is ModelSpec:
         required.append("members")
     if not required and "anyOf" not in result:

@@ -71,7 +71,8 @@ class Ladder:
 
     def _reaches(self, at: int, rung: int) -> bool:
         """Whether what broke a rung breaks another: a lower one only by the distance."""
-        return at <= rung or self.eps[rung] >= self.distance
+        wrong = self.rows[at].verdict == "misclassified"
+        return wrong or at <= rung or self.eps[rung] >= self.distance
 
     def _carried(self, at: int) -> Row:
         row = self.rows[at]
