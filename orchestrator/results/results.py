@@ -179,7 +179,8 @@ class Results:
         of_these = pl.col("model_id").is_in(ids)
         verdicts = self.rows("verification").filter(of_these).collect()
         balls = ["model_id", "dataset", "split", "norm", "sample"]
-        proved = verdicts.filter(pl.col("verdict") == "verified").select(balls).unique()
+        proves = (pl.col("verdict") == "verified") | (pl.col("distance_lower") > 0)
+        proved = verdicts.filter(proves.fill_null(value=False)).select(balls).unique()
         hit = self.rows("attacks").filter(of_these).join(proved.lazy(), on=balls, how="semi")
         found = contradictions(verdicts, breaks_from(hit))
         return names.join(found, on="model_id", how="inner", maintain_order="left_right")

@@ -27,9 +27,10 @@ def preflight(job: Job, inputs: Inputs) -> Output:
 
     Params: functions, a list of (family, "package.module:function", parameters): a user's own;
     engines, the parameters of those solves that are to verify the model: without any, it is not
-    read as a network; boxes, the sections that are to bound its outputs, likewise; estimates, the
-    verifiers that only estimate a distance; scorers, a list of (name, parameters, whether of each
-    member) that take more than logits; gradients, whether an attack is to follow them.
+    read as a network; exact, whether a number is asked of it that only a MILP gives; boxes, the
+    sections that are to bound its outputs, likewise; estimates, the verifiers that only estimate a
+    distance; scorers, a list of (name, parameters, whether of each member) that take more than
+    logits; gradients, whether an attack is to follow them.
 
     Raises:
         InputError: The model cannot be loaded or called, gives no finite logits (2, classes), or
@@ -83,6 +84,8 @@ def preflight(job: Job, inputs: Inputs) -> Output:
                      by_member=bool(members))  # fmt: skip
     if engines:
         _check_readable(loaded.model, m.model, "verification", "is to be verified and cannot be")
+    if m.params.get("exact"):
+        _check_exact(loaded.model, m.model)
     for section in m.params.get("boxes", ()):
         _check_readable(loaded.model, m.model, section, "is to be bounded and cannot be")
     if m.params.get("estimates"):
@@ -158,6 +161,21 @@ def _check_readable(model: nn.Module, ref: ModelRef, section: str, what: str) ->
             f"model {ref.name or ref.arch!r} {what}: {error}; leave it out of `{section}:` with "
             "`exclude:`"
         ) from error
+
+
+def _check_exact(model: nn.Module, ref: ModelRef) -> None:
+    """Whether questions for a number have an exact answer for a model that can be read."""
+    from robsweep.tasks.verification.reading.layers import Smooth
+    from robsweep.tasks.verification.reading.torch_module import read
+
+    curves = [one.curve for one in read(model, ref.shape).layers if isinstance(one, Smooth)]
+    if curves:
+        raise InputError(
+            f"model {ref.name or ref.arch!r} has bounds only ({curves[0]}), so questions `worst` "
+            "and `closest` have no exact answer there: leave `milp` out of their `stages:` for "
+            "what bounds and branching tell from both sides, or leave the model out of "
+            "`verification:` with `exclude:`"
+        )
 
 
 _POSITIONAL = {
