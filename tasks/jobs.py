@@ -7,6 +7,7 @@ import pyarrow as pa
 import torch
 
 from robsweep.tasks.catalogue import VERIFIERS
+from robsweep.tasks.catalogue.entries import Question, Verifier
 from robsweep.tasks.catalogue.own_code import importable
 from robsweep.tasks.catalogue.resolve import resolve
 from robsweep.tasks.groups import seed_everything
@@ -15,14 +16,22 @@ from robsweep.tasks.models.load import forget_all
 from robsweep.tasks.own_functions import all_kept, importing
 
 
+def _asked(job: Job) -> Verifier | Question:
+    """The screen and the solve of a job's question."""
+    params = job.measurement.params
+    verifier = VERIFIERS[params["verifier"]]
+    named = params.get("question")
+    return verifier if named is None else verifier.questions[named]
+
+
 def screen(job: Job, inputs: Inputs) -> Output:
-    path = VERIFIERS[job.measurement.params["verifier"]].screen
+    path = _asked(job).screen
     output: Output = resolve(path, "verifier")(job, inputs)
     return output
 
 
 def solve(job: Job, inputs: Inputs) -> Output:
-    path = VERIFIERS[job.measurement.params["verifier"]].solve
+    path = _asked(job).solve
     assert path is not None, "nothing plans solves of a verifier that has none"
     output: Output = resolve(path, "verifier")(job, inputs)
     return output

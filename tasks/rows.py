@@ -140,6 +140,10 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         # of the recipe `mipverify`; null elsewhere
         "lp_calls": _INT,
         "interval_unstable_relus": _INT,  # that intervals left to linear programs
+        # of the questions `worst` and `closest`: whether both sides of the number meet
+        "exact": _BOOL,
+        "distance_lower_reals": _FLOAT,  # as distance_lower, over the reals: never below it
+        "carried_from_eps": _FLOAT,  # the eps whose verdict decides this one too; null: its own
     },
     "landscape": {
         "step": _INT,

@@ -48,7 +48,7 @@ def show(
         str,
         typer.Option(
             help="leaderboard, attacks, calibration, ood, shift, verification, sensitivity, "
-            "landscape, honesty, joint, comparisons or tiers."
+            "landscape, honesty, joint, comparisons, tiers or optimality."
         ),
     ] = "leaderboard",
     style: Format = "text",

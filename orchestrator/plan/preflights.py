@@ -14,9 +14,11 @@ from robsweep.orchestrator.spec.spec import (
     SweepSpec,
     VerificationSpec,
     only_estimates,
+    question_of,
 )
 from robsweep.tasks.catalogue import ATTACKS, SCORERS, VERIFIERS
 from robsweep.tasks.catalogue.scorers import scorer_named
+from robsweep.tasks.catalogue.values import NUMBERS
 from robsweep.tasks.catalogue.words import base_of
 
 
@@ -58,6 +60,8 @@ def preflight_checks(spec: SweepSpec, models: Sequence[PlannedModel]) -> Iterato
             seen.add(name)
             same = [other.training for other in models if other.name == model.name]
             params = {"functions": functions, "engines": _engines(spec, model.name, same)}
+            if _exact(spec, model.name, same):
+                params["exact"] = True
             if boxes := _boxes(spec, model.name, same):
                 params["boxes"] = boxes
             if estimates := _estimates(spec, model.name, same):
@@ -111,6 +115,15 @@ def _engines(spec: SweepSpec, model: str, trainings: Sequence[str | None]) -> li
                 if engine not in engines:
                     engines.append(engine)
     return engines
+
+
+def _exact(spec: SweepSpec, model: str, trainings: Sequence[str | None]) -> bool:
+    """Whether a question for a number is to be answered exactly, which takes a MILP."""
+    return any(
+        question_of(entry) in NUMBERS and "milp" in entry.parameters["stages"]
+        for entry in _verifications(spec, model, trainings)
+        if not only_estimates(entry.name)
+    )
 
 
 def _boxes(spec: SweepSpec, model: str, trainings: Sequence[str | None]) -> list[str]:

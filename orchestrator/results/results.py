@@ -24,6 +24,7 @@ from robsweep.orchestrator.results.tables.honesty import honesty_table
 from robsweep.orchestrator.results.tables.joint.table import joint_table
 from robsweep.orchestrator.results.tables.leaderboard import leaderboard
 from robsweep.orchestrator.results.tables.ood import ood_table
+from robsweep.orchestrator.results.tables.optimality import optimality_table
 from robsweep.orchestrator.results.tables.shift import shift_table
 from robsweep.orchestrator.results.tables.verification import verification_table
 from robsweep.orchestrator.results.wanted import verdicts, wanted
@@ -33,7 +34,7 @@ from robsweep.tasks.rows import schema
 
 TableName = Literal[
     "leaderboard", "attacks", "calibration", "ood", "shift", "verification", "sensitivity",
-    "landscape", "honesty", "joint", "comparisons", "tiers",
+    "landscape", "honesty", "joint", "comparisons", "tiers", "optimality",
 ]  # fmt: skip
 TABLES: tuple[TableName, ...] = get_args(TableName)
 
@@ -50,6 +51,7 @@ MAKERS: dict[TableName, Callable[[Sequence[Model], Read], pl.DataFrame]] = {
     "joint": joint_table,
     "comparisons": comparison_table,
     "tiers": tier_table,
+    "optimality": optimality_table,
 }
 # Those that test means over seeds, in place of taking means over rows.
 _OF_RECIPES: dict[TableName, Callable[[Sequence[Model], Read], pl.DataFrame]] = {
@@ -195,7 +197,8 @@ class Results:
         of_these = pl.col("model_id").is_in(ids)
         verdicts = self.rows("verification").filter(of_these).collect()
         balls = ["model_id", "dataset", "split", "norm", "sample"]
-        proved = verdicts.filter(pl.col("verdict") == "verified").select(balls).unique()
+        proves = (pl.col("verdict") == "verified") | (pl.col("distance_lower") > 0)
+        proved = verdicts.filter(proves.fill_null(value=False)).select(balls).unique()
         hit = self.rows("attacks").filter(of_these).join(proved.lazy(), on=balls, how="semi")
         found = contradictions(verdicts, breaks_from(hit))
         return names.join(found, on="model_id", how="inner", maintain_order="left_right")

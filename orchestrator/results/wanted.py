@@ -68,6 +68,7 @@ def verdicts(rows: Rows, screens: Sequence[tuple[Asked, Ranges]]) -> pl.LazyFram
         .filter(same | carried.fill_null(value=False))
         .with_columns(
             seconds=pl.when(same).then("seconds").otherwise(0.0),
+            carried_from_eps=pl.when(same).then("carried_from_eps").otherwise("eps"),
             eps="_eps",
         )
         .drop("_start", "_stop", "_eps")

@@ -51,13 +51,15 @@ def closes(
         retry: Verdicts of past solves that are asked for again.
     """
     verdict, tried = row["verdict"], row["time_limit_seconds"]
+    # a question for a number is not answered by a proof that leaves its two sides apart
+    proof = verdict in PROOFS and row.get("exact") is not False
     if not row["measurement_id"].startswith("solve-"):
-        return verdict in PROOFS
+        return proof
     if past and verdict in retry:
         return False
     if rerun == "always":
         return not past
-    if verdict in PROOFS or rerun == "never":
+    if proof or rerun == "never":
         return True
     if rerun == "refine":
         return not past
@@ -92,7 +94,7 @@ class _Asked:
     """One solve measurement of the plan."""
 
     key: str
-    eps: float | None
+    eps: tuple[float | None, ...]  # of a curve several; a sample is open while one of them is
     limit: float
     rerun: Rerun
     wanted: Ranges
@@ -110,7 +112,7 @@ class OpenRows:
         self._asked: dict[Question, list[_Asked]] = {}
         self._retry = retry
         self.open: dict[str, dict[int, float]] = {}  # solve -> sample -> expected seconds
-        self._closed: dict[str, set[int]] = {}
+        self._closed: dict[str, set[tuple[int, float | None]]] = {}
         self._times: dict[str, dict[int, Times]] = {}
         for key, planned in plan.measurements.items():
             m = planned.measurement
@@ -120,7 +122,8 @@ class OpenRows:
                 rerun = "ambiguous" if retry and eager else planned.rerun
                 p = m.params
                 place = (m.model.model_id, m.dataset, m.split, p["property"], p["norm"])
-                asked = _Asked(key, p["eps"], limit, rerun, planned.wanted)
+                eps = tuple(p["eps"]) if isinstance(p["eps"], list | tuple) else (p["eps"],)
+                asked = _Asked(key, eps, limit, rerun, planned.wanted)
                 self._asked.setdefault(place, []).append(asked)
                 self.open[key] = {}
                 self._closed[key] = set()
@@ -137,10 +140,15 @@ class OpenRows:
                 row["norm"],
             )
             for asked in self._asked.get(place, ()):
-                if row["eps"] == asked.eps:
+                carried = [
+                    eps
+                    for eps in asked.eps
+                    if asked.rerun != "always" and carries(row["verdict"], row["eps"], eps)
+                ]
+                self._closed[asked.key].update((row["sample"], eps) for eps in carried)
+                if row["eps"] in asked.eps:
                     self._fold(asked, row, past=past)
-                elif asked.rerun != "always" and carries(row["verdict"], row["eps"], asked.eps):
-                    self._closed[asked.key].add(row["sample"])
+                elif carried and self._is_closed(asked, row["sample"]):
                     self.open[asked.key].pop(row["sample"], None)
 
     def _fold(self, asked: _Asked, row: Mapping[str, Any], *, past: bool) -> None:
@@ -150,8 +158,11 @@ class OpenRows:
         times = self._times[key].get(sample, Times()).after(row)
         self._times[key][sample] = times
         if closes(asked.rerun, row, asked.limit, past=past, retry=self._retry):
-            self._closed[key].add(sample)
-        if sample in self._closed[key]:
+            self._closed[key].add((sample, row["eps"]))
+        if self._is_closed(asked, sample):
             self.open[key].pop(sample, None)
         else:
             self.open[key][sample] = times.expected
+
+    def _is_closed(self, asked: _Asked, sample: int) -> bool:
+        return all((sample, eps) in self._closed[asked.key] for eps in asked.eps)

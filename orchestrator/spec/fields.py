@@ -1,6 +1,7 @@
 """The types of the values in a sweep file: how numbers, ranges and names may be written."""
 
 import re
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
@@ -75,6 +76,19 @@ def _ball_eps(value: Any) -> float | None:
     return None if value is None else _eps(value)
 
 
+def _rising(value: Any) -> Any:
+    if value is None:
+        return None
+    values = value if isinstance(value, list | tuple) else [value]
+    found = tuple(float(_ball_eps(item) or 0.0) for item in values)
+    if len(found) < 2:
+        raise ValueError(f"a curve needs two radii or more, e.g. [0.01, 0.02], got {value!r}")
+    for before, after in pairwise(found):
+        if not before < after:
+            raise ValueError(f"the radii of a curve rise: {after:g} comes after {before:g}")
+    return found
+
+
 def _margin(value: Any) -> float:
     margin = number(value)
     if margin < 0:
@@ -137,6 +151,11 @@ Numbers = Annotated[
     _as(_POSITIVE, {"type": "array", "items": _POSITIVE, "minItems": 1}),
 ]
 BallEps = Annotated[float | None, BeforeValidator(_ball_eps), _as(_EPS, _NULL)]
+Curve = Annotated[
+    tuple[float, ...] | None,
+    BeforeValidator(_rising),
+    _as({"type": "array", "items": written_number(minimum=0, maximum=1), "minItems": 2}, _NULL),
+]
 Margin = Annotated[float, BeforeValidator(_margin), _as(_EPS)]
 Targets = Annotated[
     tuple[int, ...], BeforeValidator(_targets), _as(_CLASS, {"type": "array", "items": _CLASS})

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from robsweep.orchestrator.spec.spec import (
+    FEASIBLE,
     RegionFile,
     RegionSpec,
     VerificationSpec,
     only_estimates,
+    question_of,
 )
-from robsweep.tasks.catalogue.values import DISTANCE
+from robsweep.tasks.catalogue.values import DISTANCE, NUMBERS
 
 _DIGITS = 8  # of a file's SHA-256, in the text; the parameters have all of it
 
@@ -30,7 +32,10 @@ def question_params(entry: VerificationSpec, regions: Mapping[str, RegionFile]) 
             params[name] = regions[file].sha256
     if entry.region is not None:
         params["region"] = {"name": entry.region.name, **_region_parameters(entry.region, regions)}
-    return {**params, "norm": entry.norm, "eps": entry.eps}
+    if question_of(entry) != FEASIBLE:
+        params["question"] = question_of(entry)
+    eps = entry.eps if entry.curve is None else list(entry.curve)
+    return {**params, "norm": entry.norm, "eps": eps}
 
 
 def property_text(entry: VerificationSpec, regions: Mapping[str, RegionFile]) -> str:
@@ -45,6 +50,8 @@ def property_text(entry: VerificationSpec, regions: Mapping[str, RegionFile]) ->
             words.append(f"{name}={regions[file].sha256[:_DIGITS]}")
     if entry.region is not None:
         words.append(f"region={_region_text(entry.region, regions)}")
+    if question_of(entry) in NUMBERS:
+        words.append(question_of(entry))
     return " ".join(words)
 
 

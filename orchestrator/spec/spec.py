@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from robsweep.orchestrator.spec.fields import (
     BallEps,
     Bytes,
+    Curve,
     EpsList,
     EpsTuple,
     Margin,
@@ -44,11 +45,13 @@ from robsweep.tasks.catalogue.words import ADVERSARIALS, word_of
 # What a verifier that only estimates a distance has no use for.
 OF_A_QUESTION = (
     "eps", "property", "margin", "targets", "radius", "box", "region", "rerun",
-    "time_limit_seconds", "cross_check",
+    "time_limit_seconds", "cross_check", "question", "curve",
 )  # fmt: skip
 
 
 _BOUNDING = {"interval", "crown", "alpha", "branching"}  # stages that prove without a solver
+FEASIBLE = "feasible"  # the question that is meant where none is named
+NO_EPS = ("closest", "curve")  # questions that are about no one radius
 
 
 class _Frozen(BaseModel):
@@ -262,7 +265,9 @@ class RegionSpec(_Frozen):
 class VerificationSpec(_Evaluation):
     family = "verifier"
     catalogue = VERIFIERS
-    lists = _Evaluation.lists | {"targets"}
+    lists = _Evaluation.lists | {"targets", "curve"}
+    question: Literal["feasible", "worst", "closest"] = "feasible"
+    curve: Curve = None  # rising radii that are asked about together, in place of `eps:`
     norm: Norm = "linf"
     eps: BallEps = None
     property: Literal["untargeted", "targeted"] = "untargeted"
@@ -290,13 +295,14 @@ class VerificationSpec(_Evaluation):
                     f"about no ball: leave out `{given[0]}:`"
                 )
             return self
+        self._number_fits()
         if self.box is not None and (self.eps is not None or self.radius is not None):
             raise ValueError("a box has bounds of its own: leave out `eps:` and `radius:`")
         if self.region is not None:
             for word in ("eps", "radius", "box"):
                 if getattr(self, word) is not None:
                     raise ValueError(f"region {self.region.name} is no ball: leave out `{word}:`")
-        elif self.box is None and self.eps is None:
+        elif self.box is None and self.eps is None and question_of(self) not in NO_EPS:
             raise ValueError(
                 "needs 'eps', e.g. eps: 8/255, or `region:` or `box: FILE.npz` in its place"
             )
@@ -325,12 +331,44 @@ class VerificationSpec(_Evaluation):
             check_pixels(info.data.get("norm", "linf"), eps)
         return eps
 
+    def _number_fits(self) -> None:
+        """Whether the rest goes with the question."""
+        given = [n for n in ("eps", "radius", "box", "region", "margin") if getattr(self, n)]
+        if self.curve is not None:
+            if self.question != FEASIBLE:
+                raise ValueError(f"`curve:` is of verdicts: leave out `question: {self.question}`")
+            if wrong := [name for name in given if name != "margin"]:
+                raise ValueError(f"`curve:` gives the radii of balls: leave out `{wrong[0]}:`")
+        if self.question == "closest" and given:
+            raise ValueError(
+                "question closest seeks the nearest adversarial among all images: "
+                f"leave out `{given[0]}:`"
+            )
+        if self.question == "worst" and self.region is not None:
+            raise ValueError("question worst is about a ball or a box: leave out `region:`")
+        if self.question == "worst" and self.margin:
+            raise ValueError("question worst finds the margin itself: leave out `margin:`")
+
     @model_validator(mode="after")
     def _norm_fits(self) -> Self:
         verifier = VERIFIERS.get(self.name)
-        if verifier is not None and self.norm not in verifier.norms:
-            raise ValueError(f"{self.name} verifies {', '.join(verifier.norms)}, not {self.norm}")
+        if verifier is None:
+            return self
+        asked = verifier.questions.get(question_of(self), verifier)
+        if self.norm not in asked.norms:
+            what = (
+                self.name if asked is verifier else f"question {question_of(self)} of {self.name}"
+            )
+            raise ValueError(f"{what} verifies {', '.join(asked.norms)}, not {self.norm}")
+        l2_alone = question_of(self) == "closest" and self.norm == "l2"
+        if l2_alone and self.parameters.get("solver") == "highs":
+            raise ValueError("highs minimises no l2 distance: take `solver: scip`")
         return self
+
+
+def question_of(entry: VerificationSpec) -> str:
+    """The name of the question: that which is asked for, or a curve's."""
+    return entry.question if entry.curve is None else "curve"
 
 
 class SensitivitySpec(_Evaluation):

@@ -129,6 +129,20 @@ class Region:
 
 
 @dataclass(frozen=True)
+class Question:
+    """What is asked of each sample in place of "is there an adversarial in the region".
+
+    `worst` and `closest` ask for a number, from both sides; their rows have a `property` of their
+    own. `curve` asks about many radii together; its rows are those of each radius.
+    """
+
+    screen: str
+    solve: str
+    norms: tuple[str, ...]
+    source: str
+
+
+@dataclass(frozen=True)
 class Verifier:
     """A screen over many samples, then a solver for each one that it leaves undecided.
 
@@ -143,3 +157,4 @@ class Verifier:
     source: str
     needs: frozenset[str] = field(default_factory=lambda: frozenset({"piecewise linear"}))
     cross_check: str | None = None  # another verifier, which solves a share of the samples too
+    questions: Mapping[str, Question] = field(default_factory=dict)  # beside `feasible`

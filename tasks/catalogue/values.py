@@ -8,6 +8,10 @@ NORMS = ("linf", "l2", "l1", "l0")
 PLAIN = "untargeted"  # of the bracket: the label wins in the whole ball
 DISTANCE = "untargeted distance"  # how far away the nearest adversarial is, as an estimate
 
+# Questions for a number, as the end of a property; what they prove is about robustness too.
+NUMBERS = ("worst", "closest")
+CLOSEST = f"{PLAIN} closest"
+
 # Of verification, in their order; each can be left out.
 STAGES = ("attack", "interval", "crown", "alpha", "splitting", "branching", "milp")
 # Ids of measurements name all stages by what these were before `splitting` came, so that those of

@@ -1,6 +1,6 @@
 """Verifiers, sensitivities and landscapes by name. Torch-free."""
 
-from robsweep.tasks.catalogue.entries import Entry, Verifier
+from robsweep.tasks.catalogue.entries import Entry, Question, Verifier
 from robsweep.tasks.catalogue.values import STAGES
 
 VERIFIERS: dict[str, Verifier] = {
@@ -14,6 +14,21 @@ VERIFIERS: dict[str, Verifier] = {
         },
         {"stages": STAGES, "solver": "scip", "tightening": "none", "solver_parameters": {}},
         "Tjeng et al. 2019",
+        questions={
+            "worst": Question(
+                ".verification.questions.worst:screen", ".verification.questions.worst:solve",
+                ("linf",), "the smallest margin in the region; Tjeng et al. 2019, section 4.1",
+            ),
+            "closest": Question(
+                ".verification.questions.closest:screen", ".verification.questions.closest:solve",
+                ("linf", "l1", "l2"),
+                "the distance of the nearest adversarial; Tjeng et al. 2019, section 4.1",
+            ),
+            "curve": Question(
+                ".verification.questions.curve:screen", ".verification.questions.curve:solve",
+                ("linf",), "verdicts at rising radii, by bisection",
+            ),
+        },
         cross_check="mipverify",
     ),
     "mipverify": Verifier(

@@ -14,11 +14,12 @@ from robsweep.tasks.catalogue.resolve import resolve
 from robsweep.tasks.catalogue.words import base_of
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.groups import seed_everything
-from robsweep.tasks.job import Inputs, Job, ModelRef, Output
+from robsweep.tasks.job import Inputs, Job, Output
 from robsweep.tasks.load import data_for, device_of, model_of
 from robsweep.tasks.models.questions import ASKED, ask
 from robsweep.tasks.models.weights import MoreOutputsError
 from robsweep.tasks.preflight.apart import check_apart
+from robsweep.tasks.preflight.network import check_network
 from robsweep.tasks.preflight.scorers import check_scorer
 from robsweep.tasks.rows import table
 
@@ -28,10 +29,11 @@ def preflight(job: Job, inputs: Inputs) -> Output:
 
     Params: functions, a list of (family, "package.module:function", parameters): a user's own;
     engines, the parameters of those solves that are to verify the model: without any, it is not
-    read as a network; boxes, the sections that are to bound its outputs, likewise; estimates, the
-    verifiers that only estimate a distance; scorers, a list of (name, parameters, whether of each
-    member) that take more than logits; gradients, whether an attack is to follow them; apart_from,
-    the (data set, split)s whose images this one must not hold.
+    read as a network; exact, whether a number is asked of it that only a MILP gives; boxes, the
+    sections that are to bound its outputs, likewise; estimates, the verifiers that only estimate a
+    distance; scorers, a list of (name, parameters, whether of each member) that take more than
+    logits; gradients, whether an attack is to follow them; apart_from, the (data set, split)s whose
+    images this one must not hold.
 
     Raises:
         InputError: The model cannot be loaded or called, gives no finite logits (2, classes), or
@@ -84,14 +86,7 @@ def preflight(job: Job, inputs: Inputs) -> Output:
     for name, parameters, members in m.params.get("scorers", ()):
         check_scorer(loaded.model, m.model, images.to(device_of(job.setting)), name, parameters,
                      by_member=bool(members))  # fmt: skip
-    if engines:
-        _check_readable(loaded.model, m.model, "verification", "is to be verified and cannot be")
-    for section in m.params.get("boxes", ()):
-        _check_readable(loaded.model, m.model, section, "is to be bounded and cannot be")
-    if m.params.get("estimates"):
-        from robsweep.tasks.verification.abs_bound import estimable
-
-        estimable(loaded.model, m.model)
+    check_network(loaded.model, m.model, m.params)
     if m.params.get("apart_from"):
         check_apart(job)
     if not m.model.model_id.startswith("import-"):
@@ -150,19 +145,6 @@ def _check_gradients(model: nn.Module, images: torch.Tensor, called: str) -> Non
         "`gradients: finite_difference` or `gradients: nes`, leave this model out of them "
         "(`exclude:`), or use attacks that need none"
     )
-
-
-def _check_readable(model: nn.Module, ref: ModelRef, section: str, what: str) -> None:
-    """Whether a model is made of layers that can be verified."""
-    from robsweep.tasks.verification.reading.torch.module import read
-
-    try:
-        read(model, ref.shape)
-    except InputError as error:
-        raise InputError(
-            f"model {ref.name or ref.arch!r} {what}: {error}; leave it out of `{section}:` with "
-            "`exclude:`"
-        ) from error
 
 
 _POSITIONAL = {

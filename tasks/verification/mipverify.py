@@ -33,12 +33,12 @@ from robsweep.tasks.verification.optimise.solver import (
     checked_parameters,
     solver_named,
 )
-from robsweep.tasks.verification.question import Posed, by_the_image
+from robsweep.tasks.verification.question import Posed, Robustness, by_the_image
 from robsweep.tasks.verification.reading.layers import Network, is_exact
 from robsweep.tasks.verification.reading.properties import PROVED
-from robsweep.tasks.verification.screen import Attack, screened
+from robsweep.tasks.verification.screen import Attack, Screened, by_groups, screen_group
 from robsweep.tasks.verification.search.counterexamples import Checked, Subject
-from robsweep.tasks.verification.solve import Question, confirmed, decided, solved
+from robsweep.tasks.verification.solve import Question, alone, confirmed, decided, one_by_one
 from robsweep.tasks.verification.verdicts import Row
 
 _FURTHER = (0.0, 1e-3, 1e-2)  # on the margin's scale: points at its border may not be confirmed
@@ -58,7 +58,11 @@ def screen(job: Job, inputs: Inputs) -> Output:
     Params: verifier, property, norm, eps, group_size, seed; and margin, targets, radius, box,
     region where they are not the default.
     """
-    return screened(job, inputs, Attack(0, 0, 0, 0), frozenset())
+
+    def group(subject: Subject, images: Tensor, labels: Tensor, asked: Robustness) -> Screened:
+        return screen_group(subject, images, labels, asked, Attack(0, 0, 0, 0), frozenset())
+
+    return by_groups(job, inputs, group)
 
 
 def solve(job: Job, inputs: Inputs) -> Output:
@@ -71,7 +75,7 @@ def solve(job: Job, inputs: Inputs) -> Output:
     given = job.measurement.params["parameters"]
     own = checked_parameters(given["solver"], given["solver_parameters"])
     recipe = Recipe(solver_named(given["solver"]), own, given["bounds"])
-    return solved(job, inputs, partial(solve_one, recipe))
+    return one_by_one(job, inputs, lambda one, limit: alone(solve_one(recipe, one, limit)))
 
 
 def solve_one(recipe: Recipe, question: Question, limit: float | None) -> tuple[Row, Tensor | None]:

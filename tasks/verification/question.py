@@ -158,7 +158,7 @@ def robustness_of(measurement: Measurement, setting: Setting) -> Robustness:
             f"or l2, not {params['property']!r} in {norm!r}"
         )
     asked = Robustness(
-        None if params["eps"] is None else float(params["eps"]),
+        float(params["eps"]) if isinstance(params["eps"], float | int) else None,
         float(params.get("margin", 0.0)),
         tuple(params.get("targets", ())),
     )

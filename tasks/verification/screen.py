@@ -2,7 +2,8 @@
 
 import math
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -49,18 +50,31 @@ def screen(job: Job, inputs: Inputs) -> Output:
     attack_restarts, again_steps, again_restarts); and margin, targets, radius, box, region where
     they are not the default.
     """
-    given = job.measurement.params["parameters"]
+
+    def group(subject: Subject, images: Tensor, labels: Tensor, asked: Robustness) -> Screened:
+        return screen_group(subject, images, labels, asked, *effort_of(job.measurement.params))
+
+    return by_groups(job, inputs, group)
+
+
+def effort_of(params: Mapping[str, Any]) -> tuple[Attack, frozenset[str]]:
+    """The attack and the stages that a screen's measurement asks for."""
+    given = params["parameters"]
     attack = Attack(
         given["attack_steps"],
         given["attack_restarts"],
         given["again_steps"],
         given["again_restarts"],
     )
-    return screened(job, inputs, attack, stages_of_ids(given["stages"]))
+    return attack, stages_of_ids(given["stages"])
 
 
-def screened(job: Job, inputs: Inputs, attack: Attack, stages: frozenset[str]) -> Output:
-    """The rows of a job's samples, screened in groups."""
+# What is found of a group of images and their labels.
+Group = Callable[[Subject, Tensor, Tensor, Robustness], Screened]
+
+
+def by_groups(job: Job, inputs: Inputs, screened: Group) -> Output:
+    """What a screen gives for each sample of a job, group by group."""
     m = job.measurement
     asked, size = robustness_of(m, job.setting), m.params["group_size"]
     loaded, device = model_of(job, inputs), device_of(job.setting)
@@ -73,7 +87,7 @@ def screened(job: Job, inputs: Inputs, attack: Attack, stages: frozenset[str]) -
         seed_everything(m.params["seed"], m.kind, group.start // size)
         images, labels = (part[group.start : group.stop].to(device) for part in data)
         here = asked.part(group.start, group.stop)
-        found = screen_group(subject, images, labels, here, attack, stages)
+        found = screened(subject, images, labels, here)
         rows += found.rows
         counterexamples |= {str(group.start + i): x for i, x in found.counterexamples.items()}
     name = f"counterexamples/{m.measurement_id}-{job.start}-{job.stop}.safetensors"

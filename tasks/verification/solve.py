@@ -1,9 +1,9 @@
 """The solve: one sample at a time, to the end or to its time limit."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,9 +35,9 @@ class Question(NamedTuple):
         return self.asked.of(self.image, self.label, self.subject.network.shapes[-1][0])
 
 
-# A sample's row and counterexample (...) from its question and seconds.
-Solve = Callable[[Question, float | None], tuple[Row, Tensor | None]]
-# The same of a subject and a question posed about one box, until the deadline.
+Solved = tuple[list[Row], Tensor | None]  # a sample's rows, and its counterexample (...)
+Solve = Callable[[Question, float | None], Solved]  # within a limit of seconds
+# The row and counterexample of a question that is posed about one box, until the deadline.
 Decide = Callable[[Subject, Posed, Deadline], tuple[Row, Tensor | None]]
 
 
@@ -48,13 +48,23 @@ def solve(job: Job, inputs: Inputs) -> Output:
     solver_parameters); and margin, targets, radius, box, region where they are not the default.
     `job.setting.time_limit_seconds` is each sample's, from its first to its last step.
     """
-    given = job.measurement.params["parameters"]
+    method = method_of(job.measurement.params)
+    return one_by_one(job, inputs, lambda one, limit: alone(solve_one(one, method, limit)))
+
+
+def method_of(params: Mapping[str, Any]) -> Method:
+    """How a solve's measurement says that samples are to be decided."""
+    given = params["parameters"]
     solver = solver_named(given["solver"])
-    method = Method(stages_of_ids(given["stages"]), solver, effort_of(given))
-    return solved(job, inputs, lambda question, limit: solve_one(question, method, limit))
+    return Method(stages_of_ids(given["stages"]), solver, effort_of(given))
 
 
-def solved(job: Job, inputs: Inputs, one: Solve) -> Output:
+def alone(found: tuple[Row, Tensor | None]) -> Solved:
+    """Of a sample that has one row."""
+    return [found[0]], found[1]
+
+
+def one_by_one(job: Job, inputs: Inputs, solved: Solve) -> Output:
     """The rows of a job's samples, each by a function of its own question and time."""
     m = job.measurement
     asked = robustness_of(m, job.setting)
@@ -67,8 +77,8 @@ def solved(job: Job, inputs: Inputs, one: Solve) -> Output:
     for sample in range(job.start, job.stop):
         image, label = (part[sample : sample + 1].to(device) for part in data)
         question = Question(subject, image, label, asked.part(sample, sample + 1))
-        row, found = one(question, job.setting.time_limit_seconds)
-        rows.append(row)
+        own, found = solved(question, job.setting.time_limit_seconds)
+        rows += own
         if found is not None:
             counterexamples[str(sample)] = found
     name = f"counterexamples/{m.measurement_id}-{job.start}-{job.stop}.safetensors"

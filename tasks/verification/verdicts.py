@@ -35,6 +35,10 @@ class Row(NamedTuple):
     boxes: int | None = None  # parts that the region was split into
     lp_calls: int | None = None  # linear programs solved for bounds
     interval_unstable_relus: int | None = None  # undecided before these
+    distance_upper: float | None = None
+    distance_lower_reals: float | None = None
+    exact: bool | None = None  # of a question for a number: whether its two sides meet
+    carried_from_eps: float | None = None  # the eps whose verdict decides this one too
 
     def proved(self, stage: str) -> "Row":
         """As the network runs."""
@@ -72,16 +76,21 @@ def rounding_error(lower: float, reals: float) -> float | None:
 
 
 def as_table(job: Job, weights_sha256: str, rows: Sequence[Row]) -> pa.Table:
-    """The rows of the samples `[job.start, job.stop)`, in order."""
+    """The rows of the samples `[job.start, job.stop)`, in order; of each as many as there are eps.
+
+    A curve asks about a list of eps: the rows of one sample follow each other.
+    """
     params = job.measurement.params
     columns: dict[str, Any] = dict(
         zip(Row._fields, map(list, zip(*rows, strict=True)), strict=True)
     )
+    listed = isinstance(params["eps"], list | tuple)
+    eps = params["eps"] if listed else [params["eps"]]  # null for a box
     columns |= {
         "property": params["property"],
         "norm": params["norm"],
-        "eps": params["eps"],  # null for a box
+        "eps": [*eps] * (job.stop - job.start),
         "time_limit_seconds": job.setting.time_limit_seconds,
     }
-    samples = range(job.start, job.stop)
+    samples = [sample for sample in range(job.start, job.stop) for _ in eps]
     return table("verification", job.keys(weights_sha256), samples, columns)

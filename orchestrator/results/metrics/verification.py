@@ -5,6 +5,7 @@ from typing import NamedTuple
 import polars as pl
 
 from robsweep.orchestrator.results.metrics.attacks import MISCLASSIFIED, MODEL
+from robsweep.tasks.catalogue.values import NUMBERS
 
 # One sample has several rows (screen, solve, retry). Of contradicting proofs the worse one stands,
 # and `contradictions` says so.
@@ -18,6 +19,7 @@ RANK = {
 }
 BROKEN = ("misclassified", "falsified")
 PROOFS = (*BROKEN, "verified")
+_NUMBER = rf" ({'|'.join(NUMBERS)})$"  # ends the property of a question for a number
 OF_THE_LABEL = r"^untargeted( margin=\S+)?$"  # properties that any adversarial in the ball breaks
 
 
@@ -47,8 +49,10 @@ def final_verdicts(rows: pl.DataFrame) -> pl.DataFrame:
         .sort(
             *ball,
             "_rank",
+            pl.col("exact").fill_null(value=True),
             "lower_bound",
-            descending=[False] * (len(ball) + 1) + [True],
+            "distance_lower_reals",
+            descending=[False] * (len(ball) + 1) + [True] * 3,
             maintain_order=True,
             nulls_last=True,
         )
@@ -108,6 +112,7 @@ def contradictions(verification: pl.DataFrame, broken: pl.DataFrame) -> pl.DataF
         broken_radius, broken_by`; one row per way of being broken.
     """
     place = [*MODEL, "norm", "sample"]
+    verification = _as_verdicts(verification)
     proved = (
         verification.filter(pl.col("verdict") == "verified")
         .group_by([*place, "property"])
@@ -142,3 +147,21 @@ def contradictions(verification: pl.DataFrame, broken: pl.DataFrame) -> pl.DataF
         .select(*place, "property", "verified_eps", "verified_by", "broken_radius", "broken_by")
         .sort(*place, "broken_radius")
     )
+
+
+def _as_verdicts(rows: pl.DataFrame) -> pl.DataFrame:
+    """What questions for a number have proved, as verdicts on robustness.
+
+    Nothing adversarial is nearer than `distance_lower`, and `distance_upper` is one's distance.
+    """
+    number = pl.col("property").str.contains(_NUMBER)
+    closest = rows.filter(pl.col("property").str.ends_with(" closest"))
+    near = closest.filter(pl.col("distance_lower") > 0)
+    proofs = near.with_columns(verdict=pl.lit("verified"), eps="distance_lower")
+    others = rows.with_columns(
+        verdict=pl.when(number & (pl.col("verdict") == "verified") & pl.col("eps").is_null())
+        .then(pl.lit("unknown"))  # of a whole cube, which `proofs` has already
+        .otherwise("verdict")
+    )
+    property_ = pl.col("property").str.replace(_NUMBER, "")
+    return pl.concat([others, proofs]).with_columns(property=property_)

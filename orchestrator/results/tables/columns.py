@@ -54,6 +54,13 @@ _QUESTION = {
     "metric": _TEXT, "dataset": _TEXT, "norm": _TEXT, "eps": _FLOAT, "scorer": _TEXT,
     "ood_set": _TEXT, "group": _TEXT,
 }  # fmt: skip
+# from both sides, over samples whose nearest adversarial was asked for; `_exact`: where they meet
+_DISTANCES = {
+    "mean_min_distance_lower": _FLOAT, "mean_min_distance_lower_reals": _FLOAT,
+    "mean_min_distance_upper": _FLOAT, "mean_min_distance_n": _INT,
+    "mean_min_distance_exact": _INT, "mean_min_distance_wanted": _INT,
+    "mean_min_distance_status": _TEXT,
+}  # fmt: skip
 # what a number stands under: attacks that it is without, and checks that contradict it
 _TRUST = {"missing_attacks": _TEXT, "honesty": _TEXT}
 
@@ -64,7 +71,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "unsolved": _INT, **_BRACKET, **_TRUST,
         **_metric("ece"), **_metric("ece_scaled"), "ece_scaled_at_bound": pl.Boolean,
         **_AUROC, "auroc_of": _TEXT,
-        "warnings": _TEXT,
+        "warnings": _TEXT, **_DISTANCES,
     },
     "attacks": {
         **_MODEL, "attack": _TEXT, "norm": _TEXT, "eps": _FLOAT,
@@ -117,7 +124,14 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "unknown": _INT, "error": _INT, "over_reals": _INT, "unsolved": _INT,
         **_BRACKET, **_TRUST, "seconds": _FLOAT,
         **_metric("estimate_median"), "estimate_violations": _INT, "estimate_violations_n": _INT,
-        **_ON,
+        **_ON, "carried": _INT, "exact": _INT, **_DISTANCES,
+        "mean_worst_margin_lower": _FLOAT, "mean_worst_margin_upper": _FLOAT,
+        "mean_worst_margin_n": _INT,
+    },
+    "optimality": {
+        **_MODEL, "attack": _TEXT, "norm": _TEXT, "gives": _TEXT, **_metric("ratio"),
+        "ratio_at_least": _FLOAT, "excess": _FLOAT, "exact_n": _INT, "not_found": _INT,
+        "missing_attacks": _TEXT, **_ON,
     },
     "sensitivity": {
         **_MODEL, "method": _TEXT, "eps": _FLOAT, **_metric("median_width"),

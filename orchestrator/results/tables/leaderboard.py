@@ -21,6 +21,7 @@ from robsweep.orchestrator.results.tables.calibration import (
 from robsweep.orchestrator.results.tables.columns import Read, Row, frame
 from robsweep.orchestrator.results.tables.honesty import UNCHECKED, honesty_of
 from robsweep.orchestrator.results.tables.ood import hardest, ood_rows
+from robsweep.orchestrator.results.tables.optimality import distances_at
 from robsweep.orchestrator.results.tables.verification import at, bracketed, verified
 from robsweep.tasks.catalogue.values import PLAIN
 
@@ -54,6 +55,7 @@ def _rows(model: Model, models: Sequence[Model], read: Read) -> Iterator[Row]:
         row = {**whole_model, "norm": norm, "eps": eps, "honesty": flag}
         if here_attacked:
             row |= survived(model, norm, eps, attacked)
+        row |= distances_at(model, norm, read)
         if model.screens_at(norm, eps):
             row |= verified(model, (PLAIN, norm, eps), here)
             row |= bracketed(model, norm, eps, here, attacked)

@@ -13,7 +13,8 @@ from robsweep.orchestrator.results.metrics.rates import estimate, rate
 from robsweep.orchestrator.results.tables.attacks import attack_rows, that_work
 from robsweep.orchestrator.results.tables.columns import Read, Row, frame
 from robsweep.orchestrator.results.tables.honesty import UNCHECKED, honesty_of
-from robsweep.tasks.catalogue.values import DISTANCE, PLAIN
+from robsweep.orchestrator.results.tables.optimality import distances_at
+from robsweep.tasks.catalogue.values import CLOSEST, DISTANCE, PLAIN
 
 Question = tuple[str, str | None, float | None]  # property, norm, eps
 
@@ -44,7 +45,7 @@ def verification_table(models: Sequence[Model], read: Read) -> pl.DataFrame:
                 rows.append(_estimated(model, question[1], screens_here, read))
                 continue
             here = at(final, *question[1:], property_=question[0])
-            rows.append(_answered(model, question, here))
+            rows.append(_answered(model, question, here) | _number(model, question, here, read))
     return frame("verification", rows)
 
 
@@ -124,7 +125,9 @@ def _unsolved(model: Model, question: Question, final: pl.DataFrame) -> list[int
     """Samples that the screen has left open, and whose solve has not run yet."""
     if not _solves(model, question):
         return []
-    left_open = ~pl.col("verdict").is_in(verification.PROOFS)
+    left_open = ~pl.col("verdict").is_in(verification.PROOFS) | ~pl.col("exact").fill_null(
+        value=True
+    )
     return final.filter(left_open, ~pl.col("solved"))["sample"].to_list()
 
 
@@ -145,7 +148,24 @@ def _answered(model: Model, question: Question, final: pl.DataFrame) -> Row:
         row |= {verdict: counts.get(verdict, 0) for verdict in verification.RANK}
         row["over_reals"] = verification.over_reals(final)
         row["seconds"] = final["seconds"].sum()
+        row["carried"] = int(final["carried_from_eps"].is_not_null().sum())
+        row["exact"] = int(final["exact"].sum())
     return row
+
+
+def _number(model: Model, question: Question, final: pl.DataFrame, read: Read) -> Row:
+    """What a question for a number has found, from both sides."""
+    property_, norm, _ = question
+    if property_ == CLOSEST:
+        return distances_at(model, str(norm), read)
+    if not property_.endswith(" worst"):
+        return {}
+    both = final.select("lower_bound", "upper_bound").drop_nulls()
+    return {
+        "mean_worst_margin_lower": both["lower_bound"].mean(),
+        "mean_worst_margin_upper": both["upper_bound"].mean(),
+        "mean_worst_margin_n": len(both),
+    }
 
 
 def _estimated(model: Model, norm: str | None, screens: Sequence[Asked], read: Read) -> Row:

@@ -211,11 +211,14 @@ def _entry(kind: type[EntrySpec], name: str, entry: Any) -> Schema:
         if entry.targets == "none":
             properties["target"] = {"type": "null", "description": "it cannot aim at a class"}
     if isinstance(entry, Verifier):
-        properties["norm"] = axis({"enum": [*entry.norms], "description": WORDS["norm"]})
+        further = [norm for question in entry.questions.values() for norm in question.norms]
+        norms = [*dict.fromkeys([*entry.norms, *further])]
+        properties["norm"] = axis({"enum": norms, "description": WORDS["norm"]})
         if only_estimates(name):
             properties = {k: v for k, v in properties.items() if k not in OF_A_QUESTION}
         else:
-            result["anyOf"] = [{"required": [word]} for word in ("eps", "box", "region")]
+            words = ("eps", "box", "region", "curve", "question")
+            result["anyOf"] = [{"required": [word]} for word in words]
             properties["region"] = axis({"anyOf": [*_regions()], "description": WORDS["region"]})
             pixels = axis(written_number(minimum=0, maximum=1))
             other = {"norm": {"not": {"const": "linf"}}}

@@ -67,6 +67,8 @@ WORDS = {
     "property": "what is asked of the ball",
     "margin": "by which the label must win",
     "targets": "classes that must not win",
+    "question": "feasible, or for a number: worst (margin) or closest (distance)",
+    "curve": "rising radii that are asked about together, in place of eps",
     "radius": "file with each pixel's share of eps",
     "box": "file with each pixel's lower and upper bound, in place of a ball",
     "region": "which images, in place of a ball; `robsweep list regions`",

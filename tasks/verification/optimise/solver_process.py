@@ -54,7 +54,7 @@ def solve_all(problem: dict[str, Any], answers: TextIO) -> None:
     from ortools.math_opt import result_pb2
 
     solver = str(problem["solver"])
-    settings = _settings(solver, json.loads(str(problem["parameters"])))
+    settings = settings_of(solver, json.loads(str(problem["parameters"])))
     if solver != "highs":  # which has no such limit
         settings.solution_limit = 1
     network = model(problem, problem["integer"])
@@ -67,7 +67,7 @@ def solve_all(problem: dict[str, Any], answers: TextIO) -> None:
         started = time.monotonic()
         left = min(float(problem["deadline"]) - started, float(problem["patience"]))
         limit(settings, left)
-        result = _solved(_with_rows(network, margins, bounds), solver, settings)
+        result = solved(with_rows(network, margins, bounds), solver, settings)
         ended = result.termination
         status = result_pb2.TerminationReasonProto.Name(ended.reason)
         reached = result_pb2.LimitProto.Name(ended.limit)
@@ -76,12 +76,12 @@ def solve_all(problem: dict[str, Any], answers: TextIO) -> None:
             "limit": reached.removeprefix("LIMIT_").lower(),
             "nodes": result.solve_stats.node_count,
             "seconds": time.monotonic() - started,
-            "pixels": _pixels(result, int(problem["pixels"])),
+            "pixels": pixels_of(result, int(problem["pixels"])),
         }
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def _solved(program: Any, solver: str, settings: Any) -> Any:
+def solved(program: Any, solver: str, settings: Any) -> Any:
     from ortools.math_opt import callback_pb2, model_parameters_pb2, parameters_pb2
     from ortools.math_opt.core.python import solver as mathopt
 
@@ -122,7 +122,7 @@ _SCIP_CODES = {
 }
 
 
-def _settings(solver: str, parameters: dict[str, Any]) -> Any:
+def settings_of(solver: str, parameters: dict[str, Any]) -> Any:
     """The solver's own parameters, each where the solver takes it.
 
     Raises:
@@ -136,7 +136,7 @@ def _settings(solver: str, parameters: dict[str, Any]) -> Any:
         for name, value in parameters.items():
             text = str(int(value) if isinstance(value, bool) else value)
             settings.gurobi.parameters.add(name=name, value=text)
-        _solved(model_pb2.ModelProto(), solver, settings)
+        solved(model_pb2.ModelProto(), solver, settings)
         return settings
     for name, value in parameters.items():
         refusals = []
@@ -144,7 +144,7 @@ def _settings(solver: str, parameters: dict[str, Any]) -> Any:
             trial = parameters_pb2.SolveParametersProto()
             try:
                 getattr(getattr(trial, solver), place)[name] = value
-                _solved(model_pb2.ModelProto(), solver, trial)
+                solved(model_pb2.ModelProto(), solver, trial)
             except Exception as error:  # noqa: BLE001 (the binding's own type is not exported)
                 refusals.append(str(error))
             else:
@@ -205,7 +205,7 @@ def _add_squares(network: Any, ids: Any, most: float) -> None:
     ball.lower_bound, ball.upper_bound = -np.inf, most
 
 
-def _with_rows(network: Any, margins: Any, bounds: Any) -> Any:
+def with_rows(network: Any, margins: Any, bounds: Any) -> Any:
     """The program and the rows margins @ v <= bounds."""
     from ortools.math_opt import model_pb2
 
@@ -222,7 +222,7 @@ def _with_rows(network: Any, margins: Any, bounds: Any) -> Any:
     return built
 
 
-def _pixels(result: Any, n: int) -> list[float] | None:
+def pixels_of(result: Any, n: int) -> list[float] | None:
     """The image part of the first feasible point; values that are absent are 0."""
     if not result.solutions:
         return None

@@ -58,7 +58,9 @@ def regions_of(measurement: Measurement, setting: Setting) -> Regions | None:
     params = measurement.params
     asked = params.get("region")
     if asked is None:
-        return None if params["norm"] == "linf" else region(params["norm"], eps=params["eps"])
+        if params["norm"] == "linf" or params["eps"] is None:
+            return None
+        return region(params["norm"], eps=params["eps"])
     parameters = {key: value for key, value in asked.items() if key not in ("name", "file")}
     found = region(asked["name"], **parameters)
     if (why := misfit(asked["name"], parameters, measurement.model.shape)) is not None:

@@ -40,7 +40,11 @@ def frame(*rows):
     """Rows are (sample, eps, verdict)."""
     place = ("screen-1", "m", "d", "test", "untargeted", "linf")
     full = [(*place, s, e, v, "it", None, None) for s, e, v in rows]
-    return pl.DataFrame(full, schema=SCHEMA, orient="row")
+    rows_ = pl.DataFrame(full, schema=SCHEMA, orient="row")
+    there = {"exact": pl.Boolean, "distance_lower": pl.Float64, "distance_lower_reals": pl.Float64}
+    return rows_.with_columns(
+        pl.lit(None, kind).alias(name) for name, kind in there.items() if name not in SCHEMA
+    )
 
 
 def broken(*rows):

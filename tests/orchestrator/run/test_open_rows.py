@@ -25,6 +25,15 @@ TABLE = {
     "screened open": (row("screen", "unknown", None), (False, False, False, False)),
     "screened verified": (row("screen", "verified", None), (True, True, True, True)),
     "screened misclassified": (row("screen", "misclassified", None), (True, True, True, True)),
+    "screened, sides apart": (
+        row("screen", "falsified", None, exact=False),
+        (False, False, False, False),
+    ),
+    "solved, sides apart": (
+        row(verdict="verified", limit=1.0, exact=False),
+        (True, False, False, False),
+    ),
+    "solved, sides met": (row(verdict="falsified", exact=True), (True, True, True, False)),
     "solved verified": (row(verdict="verified", limit=1.0), (True, True, True, False)),
     "solved falsified": (row(verdict="falsified", limit=9.0), (True, True, True, False)),
     "timeout, shorter": (row(limit=4.9), (True, False, False, False)),
@@ -176,3 +185,23 @@ def test_the_most_eager_policy_of_two_entries_for_one_question_counts():
     solves = [p for p in plan.measurements.values() if p.measurement.kind == "solve"]
     assert {p.rerun for p in solves} == {"refine"}
     assert {p.setting.time_limit_seconds for p in solves} == {60.0}
+
+
+def test_a_sample_of_a_curve_is_open_until_all_its_radii_are_decided():
+    plan_ = plan_of(SMALL.replace("eps: 0.02, samples", "curve: [0.01, 0.02, 0.04], samples"))
+    found = next(p for p in plan_.measurements.values() if p.measurement.kind == "solve")
+    m = found.measurement
+
+    def rows(kind, eps, verdict):
+        keys = Keys(f"{kind}-0", m.model.model_id, None, m.dataset, m.split, 0)
+        columns = {"property": "untargeted", "norm": "linf", "eps": eps, "verdict": verdict}
+        return table("verification", keys, [7] * len(eps), columns)
+
+    open_rows = OpenRows(plan_)
+    key = m.measurement_id
+    open_rows.add(rows("screen", [0.01, 0.02, 0.04], ["verified", "unknown", "unknown"]), past=True)
+    assert 7 in open_rows.open[key]
+    open_rows.add(rows("solve", [0.03], ["falsified"]), past=True)  # of another measurement
+    assert 7 in open_rows.open[key]
+    open_rows.add(rows("solve", [0.025], ["verified"]), past=True)
+    assert 7 not in open_rows.open[key]

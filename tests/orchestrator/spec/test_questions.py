@@ -10,6 +10,7 @@ from tests.sweeps import SMALL, plan_of, spec_of
 
 EPS = "eps: 0.02, "
 SHAPE = (1, 8, 8)
+ASKED = ("property", "eps", "margin", "targets", "radius", "box", "question")
 
 
 def written(folder, name, **arrays):
@@ -23,8 +24,7 @@ def questions(text, folder=None):
     for planned in plan_of(text, folder).measurements.values():
         p = planned.measurement.params
         if planned.measurement.kind in {"screen", "solve"} and planned.measurement.seed == 0:
-            found.append({key: p[key] for key in p if key in
-                          {"property", "eps", "margin", "targets", "radius", "box"}})  # fmt: skip
+            found.append({key: p[key] for key in p if key in ASKED})
     assert found[::2] == found[1::2]  # screen and solve ask the same
     return found[::2]
 
@@ -41,6 +41,19 @@ def questions(text, folder=None):
         (
             EPS + "property: targeted, targets: [5, 3, 5], ",
             {"property": "targeted 3,5", "eps": 0.02, "targets": [3, 5]},
+        ),
+        (EPS + "question: feasible, ", {"property": "untargeted", "eps": 0.02}),
+        (
+            EPS + "question: worst, ",
+            {"property": "untargeted worst", "eps": 0.02, "question": "worst"},
+        ),
+        (
+            "question: closest, ",
+            {"property": "untargeted closest", "eps": None, "question": "closest"},
+        ),
+        (
+            "curve: [0.01, 8/255], ",
+            {"property": "untargeted", "eps": [0.01, 8 / 255], "question": "curve"},
         ),
     ],
 )

@@ -125,6 +125,13 @@ def test_imported_weights_that_are_not_finite(robsweep):
         ("norm: l0", "verifies linf, l2, l1, not l0"),
         ("property: targeted", "property"),
         ("samples: 501", "501"),
+        ("question: nearest", "'feasible', 'worst' or 'closest'"),
+        ("question: closest", "leave out `eps:`"),
+        ("curve: [0.1, 0.2]", "leave out `eps:`"),
+        ("curve: [0.2, 0.1]", "0.1 comes after 0.2"),
+        ("curve: [0.1, 0.1]", "0.1 comes after 0.1"),
+        ("curve: 0.1", "two radii or more"),
+        ("curve: [0.1, 8]", "pixels are 0 to 1"),
     ],
 )
 def test_wrong_entries_name_file_and_line(robsweep, given, message):
@@ -197,3 +204,36 @@ def test_time_limits_that_are_none(robsweep, limit):
     Path("p.vnnlib").write_text(declared(2, 3) + BOX + "(assert (>= Y_1 Y_0))")
     err = refused(robsweep, "verify", "net.onnx", "p.vnnlib", "--time-limit", limit)
     assert "time limit" in err
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("question: closest, norm: l0", "question closest of milp verifies linf, l1, l2, not l0"),
+        ("question: closest, norm: l2, solver: highs", "highs minimises no l2 distance"),
+        ("question: closest, margin: 0.1", "leave out `margin:`"),
+        ("question: worst", "needs 'eps'"),
+        ("question: worst, eps: 0.1, margin: 0.1", "leave out `margin:`"),
+        ("question: worst, eps: 0.1, norm: l1", "question worst of milp verifies linf, not l1"),
+        ("question: worst, curve: [0.1, 0.2]", "leave out `question: worst`"),
+        ("curve: [0.1, 0.2], norm: l2", "question curve of milp verifies linf, not l2"),
+    ],
+)
+def test_questions_that_ask_for_what_is_not_there(robsweep, given, message):
+    err = refused(robsweep, "run", sweep(SWEEP.replace("eps: 0.02", given)))
+    assert err.startswith("robsweep: sweep.yaml:9")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("question", ["question: closest", "question: worst, eps: 0.02"])
+def test_exactness_of_a_network_with_bounds_only_is_refused_before_it_is_trained(
+    robsweep, question
+):
+    text = SWEEP.replace("""{arch: "mine:net"}""", "{arch: mlp, hidden: [8], activation: gelu}")
+    err = refused(robsweep, "run", sweep(text.replace("eps: 0.02", question)))
+    assert "model 'mine' has bounds only (gelu)" in err
+    assert "leave `milp` out" in err
+    bounds = question + ", stages: [attack, crown, branching]"
+    preflights = plan_of(text.replace("eps: 0.02", bounds)).preflights
+    assert not any(p.measurement.params.get("exact") for p in preflights)
