@@ -131,6 +131,10 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "arithmetic": _TEXT,
         "rounding_error": _FLOAT,  # what was taken off lower_bound for rounding in float32
         "boxes": _INT,  # parts of the region that were bounded; null without input splitting
+        "certificate": _TEXT,  # SHA-256 of the proof that is stored; null without one
+        "certificate_bytes": _INT,
+        "certificate_seconds": _FLOAT,  # that making it took
+        "certificate_missing": _TEXT,  # why a verified row that was to have one has none
     },
     "landscape": {
         "step": _INT,

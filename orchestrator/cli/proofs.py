@@ -23,6 +23,9 @@ def recheck(
     ] = 20,
     seed: Annotated[int, typer.Option(help="Of that draw.")] = 0,
     time_limit: Annotated[float, typer.Option(help="Solver seconds per proof.")] = 60.0,
+    every: Annotated[
+        bool, typer.Option("--all", help="Check the certificate of each proof that has one.")
+    ] = False,
     store: StoreOption = None,
     data_dir: DataDir = None,
     nets_dir: NetsDir = None,
@@ -39,13 +42,13 @@ def recheck(
         raise InputError(f"--time-limit must be a positive number of seconds, got {time_limit}")
     settings = settings_of(store, data_dir, nets_dir)
     results, budget = Results.open(settings.store), Budget(sample, seed, time_limit)
-    what = again.prepare(results, name, budget)
+    what = again.prepare(results, name, budget, every=every)
     found = []
     for one in again.findings(what, results, name, settings, budget):
         found.append(one)
-        if one.what == "proof" or one.outcome != "ok":
+        if one.what in ("proof", "certificate") or one.outcome != "ok":
             print(f"{again.line(what, one)} ({one.seconds:.1f} s)", file=sys.stderr)
-    print(again.summary(what, found), end="")
+    print(again.summary(what, found, every=every), end="")
     outcomes = {one.outcome for one in found}
     if "wrong" in outcomes:
         raise ContradictionError("some verdicts do not hold: a verdict or this recheck is wrong")

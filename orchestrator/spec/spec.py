@@ -43,6 +43,7 @@ from robsweep.tasks.catalogue.words import ADVERSARIALS, word_of
 # What a verifier that only estimates a distance has no use for.
 OF_A_QUESTION = (
     "eps", "property", "margin", "targets", "radius", "box", "rerun", "time_limit_seconds",
+    "certificates",
 )  # fmt: skip
 
 
@@ -255,6 +256,7 @@ class VerificationSpec(_Evaluation):
     box: str | None = None  # file, likewise: each pixel's bounds, in place of a ball
     rerun: Rerun = "ambiguous"
     time_limit_seconds: Positive = 60.0
+    certificates: bool = False  # whether proofs are stored
 
     @model_validator(mode="before")
     @classmethod

@@ -19,6 +19,7 @@ from robsweep.tasks.verification.bounds.margins import (
     unstable_relus,
 )
 from robsweep.tasks.verification.cascade import ASCENT
+from robsweep.tasks.verification.proofs.stored import Certifier
 from robsweep.tasks.verification.question import Posed, Robustness, by_the_image, robustness_of
 from robsweep.tasks.verification.reading.properties import BOUNDARY
 from robsweep.tasks.verification.search.counterexamples import Subject, search, subject_of
@@ -43,8 +44,8 @@ def screen(job: Job, inputs: Inputs) -> Output:
     """One `verification` row per sample: decided by attack or bounds, or left `unknown`.
 
     Params: verifier, property, norm, eps, group_size, seed, parameters (stages, attack_steps,
-    attack_restarts, again_steps, again_restarts); and margin, targets, radius, box where they are
-    not the default.
+    attack_restarts, again_steps, again_restarts); and margin, targets, radius, box, certificates
+    where they are not the default.
     """
     m = job.measurement
     asked, size = robustness_of(m, job.setting), m.params["group_size"]
@@ -62,15 +63,19 @@ def screen(job: Job, inputs: Inputs) -> Output:
     subject = subject_of(loaded.model, m.model.shape)
     rows: list[Row] = []
     counterexamples: dict[str, Tensor] = {}
+    certifier = Certifier(job, loaded.model)
     for group in groups(job.start, job.stop, size, len(data.labels)):
         seed_everything(m.params["seed"], m.kind, group.start // size)
         images, labels = (part[group.start : group.stop].to(device) for part in data)
         here = asked.part(group.start, group.stop)
         found = screen_group(subject, images, labels, here, attack, stages)
-        rows += found.rows
+        posed = here.of(images, labels, subject.network.shapes[-1][0])
+        for i, row in enumerate(found.rows):
+            rows.append(certifier.certified(group.start + i, posed, i, row))
         counterexamples |= {str(group.start + i): x for i, x in found.counterexamples.items()}
     name = f"counterexamples/{m.measurement_id}-{job.start}-{job.stop}.safetensors"
     artifacts = {name: to_bytes(counterexamples)} if counterexamples else {}
+    artifacts |= certifier.artifacts()
     return Output({"verification": as_table(job, loaded.weights_sha256, rows)}, artifacts)
 
 

@@ -14,6 +14,7 @@ from robsweep.tasks.models.weights import to_bytes
 from robsweep.tasks.verification.cascade import Cascade, Method, Problem
 from robsweep.tasks.verification.optimise.solver import Deadline, solver_named
 from robsweep.tasks.verification.optimise.tightening import effort_of
+from robsweep.tasks.verification.proofs.stored import Certifier
 from robsweep.tasks.verification.question import Posed, Robustness, by_the_image, robustness_of
 from robsweep.tasks.verification.search.counterexamples import Checked, Subject, descend, subject_of
 from robsweep.tasks.verification.verdicts import Row, as_table
@@ -25,7 +26,8 @@ def solve(job: Job, inputs: Inputs) -> Output:
     """One `verification` row per sample, by bounds, branching, and one MILP per class that is left.
 
     Params: verifier, property, norm, eps, parameters (stages, solver, tightening,
-    solver_parameters); and margin, targets, radius, box where they are not the default.
+    solver_parameters); and margin, targets, radius, box, certificates where they are not the
+    default.
     `job.setting.time_limit_seconds` is each sample's, from its first to its last step.
     """
     m = job.measurement
@@ -39,15 +41,17 @@ def solve(job: Job, inputs: Inputs) -> Output:
     subject = subject_of(loaded.model, m.model.shape)
     rows: list[Row] = []
     counterexamples: dict[str, Tensor] = {}
+    certifier = Certifier(job, loaded.model)
     for sample in range(job.start, job.stop):
         image, label = (part[sample : sample + 1].to(device) for part in data)
         question = Question(subject, image, label, asked.part(sample, sample + 1))
         row, found = solve_one(question, method, job.setting.time_limit_seconds)
-        rows.append(row)
+        rows.append(certifier.certified(sample, question.posed(), 0, row))
         if found is not None:
             counterexamples[str(sample)] = found
     name = f"counterexamples/{m.measurement_id}-{job.start}-{job.stop}.safetensors"
     artifacts = {name: to_bytes(counterexamples)} if counterexamples else {}
+    artifacts |= certifier.artifacts()
     return Output({"verification": as_table(job, loaded.weights_sha256, rows)}, artifacts)
 
 

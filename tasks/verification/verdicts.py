@@ -33,6 +33,10 @@ class Row(NamedTuple):
     arithmetic: str | None = None  # what is proved is about: float32 or reals
     rounding_error: float | None = None  # taken off the lower bound; infinite: it may overflow
     boxes: int | None = None  # parts that the region was split into
+    certificate: str | None = None  # SHA-256
+    certificate_bytes: int | None = None
+    certificate_seconds: float | None = None
+    certificate_missing: str | None = None  # why there is none
 
     def proved(self, stage: str) -> "Row":
         """As the network runs."""

@@ -23,6 +23,8 @@ def verifications(make: Make, model: PlannedModel) -> Iterator[Planned]:
             **question_params(entry, spec.regions),
             "seed": entry.seed,
         }
+        if entry.certificates:
+            common["certificates"] = True
         file = entry.box or entry.radius
         region_file = None if file is None else spec.regions[file].path
         setting = replace(make.setting, region_file=region_file)
