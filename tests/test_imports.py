@@ -105,6 +105,7 @@ CALLERS = {
     "orchestrator.cli.proofs": {"tasks.recheck"},
     "orchestrator.cli.instances": {"tasks.verification"},
     "orchestrator.cli.vnnlib": {"tasks.verification"},
+    "orchestrator.cli.certified": {"tasks.verification"},
 }
 
 

@@ -68,15 +68,35 @@ def verify(
         Path | None, typer.Option(help="CSV of onnx,vnnlib,timeout_seconds instead.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the verdicts here (CSV).")] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="Write a proof of `unsat` here, for --check.")
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option(help="Check this proof with the second program instead.")
+    ] = None,
+    aptp: Annotated[
+        Path | None, typer.Option(help="With --check: write its trees to this folder, in APTP.")
+    ] = None,
 ) -> None:
     """Decide whether a network can violate a property: sat, unsat, unknown or timeout."""
+    from robsweep.orchestrator.cli import certified
     from robsweep.orchestrator.cli import instances as batch
     from robsweep.orchestrator.errors import InputError
 
     if (instances is None) == (onnx is None or vnnlib is None) or (instances and onnx):
         raise InputError("give a network and a property, or --instances FILE")
+    if instances is not None and (certificate or check):
+        raise InputError("--certificate and --check are about one network and property")
+    if aptp is not None and check is None:
+        raise InputError("--aptp is about a proof: give it with --check FILE")
+    if check is not None:
+        print(certified.checked(str(onnx), str(vnnlib), check, aptp))
+        return
     if instances is None:
-        print(batch.one(str(onnx), str(vnnlib), time_limit, solver, counterexample))
+        answer = batch.one(str(onnx), str(vnnlib), time_limit, solver, counterexample)
+        print(answer, flush=True)
+        if certificate is not None and answer == "unsat":
+            certified.write(str(onnx), str(vnnlib), time_limit, certificate)
         return
     errors = batch.run(instances, out, solver, print)
     raise typer.Exit(1 if errors else 0)

@@ -74,12 +74,12 @@ class Network(NamedTuple):
         for layer in self.layers:
             match layer:
                 case Affine():
-                    parts = [layer.starts, layer.columns, layer.weights, layer.bias]
+                    parts = (layer.starts, layer.columns, layer.weights, layer.bias)
+                    _update(hashed, "Affine", *parts)
                 case Relu():
-                    parts = [layer.units]
+                    _update(hashed, "Relu", layer.units)
                 case Max():
-                    parts = [layer.windows]
-            _update(hashed, type(layer).__name__, parts)
+                    _update(hashed, "Max", layer.windows)
         return hashed.hexdigest()
 
 
@@ -101,9 +101,9 @@ class Question:
     def digest(self) -> str:
         """SHA-256 of the box and of the unsafe region."""
         hashed = hashlib.sha256(b"question")
-        _update(hashed, "box", [self.lower, self.upper])
+        _update(hashed, "box", self.lower, self.upper)
         for one in self.unsafe:
-            _update(hashed, "disjunct", [one.weight, one.bias])
+            _update(hashed, "disjunct", one.weight, one.bias)
         return hashed.hexdigest()
 
 
@@ -127,8 +127,8 @@ def question(lower: Any, upper: Any, weight: Any, bias: Any) -> Question:
         )
         matrix = np.array([row for row, _ in both]).reshape(len(both), rows.shape[1])
         unsafe.append(Disjunct(matrix, np.array([constant for _, constant in both])))
-    ends = (np.asarray(end, dtype=np.float64).ravel() for end in (lower, upper))
-    return Question(*ends, tuple(unsafe))
+    low, high = (np.asarray(end, dtype=np.float64).ravel() for end in (lower, upper))
+    return Question(low, high, tuple(unsafe))
 
 
 def evaluate(network: Network, x: Floats) -> list[Floats]:
@@ -148,7 +148,7 @@ def evaluate(network: Network, x: Floats) -> list[Floats]:
     return values
 
 
-def _update(hashed: Any, name: str, arrays: list[Any]) -> None:
+def _update(hashed: Any, name: str, *arrays: NDArray[Any]) -> None:
     for array in arrays:
         # negative zeros are zeros
         plain = array + 0 if array.dtype == np.float64 else array

@@ -58,8 +58,7 @@ class Passes:
 
     def start(self, lower: Any, upper: Any) -> Known:
         """Intervals over a box."""
-        ends = (self.arithmetic.array(end) for end in (lower, upper))
-        known = Known(*([end] for end in ends), [])
+        known = Known([self.arithmetic.array(lower)], [self.arithmetic.array(upper)], [])
         self.forward(known)
         return known
 
@@ -167,11 +166,12 @@ class Passes:
         unsure = layer.units & (lower < 0) & (upper > 0)
         passes = ~layer.units | (lower >= 0)
         one = self.arithmetic.array(1.0)
-        below = np.where(unsure & (upper > -lower) | passes, one, zero)
+        below: Array = np.where(unsure & (upper > -lower) | passes, one, zero)
         if k in choice.slopes:
             units, slopes = choice.slopes[k]
             below[units] = np.where(unsure[units], slopes, below[units])
-        above, offset = np.where(passes, one, zero), self.arithmetic.zeros(len(lower))
+        above: Array = np.where(passes, one, zero)
+        offset = self.arithmetic.zeros(len(lower))
         some = np.flatnonzero(unsure)
         low, high = lower[some], upper[some]
         slope = self.arithmetic.array((high / (high - low)).astype(np.float64))
@@ -194,9 +194,11 @@ class Passes:
         best = windows[np.arange(len(windows)), lower[windows].argmax(axis=1)]
         most = upper[windows].max(axis=1)
         dominated = (windows == best[:, None]) | (upper[windows] <= lower[best][:, None])
-        linear = np.where((rows > 0) | dominated.all(axis=1), rows, self.arithmetic.zeros(1))
-        forms = self.arithmetic.zeros(len(rows), len(lower))
-        np.add.at(forms, (slice(None), best), linear)
+        zero = self.arithmetic.zeros(1)
+        linear: Array = np.where((rows > 0) | dominated.all(axis=1), rows, zero)
+        forms: Array = self.arithmetic.zeros(len(rows), len(lower))
+        for i, unit in enumerate(best.tolist()):  # one input may be the best of many windows
+            forms[:, unit] += linear[:, i]
         rest = rows - linear
         size = np.abs(linear) @ _size(known, k)[best] + np.abs(rest) @ np.abs(most)
         return forms, rest @ most, size

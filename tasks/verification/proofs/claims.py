@@ -56,4 +56,5 @@ def claimed(passes: Passes, known: Known, value: int, until: float) -> Claim | N
 def _outward(bounds: np.ndarray) -> np.ndarray:
     """Lower bounds, lowered to few binary digits, so that a claim is short."""
     mantissa, exponent = np.frexp(bounds)
-    return np.ldexp(np.floor(mantissa * 2.0**_DIGITS), exponent - _DIGITS)
+    short: np.ndarray = np.ldexp(np.floor(mantissa * 2.0**_DIGITS), exponent - _DIGITS)
+    return short

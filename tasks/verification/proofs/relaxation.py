@@ -27,6 +27,11 @@ class Variables(NamedTuple):
     multipliers: dict[int, Tensor]  # >= 0
 
 
+class _Map(NamedTuple):
+    matrix: Tensor  # (outputs, inputs); transposed if it is sparse
+    bias: Tensor
+
+
 class Lowest(NamedTuple):
     lower: Tensor  # (R,)
     forms: dict[int, Tensor]  # (R, n) on value 0, and on what the ReLU behind value v gives
@@ -38,7 +43,7 @@ class Relaxation:
     def __init__(self, network: Network, known: Known, kind: torch.dtype) -> None:
         self.kind = kind
         self.kept = _kept(network, known)
-        self.layers: list[tuple[Tensor, Tensor] | Tensor | None] = []
+        self.layers: list[_Map | Tensor | None] = []
         self.bounds: dict[int, Ends] = {}
         self.passed: dict[int, Tensor] = {}  # which units no ReLU changes
         sizes = network.sizes()
@@ -63,17 +68,18 @@ class Relaxation:
         )
         return low, high
 
-    def _affine(self, layer: Affine, k: int, inputs: int) -> tuple[Tensor, Tensor]:
+    def _affine(self, layer: Affine, k: int, inputs: int) -> _Map:
         size = (len(layer.bias), inputs)
         rows = sparse.csr_array((layer.weights, layer.columns, layer.starts), shape=size)
         rows = rows[self.kept[k + 1]][:, self.kept[k]]
         bias = torch.from_numpy(layer.bias[self.kept[k + 1]]).to(self.kind)
         if rows.shape[0] * rows.shape[1] <= _DENSE:
-            return torch.from_numpy(rows.toarray()).to(self.kind), bias
+            return _Map(torch.from_numpy(rows.toarray()).to(self.kind), bias)
         turned = sparse.coo_array(rows.T)
         place = torch.from_numpy(np.stack(turned.coords).astype(np.int64))
         values = torch.from_numpy(turned.data).to(self.kind)
-        return torch.sparse_coo_tensor(place, values, turned.shape).coalesce(), bias
+        matrix = torch.sparse_coo_tensor(place, values, turned.shape).coalesce()
+        return _Map(matrix, bias)
 
     def lowest(
         self,
@@ -93,7 +99,7 @@ class Relaxation:
         forms: dict[int, Tensor] = {}
         for k in range(len(self.layers) - 1, -1, -1):
             layer = self.layers[k]
-            if isinstance(layer, tuple):
+            if isinstance(layer, _Map):
                 matrix, bias = layer
                 constant = constant + rows @ bias
                 rows = torch.sparse.mm(matrix, rows.T).T if matrix.is_sparse else rows @ matrix
@@ -164,14 +170,12 @@ def ascended(
         for one in values:
             one.requires_grad_()
         found = relaxation.lowest(rows, constant, bounds, relaxation.box, choice(), signs)
-        gradients = torch.autograd.grad(found.lower.sum(), values, allow_unused=True)
+        gradients = torch.autograd.grad(found.lower.sum(), values)
         falling = rate * 0.1 ** ((step - 1) / steps)
         for (multiplier, _), one, gradient, (mean, square) in zip(
             names, values, gradients, moments, strict=True
         ):
             one.requires_grad_(False)
-            if gradient is None:
-                continue
             mean.lerp_(gradient, 1 - _DECAYS[0])
             square.mul_(_DECAYS[1]).addcmul_(gradient, gradient, value=1 - _DECAYS[1])
             size = (square / (1 - _DECAYS[1] ** step)).sqrt_().add_(1e-8)

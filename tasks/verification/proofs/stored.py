@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from io import BytesIO
 
 import numpy as np
+import torch
 from torch import nn
 
 from robsweep.tasks.certificates import network as certified
@@ -67,7 +68,7 @@ class Certifier:
                 self.unreadable = str(error)
         if self.network is None:
             return Made(None, self.unreadable)
-        box, unsafe = posed.box.rows([i]), posed.unsafe.rows([i])
+        box, unsafe = posed.box.rows(torch.tensor([i])), posed.unsafe.rows([i])
         ends = (end.cpu().numpy() for end in box)
         rows = (part[0].cpu().numpy() for part in unsafe)
         return certificate_of(self.network, certified.question(*ends, *rows), self.limit)
