@@ -115,9 +115,6 @@ def test_what_the_format_has_no_words_for_is_refused() -> None:
     ):
         with pytest.raises(RefusedError, match=why):
             exported(net, about, leaves_of(about, node))
-    text = exported(
-        dense_net,
-        question([0, 0], [1, 1], [[[0, -1, 0]]], [[2.5]]),
-        Certificate("", "", (), (plain,)),
-    )[0]
+    least = question([0, 0], [1, 1], [[[0, -1, 0]]], [[2.5]])
+    (text,) = exported(dense_net, least, leaves_of(least, plain))
     assert read(text)[2] == [(">=", "Y_1", "2.5")]
