@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
-from torch import nn
+from torch import Tensor, nn
 
 from robsweep.tasks.certificates import network as certified
 from robsweep.tasks.recheck.chain import as_certified
@@ -106,16 +106,10 @@ def _affine(layer: Layer, shapes: list[tuple[int, ...]], shape: tuple[int, ...])
             return _Parts([matrix], np.where(index < 0, layer.fill, 0.0))
         case Conv():
             outputs, inner = layer.weight.shape[:2]
-            module = nn.Conv2d(
-                inner * layer.groups,
-                outputs,
-                tuple(layer.weight.shape[2:]),
-                layer.stride,
-                layer.padding,
-                layer.dilation,
-                layer.groups,
-            ).double()
-            module.weight.data, module.bias.data = layer.weight.cpu(), layer.bias.cpu()  # type: ignore[union-attr]
+            kernel = (layer.weight.shape[2], layer.weight.shape[3])
+            how = (layer.stride, layer.padding, layer.dilation, layer.groups)
+            module = nn.Conv2d(inner * layer.groups, outputs, kernel, *how).double()
+            module.load_state_dict({"weight": layer.weight.cpu(), "bias": layer.bias.cpu()})
             found, _ = convolution(module, shapes[0], "Conv")
             return _Parts([sparse.csr_array(found.matrix)], found.bias)
         case Smooth():
@@ -123,8 +117,8 @@ def _affine(layer: Layer, shapes: list[tuple[int, ...]], shape: tuple[int, ...])
     raise NotShownError(f"no certificate is about a {type(layer).__name__}")
 
 
-def _flat(tensor: object) -> np.ndarray:
-    return np.asarray(tensor.cpu().numpy(), dtype=np.float64).ravel()  # type: ignore[attr-defined]
+def _flat(tensor: Tensor) -> np.ndarray:
+    return np.asarray(tensor.cpu().numpy(), dtype=np.float64).ravel()
 
 
 def _carried(
