@@ -144,6 +144,10 @@ COLUMNS: dict[str, dict[str, pa.DataType]] = {
         "exact": _BOOL,
         "distance_lower_reals": _FLOAT,  # as distance_lower, over the reals: never below it
         "carried_from_eps": _FLOAT,  # the eps whose verdict decides this one too; null: its own
+        "certificate": _TEXT,  # SHA-256 of the proof that is stored; null without one
+        "certificate_bytes": _INT,
+        "certificate_seconds": _FLOAT,  # that making it took
+        "certificate_missing": _TEXT,  # why a verified row that was to have one has none
     },
     "landscape": {
         "step": _INT,

@@ -18,6 +18,8 @@ HEAVY = ("ray", "torch", "streamlit", "foolbox", "ortools", "sklearn")
 # each imports only from its own storey and from those before it.
 STOREYS = [
     # what the orchestrator sees of the tasks, without torch
+    # the second program: whoever asks, it knows nobody
+    "tasks.certificates",
     "tasks.errors",
     "tasks.catalogue",
     "tasks.rows",
@@ -36,6 +38,12 @@ STOREYS = [
     # rooms
     "tasks.shift.corrupt",
     "tasks.data",
+    # a network once more, read by itself
+    "tasks.recheck.layers",
+    "tasks.recheck.steps",
+    "tasks.recheck.unroll",
+    "tasks.recheck.network",
+    "tasks.recheck.chain",
     "tasks.models.architectures",
     "tasks.models",
     "tasks.load",
@@ -97,6 +105,7 @@ CALLERS = {
     "orchestrator.cli.proofs": {"tasks.recheck"},
     "orchestrator.cli.instances": {"tasks.verification"},
     "orchestrator.cli.vnnlib": {"tasks.verification"},
+    "orchestrator.cli.certified": {"tasks.verification"},
 }
 
 
@@ -333,3 +342,20 @@ def test_the_recheck_loads_nothing_of_the_verifier():
     assert {"robsweep.tasks.recheck.run", "robsweep.tasks.recheck.milp_process"} <= found
     verifier = ("robsweep.tasks.verification", "ortools")
     assert not {name for name in found if name.startswith(verifier)}
+
+
+def test_the_second_program_imports_numpy_and_nothing_of_ours():
+    allowed = {"numpy", *sys.stdlib_module_names}
+    for name in modules("tasks/certificates"):
+        for full in imported(name):
+            inside = full.startswith("robsweep.tasks.certificates")
+            assert inside or full.split(".")[0] in allowed, f"{name} imports {full}"
+    code = "import sys, robsweep.tasks.certificates.check; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found = {*done.stdout.split()}
+    ours = {name for name in found if name.startswith("robsweep.")} - {"robsweep.tasks"}
+    assert ours
+    assert not {name for name in ours if not name.startswith("robsweep.tasks.certificates")}
+    assert not {"torch", "scipy", "pyarrow", *HEAVY} & found

@@ -23,6 +23,9 @@ def recheck(
     ] = 20,
     seed: Annotated[int, typer.Option(help="Of that draw.")] = 0,
     time_limit: Annotated[float, typer.Option(help="Solver seconds per proof.")] = 60.0,
+    every: Annotated[
+        bool, typer.Option("--all", help="Check the certificate of each proof that has one.")
+    ] = False,
     store: StoreOption = None,
     data_dir: DataDir = None,
     nets_dir: NetsDir = None,
@@ -39,13 +42,13 @@ def recheck(
         raise InputError(f"--time-limit must be a positive number of seconds, got {time_limit}")
     settings = settings_of(store, data_dir, nets_dir)
     results, budget = Results.open(settings.store), Budget(sample, seed, time_limit)
-    what = again.prepare(results, name, budget)
+    what = again.prepare(results, name, budget, every=every)
     found = []
     for one in again.findings(what, results, name, settings, budget):
         found.append(one)
-        if one.what == "proof" or one.outcome != "ok":
+        if one.what in ("proof", "certificate") or one.outcome != "ok":
             print(f"{again.line(what, one)} ({one.seconds:.1f} s)", file=sys.stderr)
-    print(again.summary(what, found), end="")
+    print(again.summary(what, found, every=every), end="")
     outcomes = {one.outcome for one in found}
     if "wrong" in outcomes:
         raise ContradictionError("some verdicts do not hold: a verdict or this recheck is wrong")
@@ -65,15 +68,35 @@ def verify(
         Path | None, typer.Option(help="CSV of onnx,vnnlib,timeout_seconds instead.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the verdicts here (CSV).")] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="Write a proof of `unsat` here, for --check.")
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option(help="Check this proof with the second program instead.")
+    ] = None,
+    aptp: Annotated[
+        Path | None, typer.Option(help="With --check: write its trees to this folder, in APTP.")
+    ] = None,
 ) -> None:
     """Decide whether a network can violate a property: sat, unsat, unknown or timeout."""
+    from robsweep.orchestrator.cli import certified
     from robsweep.orchestrator.cli import instances as batch
     from robsweep.orchestrator.errors import InputError
 
     if (instances is None) == (onnx is None or vnnlib is None) or (instances and onnx):
         raise InputError("give a network and a property, or --instances FILE")
+    if instances is not None and (certificate or check):
+        raise InputError("--certificate and --check are about one network and property")
+    if aptp is not None and check is None:
+        raise InputError("--aptp is about a proof: give it with --check FILE")
+    if check is not None:
+        print(certified.checked(str(onnx), str(vnnlib), check, aptp))
+        return
     if instances is None:
-        print(batch.one(str(onnx), str(vnnlib), time_limit, solver, counterexample))
+        answer = batch.one(str(onnx), str(vnnlib), time_limit, solver, counterexample)
+        print(answer, flush=True)
+        if certificate is not None and answer == "unsat":
+            certified.write(str(onnx), str(vnnlib), time_limit, certificate)
         return
     errors = batch.run(instances, out, solver, print)
     raise typer.Exit(1 if errors else 0)

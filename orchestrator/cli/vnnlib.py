@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from robsweep.orchestrator.cli import certified
 from robsweep.orchestrator.errors import InputError
 from robsweep.tasks.catalogue.install import how_to_install
 
@@ -88,6 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--witness", type=Path, metavar="FILE", help="write it there too, as VNN-COMP does"
     )
+    verify.add_argument(
+        "--certificate", type=Path, metavar="FILE", help="write a proof of unsat there"
+    )
     verify.add_argument("--solver", default="scip", help="of mixed-integer programs")
     supports = commands.add_parser("supports", help="say what can be decided")
     supports.add_argument("capability", choices=CAPABILITIES)
@@ -120,6 +124,8 @@ def _verified(asked: argparse.Namespace) -> str:
         raise InputError(f"{asked.query}: out of memory: {error}") from error
     if outcome.why is not None:
         print(f"robsweep-vnnlib: {asked.query}: {outcome.why}", file=sys.stderr)
+    if asked.certificate is not None and outcome.answer == "unsat":
+        certified.write(files, asked.query, asked.timeout, asked.certificate)
     return f"{_ANSWERS[outcome.answer]}\n" + _witness(asked, outcome)
 
 

@@ -5,12 +5,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
+from statistics import median
 
 import polars as pl
 
 from robsweep.orchestrator.errors import InputError, StoreError
 from robsweep.orchestrator.plan.plan import Places, Plan, Planned, plan
 from robsweep.orchestrator.plan.recorded import attacks_on, recorded
+from robsweep.orchestrator.results.certificates import Certificates
 from robsweep.orchestrator.results.counterexamples import Kept
 from robsweep.orchestrator.results.results import Results
 from robsweep.orchestrator.run.inputs import InputReader
@@ -39,18 +41,22 @@ class Recheck:
 
     questions: Sequence[Question]
     verified: int
+    certified: int  # verified samples with a certificate
     names: dict[str, str]  # of the models, by id
 
 
-def prepare(results: Results, sweep: str, budget: Budget) -> Recheck:
-    """Chooses the proofs to derive again, and gathers the counterexamples.
+def prepare(results: Results, sweep: str, budget: Budget, *, every: bool = False) -> Recheck:
+    """Chooses the proofs to derive again, and gathers counterexamples and certificates.
+
+    Args:
+        every: Whether each certificate there is counts; else those of the chosen proofs.
 
     Raises:
         InputError: The sweep is not there, or has no verdicts.
     """
     verdicts = results.verdicts(sweep).filter(pl.col("property") != DISTANCE)  # claims nothing
-    rows = verdicts.select(*_CLAIM, "decided_by").unique()
-    rows = rows.sort(*_CLAIM, "decided_by")
+    rows = verdicts.select(*_CLAIM, "decided_by", "certificate").unique()
+    rows = rows.sort(*_CLAIM, "decided_by", nulls_last=True)
     if rows.is_empty():
         raise InputError(f"sweep {sweep!r} has no verdicts yet: there is nothing to recheck")
     verified = pl.col("verdict") == "verified"
@@ -58,6 +64,8 @@ def prepare(results: Results, sweep: str, budget: Budget) -> Recheck:
     proofs = rows.filter(verified).sort(
         hard.fill_null(value=True), descending=True, maintain_order=True
     )
+    certified = proofs.filter(pl.col("certificate").is_not_null())
+    certified = certified.unique(_PLACE, keep="first", maintain_order=True)
     proofs = proofs.unique(_PLACE, keep="first", maintain_order=True)
     chosen = _drawn(proofs["decided_by"].to_list(), budget)
     kept = Kept(results.store, results.rows("verification"))
@@ -67,12 +75,24 @@ def prepare(results: Results, sweep: str, budget: Budget) -> Recheck:
         replace(kept.question(Claim(**row)), derive=i in chosen)
         for i, row in enumerate(proofs.select(_CLAIM).to_dicts())
     ]
+    there = Certificates(results.store)
+    drawn = proofs[sorted(chosen)].select(_PLACE)
+    for row in (certified if every else certified.join(drawn, _PLACE, "semi")).to_dicts():
+        claim = Claim(**{name: row[name] for name in _CLAIM})
+        content = there.of(claim.measurement_id, claim.sample, row["certificate"])
+        questions.append(Question(claim, certified=True, certificate=content))
     names = results.plan(sweep).select("model_id", "model", "training", "seed").unique()
     return Recheck(
-        [q for q in questions if q.derive or q.own or q.others or q.claim.verdict in _ALWAYS],
+        [q for q in questions if _to_do(q)],
         len(proofs),
+        len(certified),
         {row["model_id"]: _name(row) for row in names.to_dicts()},
     )
+
+
+def _to_do(question: Question) -> bool:
+    asked = question.certified or question.derive or question.claim.verdict in _ALWAYS
+    return bool(asked or question.own or question.others)
 
 
 def _drawn(stages: Sequence[str | None], budget: Budget) -> set[int]:
@@ -114,14 +134,19 @@ def findings(
         if found is None or inputs is None:
             why = "the model is not there as it was: its code, weights or data have changed"
             for question in questions:
-                yield finding(question.claim, "open", why)
+                found_here = finding(question.claim, "open", why)
+                yield replace(found_here, what="certificate") if question.certified else found_here
             continue
         m = found.measurement
         yield from recheck(m.model, inputs.weights, found.setting, questions, budget)
 
 
-def summary(what: Recheck, found: Sequence[Finding]) -> str:
-    """One line per kind of claim, then each finding that is not ok."""
+def summary(what: Recheck, found: Sequence[Finding], *, every: bool = False) -> str:
+    """One line per kind of claim, then each finding that is not ok.
+
+    Args:
+        every: Whether certificates are told of where there are none.
+    """
     lines = []
     for kind, plural in _PLURALS.items():
         here = [one for one in found if one.what == kind]
@@ -132,8 +157,34 @@ def summary(what: Recheck, found: Sequence[Finding]) -> str:
             how = "".join(f"; {count} {way}" for way, count in sorted(ways.items()))
             text += f", of {what.verified} verified samples{how}"
         lines.append(f"{plural}: {text}")
+    if what.certified or every:
+        lines.append(_certificates(what, [one for one in found if one.what == "certificate"]))
     lines += [line(what, one) for one in found if one.outcome != "ok"]
     return "\n".join(lines) + "\n"
+
+
+def _certificates(what: Recheck, found: Sequence[Finding]) -> str:
+    """How many verdicts carry a proof that the second program accepts."""
+    counts: Counter[str] = Counter(one.outcome for one in found)
+    text = (
+        f"certificates: {counts['ok']} of {what.verified} verdicts carry a proof that the second "
+        f"program accepts, {counts['wrong']} refused, {counts['open']} not rechecked, "
+        f"{what.verified - what.certified} without"
+    )
+    if looked := what.certified - len(found):
+        text += f", {looked} not looked at (--all)"
+    accepted = [one for one in found if one.outcome == "ok"]
+    if accepted:
+        ways = Counter(one.detail.removeprefix("certificate, ") for one in accepted)
+        text += "".join(f"; {count} {way}" for way, count in sorted(ways.items()))
+        seconds, sizes = (
+            sorted(getattr(one, name) for one in accepted) for name in ("seconds", "bytes")
+        )
+        text += (
+            f"; {median(seconds):.2f} s each (median, at most {seconds[-1]:.2f}), "
+            f"{median(sizes):.0f} bytes (at most {sizes[-1]})"
+        )
+    return text
 
 
 def line(what: Recheck, one: Finding) -> str:

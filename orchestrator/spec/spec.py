@@ -45,7 +45,7 @@ from robsweep.tasks.catalogue.words import ADVERSARIALS, word_of
 # What a verifier that only estimates a distance has no use for.
 OF_A_QUESTION = (
     "eps", "property", "margin", "targets", "radius", "box", "region", "rerun",
-    "time_limit_seconds", "cross_check", "question", "curve",
+    "time_limit_seconds", "cross_check", "question", "curve", "certificates",
 )  # fmt: skip
 
 
@@ -279,6 +279,7 @@ class VerificationSpec(_Evaluation):
     rerun: Rerun = "ambiguous"
     time_limit_seconds: Positive = 60.0
     cross_check: Share = 0.0  # of the samples, that another engine decides too
+    certificates: bool = False  # whether proofs are stored
 
     @model_validator(mode="before")
     @classmethod
@@ -344,6 +345,15 @@ class VerificationSpec(_Evaluation):
                 "question closest seeks the nearest adversarial among all images: "
                 f"leave out `{given[0]}:`"
             )
+        feasible = question_of(self) == FEASIBLE
+        if self.cross_check and not feasible:
+            raise ValueError(
+                f"`cross_check:` is of verdicts in a region, not of {question_of(self)}: leave it out"
+            )
+        if self.certificates and not (feasible and self.norm == "linf" and self.region is None):
+            raise ValueError(
+                "certificates are of verdicts in linf balls and boxes: leave out `certificates:`"
+            )
         if self.question == "worst" and self.region is not None:
             raise ValueError("question worst is about a ball or a box: leave out `region:`")
         if self.question == "worst" and self.margin:
@@ -360,6 +370,12 @@ class VerificationSpec(_Evaluation):
                 self.name if asked is verifier else f"question {question_of(self)} of {self.name}"
             )
             raise ValueError(f"{what} verifies {', '.join(asked.norms)}, not {self.norm}")
+        second = VERIFIERS[verifier.cross_check] if verifier.cross_check else verifier
+        if self.cross_check and self.norm not in second.norms:
+            raise ValueError(
+                f"{verifier.cross_check}, which is to check a share, verifies "
+                f"{', '.join(second.norms)}, not {self.norm}: leave out `cross_check:`"
+            )
         l2_alone = question_of(self) == "closest" and self.norm == "l2"
         if l2_alone and self.parameters.get("solver") == "highs":
             raise ValueError("highs minimises no l2 distance: take `solver: scip`")

@@ -32,7 +32,7 @@ VERIFIERS: dict[str, Verifier] = {
         cross_check="mipverify",
     ),
     "mipverify": Verifier(
-        ".verification.mipverify:screen", ".verification.mipverify:solve", ("linf",), {},
+        ".verification.mipverify:screen", ".verification.mipverify:solve", ("linf", "l1"), {},
         {"bounds": "lp", "solver": "highs", "solver_parameters": {"threads": 1}},
         "intervals, LP bounds, one MILP, and nothing else, as MIPVerify; Tjeng et al. 2019",
         cross_check="milp",

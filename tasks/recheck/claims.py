@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-What = Literal["counterexample", "proof", "misclassified"]
+What = Literal["counterexample", "proof", "misclassified", "certificate"]
 Outcome = Literal["ok", "wrong", "open"]
 
 
@@ -36,6 +36,8 @@ class Question:
     own: tuple[np.ndarray, ...] = ()  # counterexamples of the claim's measurement
     others: tuple[np.ndarray, ...] = ()  # those that other measurements keep of the sample
     derive: bool = False  # whether the proof is to be derived again
+    certified: bool = False  # whether its certificate is to be checked, and nothing else
+    certificate: bytes | None = None  # None: it is missing, or not as it was stored
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Finding:
     outcome: Outcome  # wrong: shown to be false; open: neither shown nor refuted
     detail: str  # how it was shown, or what is wrong, or what is missing
     seconds: float = 0.0
+    bytes: int = 0  # of a certificate, packed
 
 
 def finding(claim: Claim, outcome: Outcome, detail: str, seconds: float = 0.0) -> Finding:

@@ -1,7 +1,10 @@
 """Rechecks what a store claims about one model."""
 
+import math
 import time
+import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -12,6 +15,8 @@ from robsweep.tasks.job import ModelRef, Setting
 from robsweep.tasks.load import labelled_data_for
 from robsweep.tasks.models.load import forget_all, load
 from robsweep.tasks.own_functions import importing
+from robsweep.tasks.recheck import certificates
+from robsweep.tasks.recheck.chain import as_certified
 from robsweep.tasks.recheck.claims import Budget, Finding, Question, finding
 from robsweep.tasks.recheck.counterexamples import Subject, confirm, not_the_label, refutes
 from robsweep.tasks.recheck.network import read
@@ -49,13 +54,18 @@ def _findings(
         subject = Subject(loaded.model, read(loaded.model, ref.shape))
     except InputError as error:
         for question in questions:
-            yield finding(question.claim, "open", str(error))
+            yield _named(question, finding(question.claim, "open", str(error)))
         return
+    network = as_certified(subject.layers, math.prod(ref.shape))
     for question in questions:
         claim, started = question.claim, time.monotonic()
         shown: Shown | None
         if claim.weights_sha256 not in (None, loaded.weights_sha256):
             shown = Shown("open", "the model's weights are not those that the verdict is about")
+        elif question.certified:
+            data = labelled_data_for(ref, claim.dataset, claim.split, setting, (claim.sample,))
+            image, label = data.images[claim.sample].numpy(), int(data.labels[claim.sample])
+            shown = certificates.shown(claim, network, image, label, question.certificate)
         elif claim.norm != "linf" or claim.property != "untargeted" or claim.eps is None:
             what = f"property {claim.property!r} in norm {claim.norm}"
             shown = Shown("open", f"another property: {what} cannot be rechecked")
@@ -63,7 +73,16 @@ def _findings(
             data = labelled_data_for(ref, claim.dataset, claim.split, setting, (claim.sample,))
             shown = _shown(subject, data, question, claim.eps, budget)
         if shown is not None:
-            yield finding(claim, *shown, time.monotonic() - started)
+            found = finding(claim, *shown, time.monotonic() - started)
+            yield _named(question, found)
+
+
+def _named(question: Question, found: Finding) -> Finding:
+    """What is checked of a certificate is about it, not about a proof that is derived here."""
+    if not question.certified:
+        return found
+    size = 0 if question.certificate is None else len(zlib.compress(question.certificate, 9))
+    return replace(found, what="certificate", bytes=size)
 
 
 def _shown(

@@ -20,6 +20,7 @@ from robsweep.tasks.verification.bounds.margins import (
     unstable_relus,
 )
 from robsweep.tasks.verification.cascade import ASCENT
+from robsweep.tasks.verification.proofs.stored import Certifier
 from robsweep.tasks.verification.question import Posed, Robustness, by_the_image, robustness_of
 from robsweep.tasks.verification.reading.properties import BOUNDARY
 from robsweep.tasks.verification.regions.posing import Asked, asked_of, by_likelihood, united
@@ -47,8 +48,8 @@ def screen(job: Job, inputs: Inputs) -> Output:
     """One `verification` row per sample: decided by attack or bounds, or left `unknown`.
 
     Params: verifier, property, norm, eps, group_size, seed, parameters (stages, attack_steps,
-    attack_restarts, again_steps, again_restarts); and margin, targets, radius, box, region where
-    they are not the default.
+    attack_restarts, again_steps, again_restarts); and margin, targets, radius, box, region,
+    certificates where they are not the default.
     """
 
     def group(subject: Subject, images: Tensor, labels: Tensor, asked: Robustness) -> Screened:
@@ -83,15 +84,23 @@ def by_groups(job: Job, inputs: Inputs, screened: Group) -> Output:
     subject = subject_of(loaded.model, m.model.shape)
     rows: list[Row] = []
     counterexamples: dict[str, Tensor] = {}
+    certifier = Certifier(job, loaded.model)
     for group in groups(job.start, job.stop, size, len(data.labels)):
         seed_everything(m.params["seed"], m.kind, group.start // size)
         images, labels = (part[group.start : group.stop].to(device) for part in data)
         here = asked.part(group.start, group.stop)
         found = screened(subject, images, labels, here)
         rows += found.rows
+        if certifier.wanted:
+            posed = here.of(images, labels, subject.network.shapes[-1][0])
+            rows[-len(labels) :] = [
+                certifier.certified(group.start + i, posed, i, row)
+                for i, row in enumerate(found.rows)
+            ]
         counterexamples |= {str(group.start + i): x for i, x in found.counterexamples.items()}
     name = f"counterexamples/{m.measurement_id}-{job.start}-{job.stop}.safetensors"
     artifacts = {name: to_bytes(counterexamples)} if counterexamples else {}
+    artifacts |= certifier.artifacts()
     return Output({"verification": as_table(job, loaded.weights_sha256, rows)}, artifacts)
 
 

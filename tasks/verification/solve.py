@@ -15,6 +15,7 @@ from robsweep.tasks.models.weights import to_bytes
 from robsweep.tasks.verification.cascade import Cascade, Method, Problem
 from robsweep.tasks.verification.optimise.solver import Deadline, solver_named
 from robsweep.tasks.verification.optimise.tightening import effort_of
+from robsweep.tasks.verification.proofs.stored import Certifier
 from robsweep.tasks.verification.question import Posed, Robustness, by_the_image, robustness_of
 from robsweep.tasks.verification.regions.posing import Asked, asked_of, by_likelihood, united
 from robsweep.tasks.verification.search.counterexamples import Checked, Subject, descend, subject_of
@@ -45,7 +46,8 @@ def solve(job: Job, inputs: Inputs) -> Output:
     """One `verification` row per sample, by bounds, branching, and one MILP per class that is left.
 
     Params: verifier, property, norm, eps, parameters (stages, solver, tightening,
-    solver_parameters); and margin, targets, radius, box, region where they are not the default.
+    solver_parameters); and margin, targets, radius, box, region, certificates where they are not
+    the default.
     `job.setting.time_limit_seconds` is each sample's, from its first to its last step.
     """
     method = method_of(job.measurement.params)
@@ -74,15 +76,19 @@ def one_by_one(job: Job, inputs: Inputs, solved: Solve) -> Output:
     subject = subject_of(loaded.model, m.model.shape)
     rows: list[Row] = []
     counterexamples: dict[str, Tensor] = {}
+    certifier = Certifier(job, loaded.model)
     for sample in range(job.start, job.stop):
         image, label = (part[sample : sample + 1].to(device) for part in data)
         question = Question(subject, image, label, asked.part(sample, sample + 1))
         own, found = solved(question, job.setting.time_limit_seconds)
         rows += own
+        if certifier.wanted:
+            rows[-1] = certifier.certified(sample, question.posed(), 0, rows[-1])
         if found is not None:
             counterexamples[str(sample)] = found
     name = f"counterexamples/{m.measurement_id}-{job.start}-{job.stop}.safetensors"
     artifacts = {name: to_bytes(counterexamples)} if counterexamples else {}
+    artifacts |= certifier.artifacts()
     return Output({"verification": as_table(job, loaded.weights_sha256, rows)}, artifacts)
 
 

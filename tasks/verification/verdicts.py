@@ -39,6 +39,10 @@ class Row(NamedTuple):
     distance_lower_reals: float | None = None
     exact: bool | None = None  # of a question for a number: whether its two sides meet
     carried_from_eps: float | None = None  # the eps whose verdict decides this one too
+    certificate: str | None = None  # SHA-256
+    certificate_bytes: int | None = None
+    certificate_seconds: float | None = None
+    certificate_missing: str | None = None  # why there is none
 
     def proved(self, stage: str) -> "Row":
         """As the network runs."""

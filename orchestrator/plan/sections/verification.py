@@ -27,6 +27,8 @@ def verifications(make: Make, model: PlannedModel) -> Iterator[Planned]:
             **question_params(entry, spec.regions),
             "seed": entry.seed,
         }
+        if entry.certificates:
+            common["certificates"] = True
         file = entry.box or entry.radius
         if entry.region is not None:
             file = entry.region.file
@@ -67,7 +69,8 @@ def verifications(make: Make, model: PlannedModel) -> Iterator[Planned]:
         yield replace(solve, rerun=entry.rerun)
         if verifier.cross_check is not None and entry.cross_check:
             other = VERIFIERS[verifier.cross_check]
-            params = {**common, "verifier": verifier.cross_check}
+            params = {k: v for k, v in common.items() if k != "certificates"}
+            params["verifier"] = verifier.cross_check
             second = make.planned(
                 "cross_check",
                 model,

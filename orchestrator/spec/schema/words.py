@@ -130,6 +130,7 @@ WORDS = {
     "stages": "of the verifier, in their order",
     "solver": "of the MILPs",
     "tightening": "of bounds, before the searches",
+    "certificates": "whether each proof is stored, for `robsweep recheck` to check",
     "solver_parameters": "the solver's own, by name",
     "temperature": "of the softmax, or of the acceptance",
     "queries": "of the model, per sample",

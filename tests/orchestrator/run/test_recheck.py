@@ -1,8 +1,10 @@
 """`robsweep recheck` on honest stores, and on stores with a planted lie."""
 
+import hashlib
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -69,9 +71,9 @@ def called(monkeypatch, capsys, *words):
     return caught.value.code or 0, out, err
 
 
-def swept(folder: Path, arch: str) -> Path:
+def swept(folder: Path, arch: str, extra: str = "") -> Path:
     file, store = folder / "sweep.yaml", folder / "results"
-    file.write_text(SWEEP.replace("ARCH", arch))
+    file.write_text(SWEEP.replace("ARCH", arch).replace("seconds: 5", f"seconds: 5{extra}"))
     with pytest.MonkeyPatch.context() as patch:
         words = ["robsweep", "run", file, "--store", store, "--address", "inline"]
         patch.setattr(sys, "argv", list(map(str, words)))
@@ -296,6 +298,63 @@ def test_a_counterexample_of_another_measurement_counts(store, recheck):
     code, out, _ = recheck(store, "--sample", 0)
     assert code == 0
     assert f"counterexamples: {len(rows_with(store, 'falsified'))} ok" in out
+
+
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory) -> Path:
+    return swept(tmp_path_factory.mktemp("certified"), "cnn_small", ", certificates: true")
+
+
+def certificates(store: Path) -> list[Path]:
+    return sorted((store / "artifacts" / "certificates").iterdir())
+
+
+def test_certificates_are_stored_and_accepted(certified, honest, recheck):
+    rows, plain = rows_with(certified, "verified"), rows_with(honest, "verified")
+    assert {row["sample"] for row in rows} == {row["sample"] for row in plain}
+    held = [row for row in rows if row["certificate"]]
+    assert len(held) >= len(rows) - 1  # of a busy machine, one may not be done in time
+    for row in rows:
+        assert (row["certificate"] is None) == (row["certificate_missing"] is not None)
+    contents = {}
+    for file in certificates(certified):
+        with zipfile.ZipFile(file) as archive:
+            contents |= {name: archive.read(name) for name in archive.namelist()}
+    for row in held:
+        content = contents[f"{row['sample']}.json"]
+        assert hashlib.sha256(content).hexdigest() == row["certificate"]
+    assert {row["certificate"] for row in plain} == {None}
+    code, out, err = recheck(certified, "--all", "--sample", 0)
+    assert code == 0, out + err
+    line = next(line for line in out.splitlines() if line.startswith("certificates: "))
+    assert line.startswith(
+        f"certificates: {len(held)} of {len(rows)} verdicts carry a proof that the second program "
+        "accepts, 0 refused"
+    )
+    # without --all, those of the proofs that are drawn
+    out = recheck(certified, "--sample", 2)[1]
+    assert f"{len(held) - 2} not looked at (--all)" in out
+
+
+def test_a_tampered_or_missing_certificate_is_refused(certified, tmp_path, recheck):
+    store = tmp_path / "results"
+    shutil.copytree(certified, store)
+    file = certificates(store)[0]
+    with zipfile.ZipFile(file) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    first, second, *_ = contents
+    contents[first] = contents[first].replace(b'"row":0', b'"row":1')
+    contents[second] = contents[first]
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    code, out, err = recheck(store, "--all", "--sample", 0)
+    assert code == 3
+    assert "its certificate is missing or damaged" in out
+    assert ", 2 refused" in out
+    assert "do not hold" in err
+    file.unlink()
+    assert recheck(store, "--all", "--sample", 0)[0] == 3
 
 
 def test_other_weights_leave_everything_open(store, recheck):
