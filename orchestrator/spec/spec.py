@@ -348,7 +348,7 @@ class VerificationSpec(_Evaluation):
         feasible = question_of(self) == FEASIBLE
         if self.cross_check and not feasible:
             raise ValueError(
-                f"`cross_check:` is of verdicts in a region, not of {question_of(self)}: leave it out"
+                f"`cross_check:` is of verdicts in regions, not of {question_of(self)}: leave it out"
             )
         if self.certificates and not (feasible and self.norm == "linf" and self.region is None):
             raise ValueError(
@@ -364,6 +364,11 @@ class VerificationSpec(_Evaluation):
         verifier = VERIFIERS.get(self.name)
         if verifier is None:
             return self
+        if question_of(self) not in (FEASIBLE, *verifier.questions):
+            others = ", ".join(
+                name for name, other in VERIFIERS.items() if question_of(self) in other.questions
+            )
+            raise ValueError(f"{self.name} answers no {question_of(self)}; {others} does")
         asked = verifier.questions.get(question_of(self), verifier)
         if self.norm not in asked.norms:
             what = (
