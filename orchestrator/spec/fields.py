@@ -80,7 +80,9 @@ def _rising(value: Any) -> Any:
     if value is None:
         return None
     values = value if isinstance(value, list | tuple) else [value]
-    found = tuple(float(_ball_eps(item) or 0.0) for item in values)
+    found = tuple(_eps(item) for item in values)
+    for eps in found:
+        check_pixels("linf", eps)
     if len(found) < 2:
         raise ValueError(f"a curve needs two radii or more, e.g. [0.01, 0.02], got {value!r}")
     for before, after in pairwise(found):

@@ -348,7 +348,7 @@ class VerificationSpec(_Evaluation):
         feasible = question_of(self) == FEASIBLE
         if self.cross_check and not feasible:
             raise ValueError(
-                f"`cross_check:` is of verdicts in regions, not of {question_of(self)}: leave it out"
+                f"`cross_check:` is of verdicts, not of {question_of(self)}: leave it out"
             )
         if self.certificates and not (feasible and self.norm == "linf" and self.region is None):
             raise ValueError(
