@@ -25,8 +25,10 @@ from robsweep.tasks.verification.optimise.solver import Deadline, Race, can_ask
 from robsweep.tasks.verification.optimise.tightening import PLAIN, Effort, tightened
 from robsweep.tasks.verification.reading.layers import Network, is_exact
 from robsweep.tasks.verification.reading.properties import BOUNDARY, PROVED, Property
+from robsweep.tasks.verification.reading.within import Ball
 from robsweep.tasks.verification.search.branching import Limit, Search
 from robsweep.tasks.verification.search.counterexamples import Checked
+from robsweep.tasks.verification.search.halving import Halving
 from robsweep.tasks.verification.search.pieces import Pieces
 from robsweep.tasks.verification.search.splitting import Splitting
 from robsweep.tasks.verification.verdicts import DISAGREE, Row, rounding_error
@@ -91,7 +93,7 @@ class Cascade:
         self.relaxed: Relaxed | None = None
         self.search: Search | Pieces | None = None
         self.boxes = 0  # of a splitting that was given up
-        self.splitting: Splitting | None = None
+        self.splitting: Splitting | Halving | None = None
 
     def run(self, start: Tensor) -> tuple[Row, Tensor | None]:
         """The row, and the counterexample of a falsified sample.
@@ -243,10 +245,15 @@ class Cascade:
             free = int((box.lower < box.upper).sum())
             if "branching" in self.method.stages and (self.row.unstable_relus or 0) <= _FEW_RELUS:
                 return
-            if not 0 < free <= _MANY or (chain := chain_of(network)) is None:
+            chain, within = chain_of(network), network.within
+            many = chain is not None or within is not None
+            if not 0 < free <= (_MANY if many else _FEW) or isinstance(within, Ball):
                 return
             known = {d: self.least[d] for d in self._left()}
-            self.splitting = Splitting(chain, box, unsafe, known)
+            if chain is None:
+                self.splitting = Halving(network, box, unsafe, known)
+            else:
+                self.splitting = Splitting(chain, box, unsafe, known)
         search = self.splitting
         search.forget({d for d, low in enumerate(self.least) if low > BOUNDARY})
         most = math.inf if deadline.limit is not None else _BOXES
@@ -263,10 +270,11 @@ class Cascade:
         if search is None or limit is None:
             return
         few = len(search.free) <= _FEW
+        share = _LEFT_FEW if few and isinstance(search, Splitting) else _LEFT
         others = bool({"branching", "milp"} & self.method.stages)
         while self._goes_on("splitting") and self.splitting is search and search.heap:
             left = self.deadline.at() - time.monotonic()
-            left -= (_LEFT_FEW if few else _LEFT) * limit if others else 0.0
+            left -= share * limit if others else 0.0
             expected = search.seconds * (1 - search.closed) / max(search.closed, 1e-9)
             if left <= 0 or search.stuck or not (few or expected < left):
                 break
