@@ -210,8 +210,9 @@ def _entry(kind: type[EntrySpec], name: str, entry: Any) -> Schema:
         if entry.targets == "none":
             properties["target"] = {"type": "null", "description": "it cannot aim at a class"}
     if isinstance(entry, Verifier):
-        norms = {norm: None for q in (entry, *entry.questions.values()) for norm in q.norms}
-        properties["norm"] = axis({"enum": [*norms], "description": WORDS["norm"]})
+        more = [norm for question in entry.questions.values() for norm in question.norms]
+        norms = [*dict.fromkeys([*entry.norms, *more])]
+        properties["norm"] = axis({"enum": norms, "description": WORDS["norm"]})
         if only_estimates(name):
             properties = {k: v for k, v in properties.items() if k not in OF_A_QUESTION}
         else:
