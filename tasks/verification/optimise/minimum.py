@@ -17,15 +17,14 @@ from torch import Tensor
 
 from robsweep.tasks.verification.optimise.child import SolverDiedError, SolverLateError, replies
 from robsweep.tasks.verification.optimise.milp import Milp, constraint_rows
-from robsweep.tasks.verification.optimise.solver import CONVEX, LATE, Race, program_arrays
+from robsweep.tasks.verification.optimise.solver import CONVEX, Race, program_arrays
 from robsweep.tasks.verification.reading.properties import BOUNDARY
 
 COMMAND = ("-P", "-m", "robsweep.tasks.verification.optimise.minimum_process")
 TOLERANCE = 1e-6  # of solvers, absolute
 # Norms whose balls a solver can minimise; squares are SCIP's and Gurobi's alone.
-SOLVED: dict[str, tuple[str, ...]] = {
-    "linf": ("gscip", "highs", "gurobi"), "l1": ("gscip", "highs", "gurobi"), "l2": CONVEX,
-}  # fmt: skip
+_LINEAR = ("gscip", "highs", "gurobi")
+SOLVED: dict[str, tuple[str, ...]] = {"linf": _LINEAR, "l1": _LINEAR, "l2": CONVEX}
 
 _Array = NDArray[np.float64]
 
@@ -45,6 +44,14 @@ class Minimum(NamedTuple):
     status: str  # of the last one
 
 
+class Known(NamedTuple):
+    """What a run is told beside its race."""
+
+    sides: Sides
+    found: Callable[[Tensor], None]  # is given each point of the solver's, float64 (pixels,)
+    until: float  # when a solver that is late is killed, on the monotonic clock
+
+
 class _Program(NamedTuple):
     """A network's, and more variables behind its own: the last one is what is minimised."""
 
@@ -54,43 +61,34 @@ class _Program(NamedTuple):
     squared: NDArray[np.int64]  # variables whose squares sum to no more than the last one
 
 
-def least_margin(milp: Milp, race: Race, known: Sides, found: Callable[[Tensor], None]) -> Minimum:
+def least_margin(milp: Milp, race: Race, known: Known) -> Minimum:
     """The least margin over a sample's disjuncts, each of which is as far off as its worst row.
 
     Args:
-        race: Which disjuncts may be below `known.upper`; nothing is said of the others.
-        found: Is given each point of the solver's, as float64 (pixels,).
+        race: Which disjuncts may be below the upper side that is known; nothing is said of the
+            others.
     """
-    last = _appended(milp, [known.lower], [known.upper])
-    end = _run(_Program(last, -1.0, 0.0, np.zeros(0, dtype=np.int64)), race, found, known)
+    last = _appended(milp, [known.sides.lower], [known.sides.upper])
+    end = _run(_Program(last, -1.0, 0.0, np.zeros(0, dtype=np.int64)), race, known)
     return end._replace(lower=end.lower - TOLERANCE)
 
 
-def least_distance(
-    milp: Milp,
-    race: Race,
-    center: Tensor,
-    norm: str,
-    known: Sides,
-    found: Callable[[Tensor], None],
-) -> Minimum:
+def least_distance(milp: Milp, race: Race, center: Tensor, norm: str, known: Known) -> Minimum:
     """The least distance from an image at which a disjunct is reached.
 
     Args:
-        race: Which disjuncts may be reached nearer than `known.upper`.
+        race: Which disjuncts may be reached nearer than the upper side that is known.
         center: Float64 (pixels,).
         norm: One of `SOLVED`, for this solver.
-        found: As in `least_margin`.
 
     Source: Tjeng et al. 2019, section 4.1, equations 3 to 5.
     """
-    x0 = center.double().cpu().numpy().ravel()
+    x0, sides = center.double().cpu().numpy().ravel(), known.sides
     if norm == "l2":
-        squares = Sides(known.lower**2, known.upper**2)
-        end = _run(_l2(milp, x0, squares), race, found, squares)
+        known = known._replace(sides=Sides(sides.lower**2, sides.upper**2))
+        end = _run(_l2(milp, x0, known.sides), race, known)
         return end._replace(lower=max(0.0, end.lower - TOLERANCE) ** 0.5)
-    program = {"linf": _linf, "l1": _l1}[norm](milp, x0, known)
-    end = _run(program, race, found, known)
+    end = _run({"linf": _linf, "l1": _l1}[norm](milp, x0, sides), race, known)
     return end._replace(lower=end.lower - TOLERANCE)
 
 
@@ -168,26 +166,27 @@ def _more_rows(milp: Milp, rows: sparse.csr_array, upper: _Array) -> Milp:
     )
 
 
-def _run(program: _Program, race: Race, found: Callable[[Tensor], None], known: Sides) -> Minimum:
+def _run(program: _Program, race: Race, known: Known) -> Minimum:
     """Asks for one disjunct after the other; what is not answered is as low as was known."""
-    end, bounds = Minimum(known.lower, 0, "not asked"), []
+    sides = known.sides
+    end, bounds = Minimum(sides.lower, 0, "not asked"), []
     try:
-        with closing(_answers(program, race)) as answers:
+        with closing(_answers(program, race, known.until)) as answers:
             for answer in answers:
                 end = end._replace(nodes=end.nodes + answer["nodes"], status=answer["status"])
-                bounds.append(known.lower if answer["bound"] is None else answer["bound"])
+                bounds.append(sides.lower if answer["bound"] is None else answer["bound"])
                 if answer["pixels"] is not None:
-                    found(torch.tensor(answer["pixels"], dtype=torch.float64))
+                    known.found(torch.tensor(answer["pixels"], dtype=torch.float64))
     except SolverLateError as late:
         end = end._replace(status=str(late))
     except SolverDiedError as died:
         end = end._replace(status=str(died))
     if len(bounds) == len(race.disjuncts):
-        end = end._replace(lower=min([known.upper, *bounds]))
+        end = end._replace(lower=min([sides.upper, *bounds]))
     return end
 
 
-def _answers(program: _Program, race: Race) -> Generator[dict[str, Any], None, None]:
+def _answers(program: _Program, race: Race, until: float) -> Generator[dict[str, Any], None, None]:
     weight, bias = (part[0, list(race.disjuncts)].cpu().numpy() for part in race.unsafe)
     finite = bias > -np.inf  # the other rows hold everywhere
     margins, constants = constraint_rows(program.milp, weight[finite], bias[finite])
@@ -205,6 +204,5 @@ def _answers(program: _Program, race: Race) -> Generator[dict[str, Any], None, N
         "objective": program.milp.lower.size - 1,
         "squared": program.squared,
     }
-    until = race.deadline.at(LATE)
     with closing(replies(COMMAND, problem, len(race.disjuncts), until)) as found:
         yield from found

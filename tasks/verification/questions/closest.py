@@ -14,8 +14,8 @@ from robsweep.tasks.verification.bounds.intervals import Bounds
 from robsweep.tasks.verification.bounds.margins import by_crown, by_intervals
 from robsweep.tasks.verification.cascade import Method
 from robsweep.tasks.verification.optimise.milp import encode
-from robsweep.tasks.verification.optimise.minimum import SOLVED, Sides, least_distance
-from robsweep.tasks.verification.optimise.solver import Deadline, Race
+from robsweep.tasks.verification.optimise.minimum import SOLVED, Known, Sides, least_distance
+from robsweep.tasks.verification.optimise.solver import LATE, Deadline, Race
 from robsweep.tasks.verification.optimise.tightening import tightened
 from robsweep.tasks.verification.question import Posed, Robustness, by_the_image
 from robsweep.tasks.verification.questions.bracket import (
@@ -343,7 +343,8 @@ class _Search:
         ))  # fmt: skip
         sides = Sides(known.reals, min(known.upper, far))
         center = posed.images.double().flatten()
-        end = least_distance(encode(network, bounds), race, center, self.norm, sides, self._near)
+        told = Known(sides, self._near, self.deadline.at(LATE))
+        end = least_distance(encode(network, bounds), race, center, self.norm, told)
         known.raised(min(end.lower, known.upper), "milp", over_reals=network.steps is None)
         known.spend(Row("unknown", nodes=end.nodes, solver=solver, solver_status=end.status))
         if self.norm == "linf":

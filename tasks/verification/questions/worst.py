@@ -10,8 +10,8 @@ from torch import Tensor
 from robsweep.tasks.job import Inputs, Job, Output
 from robsweep.tasks.verification.cascade import Cascade, Method, Problem
 from robsweep.tasks.verification.optimise.milp import encode
-from robsweep.tasks.verification.optimise.minimum import Sides, least_margin
-from robsweep.tasks.verification.optimise.solver import Deadline, Race
+from robsweep.tasks.verification.optimise.minimum import Known, Sides, least_margin
+from robsweep.tasks.verification.optimise.solver import LATE, Deadline, Race
 from robsweep.tasks.verification.optimise.tightening import tightened
 from robsweep.tasks.verification.question import Posed, Robustness, by_the_image
 from robsweep.tasks.verification.questions.bracket import (
@@ -212,7 +212,7 @@ class _Search:
             point = pixels.reshape(self.posed.box.lower.shape)
             self._tried(confirmed(self.subject, self.posed, point)[0][None], "milp")
 
-        known = Sides(sides.reals, sides.upper)
-        end = least_margin(encode(self.network, bounds), race, known, found)
+        told = Known(Sides(sides.reals, sides.upper), found, self.deadline.at(LATE))
+        end = least_margin(encode(self.network, bounds), race, told)
         sides.raised(min(end.lower, sides.upper), "milp", over_reals=self.network.steps is None)
         sides.spend(Row("unknown", nodes=end.nodes, solver=method.solver, solver_status=end.status))

@@ -10,6 +10,7 @@ from robsweep.tasks.job import ModelRef
 from robsweep.tasks.models.load import load as load_model
 from robsweep.tasks.verification.cascade import Method
 from robsweep.tasks.verification.question import Robustness
+from robsweep.tasks.verification.questions.closest import closest_one
 from robsweep.tasks.verification.screen import Attack, screen_group
 from robsweep.tasks.verification.search.counterexamples import Subject, subject_of
 from robsweep.tasks.verification.solve import Question, solve_one
@@ -67,3 +68,26 @@ def test_misclassified_ones_are_not_falsified(
     subject: Subject, images: Labelled, sample: int
 ) -> None:
     assert _verdict(subject, images, sample, 0.1) == "misclassified"
+
+
+DISTANCES = {
+    8: 0.09400, 92: 0.036517, 115: 0.09373, 149: 0.04426, 359: 0.047797, 448: 0.07622,
+    247: 0.0, 259: 0.0,
+}  # fmt: skip
+
+
+@pytest.mark.slow  # a MILP, or thousands of subproblems, for each
+@pytest.mark.parametrize("sample", DISTANCES)
+def test_published_minimal_distances(subject: Subject, images: Labelled, sample: int) -> None:
+    """Tjeng et al.'s own, by another solver: both sides within 1e-4, if time suffices."""
+    one = slice(sample, sample + 1)
+    question = Question(subject, images.images[one], images.labels[one], Robustness(None))
+    row, _ = closest_one(question, "linf", Method(), 600.0)
+    assert row.distance_lower <= row.distance_lower_reals <= DISTANCES[sample] + 1e-4
+    assert row.distance_upper >= DISTANCES[sample] - 1e-4
+    if row.exact:
+        assert row.distance_lower_reals >= DISTANCES[sample] - 1e-4
+        assert row.distance_upper <= DISTANCES[sample] + 1e-4
+    else:
+        assert row.verdict == "falsified"
+        assert row.seconds >= 600.0
