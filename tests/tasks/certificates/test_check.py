@@ -1,6 +1,7 @@
 """The second program: what it bounds holds, what it accepts is true, what is changed it refuses."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -336,3 +337,23 @@ def test_inputs_are_split_into_parts_that_cover_the_box() -> None:
     split = next(tree for tree in body["trees"] if "parts" in tree)
     split["split"][2] = 99
     assert "none of the network's" in check(net, what, resealed(body)).why
+
+
+@pytest.mark.parametrize(
+    ("number", "exact"),
+    [(np.nan, False), (np.nan, True), (np.inf, False), (np.inf, True), (1e300, False)],
+)
+def test_numbers_that_cannot_be_trusted_are_refused(number: float, exact: bool) -> None:
+    net = network(dense(0, 2, 4, 3), 2)
+    first = net.layers[0]
+    assert isinstance(first, Affine)
+    weights = first.weights.copy()
+    weights[1] = number
+    wrong = net._replace(layers=(replace(first, weights=weights), *net.layers[1:]))
+    what = asked(np.full(2, 0.5), 0.1, 0, 3)
+    leaves = tuple(LEAF for _ in what.unsafe)
+    content = encoded(Certificate(wrong.digest(), what.digest(), (), leaves))
+    assert not check(wrong, what, content, exact=exact).accepted
+    box = question([number], [number], [[[1.0]]], [[1.0]])
+    content = encoded(Certificate(net.digest(), box.digest(), (), (LEAF,)))
+    assert "another size" in check(net, box, content, exact=exact).why
