@@ -15,6 +15,10 @@ _DENSE, _SPARSE = 2**24, 50  # of matrices that are written out: size, and size 
 _CHUNK = 2**22  # numbers in one array of products
 
 
+class UnfitError(Exception):
+    """Numbers that cannot be trusted."""
+
+
 class Arithmetic(NamedTuple):
     """Exact, or rounded to nearest in float64, as IEEE 754 and numpy have it."""
 
@@ -23,6 +27,8 @@ class Arithmetic(NamedTuple):
     def array(self, numbers: Any) -> Array:
         """Float64 numbers as those that are computed with."""
         plain = np.asarray(numbers, dtype=np.float64)
+        if not np.isfinite(plain).all():
+            raise UnfitError("numbers that are not finite")
         if not self.exact:
             return plain
         found = np.empty(plain.shape, dtype=object)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robsweep.tasks.certificates.arithmetic import Arithmetic, Array
+from robsweep.tasks.certificates.arithmetic import Arithmetic, Array, UnfitError
 from robsweep.tasks.certificates.certificate import (
     STEPS,
     Certificate,
@@ -17,7 +17,7 @@ from robsweep.tasks.certificates.certificate import (
     decoded,
 )
 from robsweep.tasks.certificates.network import Disjunct, Network, Question, Relu
-from robsweep.tasks.certificates.passes import Choice, Known, Passes, UnfitError
+from robsweep.tasks.certificates.passes import Choice, Known, Passes
 
 SMALL = 2500  # entries of all matrices together: such networks are checked in rationals
 

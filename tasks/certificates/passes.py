@@ -12,12 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from robsweep.tasks.certificates.arithmetic import LARGEST, Arithmetic, Array, Matrix
+from robsweep.tasks.certificates.arithmetic import LARGEST, Arithmetic, Array, Matrix, UnfitError
 from robsweep.tasks.certificates.network import Affine, Max, Network, Relu
 
-
-class UnfitError(Exception):
-    """Numbers that float64 cannot be trusted with."""
+_ROOM = 2**23  # numbers in one array of forms
 
 
 class Known(NamedTuple):
@@ -51,6 +49,7 @@ class Passes:
     def __init__(self, network: Network, arithmetic: Arithmetic) -> None:
         self.network, self.arithmetic = network, arithmetic
         sizes = network.sizes()
+        self.at_once = max(1, _ROOM // max(sizes))
         self.maps = [
             Matrix(layer, sizes[k], arithmetic) if isinstance(layer, Affine) else None
             for k, layer in enumerate(network.layers)
@@ -101,6 +100,9 @@ class Passes:
 
     def unit_bounds(self, known: Known, value: int, units: Any, side: int) -> Array:
         """Lower (side 1) or upper (side -1) bounds on units of a value, by a backward pass."""
+        if len(units) > self.at_once:
+            parts = (units[i : i + self.at_once] for i in range(0, len(units), self.at_once))
+            return np.concatenate([self.unit_bounds(known, value, some, side) for some in parts])
         matrix = self.maps[value - 1] if value else None
         if matrix is not None:
             rows, constant = matrix.rows(units), matrix.bias[units]

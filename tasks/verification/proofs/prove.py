@@ -7,11 +7,11 @@ out is put to the checker before it is stored.
 import time
 from typing import NamedTuple
 
-from robsweep.tasks.certificates.arithmetic import Arithmetic
+from robsweep.tasks.certificates.arithmetic import Arithmetic, UnfitError
 from robsweep.tasks.certificates.certificate import Certificate, Claim, Node, encoded
 from robsweep.tasks.certificates.check import check
 from robsweep.tasks.certificates.network import Network, Question, Relu
-from robsweep.tasks.certificates.passes import Known, Passes, UnfitError
+from robsweep.tasks.certificates.passes import Known, Passes
 from robsweep.tasks.verification.proofs.branching import NotShownError, Trees
 from robsweep.tasks.verification.proofs.claims import claimed
 from robsweep.tasks.verification.proofs.splitting import Boxes, plain_leaves

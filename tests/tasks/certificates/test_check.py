@@ -1,6 +1,7 @@
 """The second program: what it bounds holds, what it accepts is true, what is changed it refuses."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -306,32 +307,53 @@ def _mutated(body: dict, rng: np.random.Generator) -> None:
 
 
 def test_a_claim_without_bounds_is_bounded_by_whoever_checks() -> None:
-    net = network(dense(0, 2, 8, 8, 2), 2)
-    centre = np.full(2, 0.6)
+    net = network(dense(2, 4, 16, 16, 3), 4)
+    centre = np.full(4, 0.8)
     label = int(evaluate(net, centre)[-1].argmax())
-    accepted = {}
+    widest = {}
     for claims in ((), (Claim(3),)):
-        eps = 0.001
-        while check(
-            net,
-            (what := asked(centre, eps, label, 2)),
-            encoded(Certificate(net.digest(), what.digest(), claims, (LEAF,))),
-        ).accepted:
-            eps *= 1.05
-        accepted[claims] = eps
-        assert lowest_seen(net, asked(centre, eps / 1.05, label, 2), 500) > 0
-    assert accepted[(Claim(3),)] >= accepted[()]
+        for eps in np.geomspace(0.01, 1.0, 60):
+            what = asked(centre, float(eps), label, 3)
+            leaves = tuple(LEAF for _ in what.unsafe)
+            content = encoded(Certificate(net.digest(), what.digest(), claims, leaves))
+            if not check(net, what, content, exact=False).accepted:
+                break
+            widest[claims] = what, float(eps)
+    assert widest[Claim(3),][1] > widest[()][1]
+    assert lowest_seen(net, widest[Claim(3),][0], 500) > 0
 
 
-def test_an_input_that_is_split_must_be_covered() -> None:
-    net = network(dense(2, 2, 6, 6, 2), 2)
-    centre = np.full(2, 0.7)
-    label = int(evaluate(net, centre)[-1].argmax())
-    eps = 0.3
-    while lowest_seen(net, (what := asked(centre, eps, label, 2)), 500) <= 0.02:
-        eps *= 0.9
-    passes = Passes(net, Arithmetic(exact=False))
-    nodes = Boxes(passes, what).found(float("inf"))
-    content = encoded(Certificate(net.digest(), what.digest(), (), nodes))
+def test_inputs_are_split_into_parts_that_cover_the_box() -> None:
+    net = network(dense(2, 4, 16, 16, 3), 4)
+    centre = np.full(4, 0.8)
+    what = asked(centre, 0.21, int(evaluate(net, centre)[-1].argmax()), 3)
+    nodes = Boxes(Passes(net, Arithmetic(exact=False)), what).found(float("inf"))
+    certificate = Certificate(net.digest(), what.digest(), (), nodes)
+    assert certificate.leaves() > 2
+    content = encoded(certificate)
     for exact in (True, False):
         assert check(net, what, content, exact=exact).accepted
+    body = json.loads(content)
+    split = next(tree for tree in body["trees"] if "parts" in tree)
+    split["split"][2] = 99
+    assert "none of the network's" in check(net, what, resealed(body)).why
+
+
+@pytest.mark.parametrize(
+    ("number", "exact"),
+    [(np.nan, False), (np.nan, True), (np.inf, False), (np.inf, True), (1e300, False)],
+)
+def test_numbers_that_cannot_be_trusted_are_refused(number: float, exact: bool) -> None:
+    net = network(dense(0, 2, 4, 3), 2)
+    first = net.layers[0]
+    assert isinstance(first, Affine)
+    weights = first.weights.copy()
+    weights[1] = number
+    wrong = net._replace(layers=(replace(first, weights=weights), *net.layers[1:]))
+    what = asked(np.full(2, 0.5), 0.1, 0, 3)
+    leaves = tuple(LEAF for _ in what.unsafe)
+    content = encoded(Certificate(wrong.digest(), what.digest(), (), leaves))
+    assert not check(wrong, what, content, exact=exact).accepted
+    box = question([number], [number], [[[1.0]]], [[1.0]])
+    content = encoded(Certificate(net.digest(), box.digest(), (), (LEAF,)))
+    assert "another size" in check(net, box, content, exact=exact).why
