@@ -25,7 +25,7 @@ from robsweep.tasks.verification.reading.layers import evaluate
 from robsweep.tasks.verification.reading.properties import BOUNDARY, PROVED, Property, margin
 from robsweep.tasks.verification.search.reduced import without_dead_units
 
-_ASCENT = Ascent(5, 0.1, 0.15)
+_ASCENT = Ascent(4, 0.15, 0.3)
 _AT_ONCE = {"cpu": 128, "cuda": 4096}  # subproblems in one batch
 _WIDTH = {"cpu": 2**21, "cuda": 2**28}  # numbers in one value of all of them
 _ROOM = 2**26  # numbers in the open subproblems, before the search goes deeper first
@@ -85,10 +85,7 @@ class Search:
         Args:
             is_counterexample: Judges points (1, *shape) whose margin is <= 0 here.
         """
-        device = self.scale.device.type
-        widest = max(torch.Size(shape).numel() for shape in self.relaxed.exact.shapes)
-        room, most = _ROOM // max(1, len(self.scale)), max(2, _WIDTH[device] // widest)
-        most = min(most, _AT_ONCE[device])
+        room, most = _ROOM // max(1, len(self.scale)), self._at_once()
         while self.fresh is not None or self.pool:
             # the end of a heap holds high bounds: taking those closes subproblems, and saves room
             take: Callable[[list[_Place]], _Place] = (
@@ -98,12 +95,39 @@ class Search:
                 [take(self.pool) for _ in range(min(len(self.pool), most // 2))]
             )
             self.fresh = None
-            fresh, point, least = _bounded(self, fresh)
+            fresh, corners = _bounded(self, fresh)
             self._sorted(fresh)
+            point, least = self._best_of(corners)
             late = time.monotonic() >= limit.until
             found = least <= 0 and is_counterexample(point)
             if found or late or self.branches >= limit.branches or len(self.stuck) >= limit.stuck:
                 break
+
+    def deepen(self, rounds: int, until: float) -> None:
+        """Splits the lowest subproblem of each disjunct, `rounds` times over.
+
+        Args:
+            until: On the monotonic clock.
+        """
+        if self.fresh is not None:
+            self._sorted(_bounded(self, self.fresh)[0])
+            self.fresh = None
+        trees: dict[int, list[_Place]] = {}
+        for place in sorted(self.pool):
+            trees.setdefault(place.disjunct(), []).append(place)
+        at_once = self._at_once() // 2
+        for _ in range(rounds):
+            lowest = [heapq.heappop(tree) for tree in trees.values() if tree]
+            self.pool = []
+            while lowest and time.monotonic() < until:
+                some, lowest = lowest[:at_once], lowest[at_once:]
+                self._sorted(_bounded(self, _halves(some))[0])
+            for place in (*self.pool, *lowest):
+                heapq.heappush(trees[place.disjunct()], place)
+            if time.monotonic() >= until:
+                break
+        self.pool = [place for tree in trees.values() for place in tree]
+        heapq.heapify(self.pool)
 
     def forget(self, proved: Collection[int]) -> None:
         """Gives up subproblems of disjuncts that have been proved otherwise."""
@@ -125,6 +149,20 @@ class Search:
         widths = [len(units) for units in self.units.values()]
         return dict(zip(self.units, torch.split(part, widths, 1), strict=True))
 
+    def _at_once(self) -> int:
+        """How many subproblems are bounded in one batch."""
+        device = self.scale.device.type
+        widest = max(torch.Size(shape).numel() for shape in self.relaxed.exact.shapes)
+        return min(max(2, _WIDTH[device] // widest), _AT_ONCE[device])
+
+    def _best_of(self, points: Tensor) -> tuple[Tensor, float]:
+        """The one (1, *shape) with the smallest margin."""
+        unsafe = Property(*(part.expand(len(points), *part.shape[1:]) for part in self.unsafe))
+        outputs = evaluate(self.relaxed.exact, points)[-1]
+        margins = margin(unsafe, outputs).nan_to_num(torch.inf)
+        best = margins.argmin()
+        return points[best : best + 1], margins[best].item()
+
     def _rows(self) -> tuple[Tensor, Tensor, Tensor]:
         """One row of each disjunct, weight (D, K) and bias (D,): the one that is furthest off.
 
@@ -142,7 +180,7 @@ class Search:
         each = torch.arange(disjuncts, device=weight.device)
         asked = (each * per + index)[list(self.known)]
         parts = [
-            found.forms[k + 1].flatten(1)[asked][:, some].abs().sum(0)
+            found.forms[k + 1].flatten(1)[asked][:, some].abs().mean(0)
             for k, some in self.units.items()
         ]
         scale = torch.cat([*parts, bias.new_zeros(0)]).clamp(1e-12, 1e12)
@@ -185,9 +223,8 @@ def _halves(places: Sequence[_Place]) -> _Batch:
     return both._replace(signs=signs)
 
 
-def _bounded(search: Search, some: _Batch) -> tuple[_Batch, Tensor, float]:
-    """Bounds subproblems and picks what to split next; also the best point seen, and its margin."""
-    network = search.relaxed.exact
+def _bounded(search: Search, some: _Batch) -> tuple[_Batch, Tensor]:
+    """Bounds subproblems, picks what to split next; also where bounds are reached, (P, *shape)."""
     signs = search.by_layer(some.signs)
     bounds = _within(search, len(some.lower), signs)
     settings = Settings(search.by_layer(some.slopes), search.by_layer(some.sizes))
@@ -202,11 +239,7 @@ def _bounded(search: Search, some: _Batch) -> tuple[_Batch, Tensor, float]:
         sizes=torch.cat([some.sizes[:, :0], *found.settings.sizes.values()], 1),
         split=_next_split(search, bounds, found.forms),
     )
-    corners = torch.where(found.forms[0] > 0, *bounds[0])
-    unsafe = Property(*(part.expand(len(corners), *part.shape[1:]) for part in search.unsafe))
-    margins = margin(unsafe, evaluate(network, corners)[-1]).nan_to_num(torch.inf)
-    best = margins.argmin()
-    return after, corners[best : best + 1], margins[best].item()
+    return after, torch.where(found.forms[0] > 0, *bounds[0])
 
 
 def _within(search: Search, count: int, signs: Mapping[int, Tensor]) -> list[Bounds]:
