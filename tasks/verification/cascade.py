@@ -37,7 +37,7 @@ _TIGHTENING = 0.5  # of the time that is left then
 # Of the time that is left then, for branching and for the MILP: what one of them cannot decide at
 # all is often easy for the other.
 _ROUNDS = ((0.1, 0.1), (0.9, 1.0))
-_FIRST = 0.03  # likewise, for branching before what enters each ReLU is refined
+_FIRST = 0.05  # likewise, for a first try of branching
 _REFINING = 0.4  # likewise, for refining
 _SWEEPS = (6, 24, 96)  # how often each tree is split in it, one sweep after the other
 _RISE = 0.05  # of the lowest bound, without which there is no further sweep
@@ -138,7 +138,7 @@ class Cascade:
         return bool(self.least) and all(max(pair) > BOUNDARY for pair in both)
 
     def bound(self) -> None:
-        """Intervals, CROWN, alpha-CROWN, and a first try of splitting."""
+        """Intervals, CROWN, alpha-CROWN, and with few inputs a first try of splitting."""
         stages = self.method.stages
         for name, bounds_of in (("interval", by_intervals), ("crown", by_crown)):
             # without either, the later stages still start from intervals
@@ -152,25 +152,31 @@ class Cascade:
                 self._noted(name)
                 if self.row.verdict != "unknown":
                     return
-        few = int((self.problem.box.lower < self.problem.box.upper).sum()) <= _FEW
-        # which of both is the cheaper one
-        for name in ("splitting", "alpha") if few else ("alpha", "splitting"):
-            if self._goes_on(name) and name == "alpha":
-                self._alpha()
-                self._noted("alpha")
-            elif self._goes_on(name):
-                self._splitting(self.deadline.share(_SPLITTING))
+        # splitting is the cheaper one
+        if self._few() and self._goes_on("splitting"):
+            self._splitting(self.deadline.share(_SPLITTING))
+        if self._goes_on("alpha"):
+            self._alpha()
+            self._noted("alpha")
+
+    def _few(self) -> bool:
+        return int((self.problem.box.lower < self.problem.box.upper).sum()) <= _FEW
 
     def complete(self) -> None:
         """What may take the rest of the time: a short try of each search, then a long one."""
         exact, tightening = is_exact(self.problem.network), self.method.tightening.tightening
         if exact and tightening != "none" and self.row.verdict == "unknown":
             self._tightening()
-        self._split_on()
-        both = exact and {"branching", "milp"} <= self.method.stages
-        if can_refine(self.problem.network) and self._goes_on("branching"):
+        if self._few():
+            self._split_on()
+        if exact and self._goes_on("branching"):
             self._branching(self.deadline.share(_FIRST), alone=False)
+        if can_refine(self.problem.network) and self._goes_on("branching"):
             self._refining(self.deadline.share(_REFINING))
+        if not self._few() and self._goes_on("splitting"):
+            self._splitting(self.deadline.share(_SPLITTING))
+            self._split_on()
+        both = exact and {"branching", "milp"} <= self.method.stages
         rounds = _ROUNDS if both and self.deadline.limit is not None else ((1.0, 1.0),)
         for branching, milp in rounds:
             if self._goes_on("branching"):
