@@ -37,7 +37,7 @@ _TIGHTENING = 0.5  # of the time that is left then
 # Of the time that is left then, for branching and for the MILP: what one of them cannot decide at
 # all is often easy for the other.
 _ROUNDS = ((0.1, 0.1), (0.9, 1.0))
-_FIRST = 0.05  # likewise, for a first try of branching
+_FIRST = 0.02  # likewise, for a first try of branching
 _REFINING = 0.4  # likewise, for refining
 _SWEEPS = (6, 24, 96)  # how often each tree is split in it, one sweep after the other
 _RISE = 0.05  # of the lowest bound, without which there is no further sweep

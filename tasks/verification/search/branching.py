@@ -91,10 +91,7 @@ class Search:
         Args:
             is_counterexample: Judges points (1, *shape) whose margin is <= 0 here.
         """
-        room = _ROOM // max(
-            1, len(self.scale) + sum(self._ends(v, 1).numel() for v in self.cut_values())
-        )
-        most = self._at_once()
+        room, most = self._room(), self._at_once()
         while self.fresh is not None or self.pool:
             # the end of a heap holds high bounds: taking those closes subproblems, and saves room
             take: Callable[[list[_Place]], _Place] = (
@@ -118,22 +115,26 @@ class Search:
         Args:
             until: On the monotonic clock.
         """
+        at_once = self._at_once()
+        while self.fresh is not None and time.monotonic() < until:
+            some = _Batch(*(part[:at_once] for part in self.fresh))
+            rest = _Batch(*(part[at_once:] for part in self.fresh))
+            self.fresh = rest if len(rest.lower) else None
+            self._sorted(_bounded(self, some)[0])
         if self.fresh is not None:
-            self._sorted(_bounded(self, self.fresh)[0])
-            self.fresh = None
+            return
         trees: dict[int, list[_Place]] = {}
         for place in sorted(self.pool):
             trees.setdefault(place.disjunct(), []).append(place)
-        at_once = self._at_once() // 2
         for _ in range(rounds):
             lowest = [heapq.heappop(tree) for tree in trees.values() if tree]
             self.pool = []
             while lowest and time.monotonic() < until:
-                some, lowest = lowest[:at_once], lowest[at_once:]
-                self._sorted(_bounded(self, _halves(some))[0])
+                halved, lowest = lowest[: at_once // 2], lowest[at_once // 2 :]
+                self._sorted(_bounded(self, _halves(halved))[0])
             for place in (*self.pool, *lowest):
                 heapq.heappush(trees[place.disjunct()], place)
-            if time.monotonic() >= until:
+            if time.monotonic() >= until or sum(map(len, trees.values())) > self._room():
                 break
         self.pool = [place for tree in trees.values() for place in tree]
         heapq.heapify(self.pool)
@@ -157,6 +158,11 @@ class Search:
     def by_layer(self, part: Tensor) -> dict[int, Tensor]:
         widths = [len(units) for units in self.units.values()]
         return dict(zip(self.units, torch.split(part, widths, 1), strict=True))
+
+    def _room(self) -> int:
+        """How many open subproblems may wait."""
+        cut = sum(self._ends(value, 1).numel() for value in self.cut_values())
+        return _ROOM // max(1, len(self.scale) + cut)
 
     def _at_once(self) -> int:
         """How many subproblems are bounded in one batch."""
@@ -228,7 +234,7 @@ class Search:
         numbers = zip(fresh.lower.tolist(), fresh.split.tolist(), strict=True)
         for i, (lower, split) in enumerate(numbers):
             self.branches += 1
-            if lower > BOUNDARY:
+            if lower > BOUNDARY:  # closed: nothing unsafe is left in it
                 continue
             if split < 0:
                 self.stuck.append((int(fresh.disjunct[i]), lower))

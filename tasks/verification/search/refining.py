@@ -17,6 +17,8 @@ from robsweep.tasks.verification.reading.layers import BENT, Network, Relu, Resh
 from robsweep.tasks.verification.reading.properties import Property
 from robsweep.tasks.verification.search.branching import Search
 
+_NUMBERS = 2**24  # in one value of all trees' roots; where they are more, the widest units get one
+
 
 class Refined(NamedTuple):
     bounds: list[Bounds]  # of one sample, on each value
@@ -54,7 +56,11 @@ def refined(network: Network, bounds: list[Bounds], rounds: int, until: float) -
 def _by_trees(network: Network, bounds: list[Bounds], rounds: int, until: float) -> Refined:
     """Of the network's last value alone."""
     lower, upper = (end[0].flatten() for end in bounds[-1])
-    units = ((lower < 0) & (upper > 0)).nonzero()[:, 0]
+    gap = torch.where((lower < 0) & (upper > 0), -lower * upper / (upper - lower), 0)
+    widest = max(torch.Size(shape).numel() for shape in network.shapes)
+    units = gap.nonzero()[:, 0]
+    if len(units) > (most := max(1, _NUMBERS // (2 * widest))):
+        units = gap.topk(most).indices
     if not len(units):
         return Refined(bounds[-1:], 0)
     rows = torch.zeros(len(units), len(lower), dtype=lower.dtype, device=lower.device)
