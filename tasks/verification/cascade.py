@@ -30,6 +30,7 @@ from robsweep.tasks.verification.search.branching import Limit, Search
 from robsweep.tasks.verification.search.counterexamples import Checked
 from robsweep.tasks.verification.search.halving import Halving
 from robsweep.tasks.verification.search.pieces import Pieces
+from robsweep.tasks.verification.search.refining import can_refine, refined
 from robsweep.tasks.verification.search.splitting import Splitting
 from robsweep.tasks.verification.verdicts import DISAGREE, Row, rounding_error
 
@@ -38,6 +39,10 @@ _TIGHTENING = 0.5  # of the time that is left then
 # Of the time that is left then, for branching and for the MILP: what one of them cannot decide at
 # all is often easy for the other.
 _ROUNDS = ((0.1, 0.1), (0.9, 1.0))
+_FIRST = 0.02  # likewise, for a first try of branching
+_REFINING = 0.4  # likewise, for refining
+_SWEEPS = (6, 24, 96)  # how often each tree is split in it, one sweep after the other
+_RISE = 0.05  # of the lowest bound, without which there is no further sweep
 _SPLITTING = 0.05  # likewise, for a first try; it goes on while it is expected to end in time
 _LEFT, _LEFT_FEW = 0.4, 0.1  # of all the time, for the stages after it; with few inputs
 _FEW, _MANY = 12, 64  # inputs that are not fixed
@@ -135,7 +140,7 @@ class Cascade:
         return bool(self.least) and all(max(pair) > BOUNDARY for pair in both)
 
     def bound(self) -> None:
-        """Intervals, CROWN, alpha-CROWN, and a first try of splitting."""
+        """Intervals, CROWN, alpha-CROWN, and with few inputs a first try of splitting."""
         stages = self.method.stages
         for name, bounds_of in (("interval", by_intervals), ("crown", by_crown)):
             # without either, the later stages still start from intervals
@@ -149,14 +154,15 @@ class Cascade:
                 self._noted(name)
                 if self.row.verdict != "unknown":
                     return
-        few = int((self.problem.box.lower < self.problem.box.upper).sum()) <= _FEW
-        # which of both is the cheaper one
-        for name in ("splitting", "alpha") if few else ("alpha", "splitting"):
-            if self._goes_on(name) and name == "alpha":
-                self._alpha()
-                self._noted("alpha")
-            elif self._goes_on(name):
-                self._splitting(self.deadline.share(_SPLITTING))
+        # splitting is the cheaper one
+        if self._few() and self._goes_on("splitting"):
+            self._splitting(self.deadline.share(_SPLITTING))
+        if self._goes_on("alpha"):
+            self._alpha()
+            self._noted("alpha")
+
+    def _few(self) -> bool:
+        return int((self.problem.box.lower < self.problem.box.upper).sum()) <= _FEW
 
     def complete(self) -> None:
         """What may take the rest of the time: a short try of each search, then a long one."""
@@ -164,7 +170,15 @@ class Cascade:
         exact = is_exact(network) and can_ask(self.method.solver, network.within)
         if exact and tightening != "none" and self.row.verdict == "unknown":
             self._tightening()
-        self._split_on()
+        if self._few():
+            self._split_on()
+        if exact and self._goes_on("branching"):
+            self._branching(self.deadline.share(_FIRST), alone=False)
+        if can_refine(self.problem.network) and self._goes_on("branching"):
+            self._refining(self.deadline.share(_REFINING))
+        if not self._few() and self._goes_on("splitting"):
+            self._splitting(self.deadline.share(_SPLITTING))
+            self._split_on()
         both = exact and {"branching", "milp"} <= self.method.stages
         rounds = _ROUNDS if both and self.deadline.limit is not None else ((1.0, 1.0),)
         for branching, milp in rounds:
@@ -300,14 +314,38 @@ class Cascade:
         self._noted("branching")
 
     def _tightening(self) -> None:
-        network, unsafe = self.problem.network, self.problem.unsafe
+        network = self.problem.network
         effort, deadline = self.method.tightening, self.deadline.share(_TIGHTENING)
-        self.bounds = tightened(network, self.bounds, self.method.solver, effort, deadline)
-        found = best_margins(network, self.bounds, unsafe)
+        bounds = tightened(network, self.bounds, self.method.solver, effort, deadline)
+        self._rebounded(bounds)
+        self._noted(effort.tightening)
+
+    def _refining(self, deadline: Deadline) -> None:
+        """Bounds what enters ReLUs by branching, for as long as the lowest margin rises by that."""
+        for rounds in _SWEEPS:
+            if not self._goes_on("branching") or deadline.passed():
+                break
+            before = min(self.least)
+            found = refined(self.problem.network, self.bounds, rounds, deadline.at())
+            self.branches += found.branches
+            self.row = self.row._replace(branches=self.branches)
+            self._rebounded(found.bounds)
+            self._noted("branching")
+            if self._goes_on("alpha"):
+                self._alpha()
+                self._noted("branching")
+            if min(self.least) < before + _RISE * abs(before):
+                break
+
+    def _rebounded(self, bounds: list[Bounds]) -> None:
+        """Goes on with tighter bounds on all values."""
+        found = best_margins(self.problem.network, bounds, self.problem.unsafe)
+        self.bounds = bounds
         self.least = list(map(max, self.least, found.lower[0].tolist()))
         self.reals = list(map(max, self.reals, found.reals[0].tolist()))
-        self.relaxed = None
-        self._noted(effort.tightening)
+        if self.search is not None:
+            self.branches += self.search.branches
+        self.relaxed = self.search = None
 
     def _give_up_float32(self) -> None:
         """From here on, what is proved is over the reals only."""

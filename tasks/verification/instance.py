@@ -16,7 +16,7 @@ from robsweep.tasks.verification.bounds.intervals import Bounds
 from robsweep.tasks.verification.bounds.margins import by_intervals
 from robsweep.tasks.verification.cascade import Cascade, Method, Problem
 from robsweep.tasks.verification.optimise.solver import Deadline, solver_named
-from robsweep.tasks.verification.reading.layers import Network, evaluate
+from robsweep.tasks.verification.reading.layers import Network, evaluate, in_float32
 from robsweep.tasks.verification.reading.properties import BOUNDARY, Property, margin
 from robsweep.tasks.verification.reading.vnnlib.file import Case
 from robsweep.tasks.verification.search.counterexamples import Checked, Region, at_boundary, descend
@@ -33,10 +33,13 @@ class _Effort(NamedTuple):
     starts: int
     steps: int
     deepened: int  # how many of the points found are moved on by linear programs
+    drawn: int  # random points, the best of which are half of the starts
 
 
 # before the bounds, and for what they leave
-_QUICK, _LONG = _Effort(3, 12, 1), _Effort(20, 50, 5)
+_QUICK, _LONG = _Effort(3, 12, 1, 0), _Effort(20, 50, 5, 2**15)
+_AT_ONCE = 2**22  # numbers in one value of points that are drawn
+_ENDS = 0.3  # of their inputs are at an end of the box, in half of them
 _ROUNDS = 12  # of linear programs
 _NEAR = 1e-3  # of the box: how far the first of them may move a solver's point
 
@@ -222,10 +225,7 @@ def _attacked(
     """
     starts, steps = effort.starts, effort.steps
     region = question.region.rows(torch.zeros(starts, dtype=torch.int64))
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.rand(region.start.shape, generator=generator, dtype=torch.float64) * 2 - 1
-    noise[0] = 0
-    region = region._replace(start=region.start + region.reach * noise)
+    region = region._replace(start=_starts(question, effort))
     unsafe = question.unsafe.rows([0] * starts)
     found = descend(_Layers(question.network), region, unsafe, steps)
     disagree = False
@@ -246,6 +246,32 @@ def _attacked(
             return _counterexample(question, point), disagree
         disagree = disagree or checked.disagree
     return None, disagree
+
+
+def _starts(question: _Question, effort: _Effort) -> Tensor:
+    """The middle of the box, random points of it, and the best of many others: (starts, *shape)."""
+    region, shape = question.region, question.network.shapes[0]
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(count: int) -> Tensor:
+        return torch.rand((count, *shape), generator=generator, dtype=torch.float64)
+
+    noise = drawn(effort.starts) * 2 - 1
+    noise[0] = 0
+    widest = max(torch.Size(one).numel() for one in question.network.shapes)
+    many = min(effort.drawn, _AT_ONCE // widest)
+    if many > effort.starts:
+        more = drawn(many) * 2 - 1
+        ends = drawn(len(more) // 2) < _ENDS
+        more[: len(ends)] = torch.where(ends, more[: len(ends)].sign(), more[: len(ends)])
+        points = (region.start + region.reach * more).float()
+        unsafe = question.unsafe.rows([0] * len(more))
+        with torch.no_grad():
+            outputs = evaluate(in_float32(question.network), points)[-1]
+        best = margin(unsafe, outputs).nan_to_num(torch.inf).argsort()
+        some = effort.starts // 2
+        noise[some:] = more[best[: effort.starts - some]]
+    return region.start + region.reach * noise
 
 
 def _deepened(question: _Question, point: Tensor, reach: float = 0.25) -> Tensor:

@@ -24,9 +24,10 @@ from robsweep.tasks.verification.bounds.intervals import Bounds
 from robsweep.tasks.verification.bounds.support import lowest
 from robsweep.tasks.verification.reading.layers import evaluate
 from robsweep.tasks.verification.reading.properties import BOUNDARY, PROVED, Property, margin
+from robsweep.tasks.verification.search.cutting import First, by_margin, by_sign, first_of
 from robsweep.tasks.verification.search.reduced import without_dead_units
 
-_ASCENT = Ascent(5, 0.1, 0.15)
+_ASCENT = Ascent(4, 0.15, 0.3)
 _AT_ONCE = {"cpu": 128, "cuda": 4096}  # subproblems in one batch
 _WIDTH = {"cpu": 2**21, "cuda": 2**28}  # numbers in one value of all of them
 _ROOM = 2**26  # numbers in the open subproblems, before the search goes deeper first
@@ -47,6 +48,10 @@ class _Batch(NamedTuple):
     slopes: Tensor  # (P, U) float32, where the parent's ascent ended
     sizes: Tensor  # (P, U) float32, likewise
     split: Tensor  # (P,) int64: the unit to split next; -1 if all are decided
+    # (P, 2, inputs) and (P, 2, units) float64: what is left of the box, and of what enters the
+    # first ReLUs; of nothing where these are not cut
+    box: Tensor
+    first: Tensor
 
 
 class _Place(NamedTuple):
@@ -73,6 +78,7 @@ class Search:
         self.relaxed, self.known = without_dead_units(relaxed), dict(known)
         network, bounds = self.relaxed.exact, self.relaxed.bounds
         self.units = undecided_units(network, bounds)
+        self.first = first_of(self.relaxed) if self.units else None
         self.unsafe = unsafe
         self.weight, self.bias, self.scale = self._rows()
         self.fresh: _Batch | None = self._roots() if known else None
@@ -86,10 +92,7 @@ class Search:
         Args:
             is_counterexample: Judges points (1, *shape) whose margin is <= 0 here.
         """
-        device = self.scale.device.type
-        widest = max(torch.Size(shape).numel() for shape in self.relaxed.exact.shapes)
-        room, most = _ROOM // max(1, len(self.scale)), max(2, _WIDTH[device] // widest)
-        most = min(most, _AT_ONCE[device])
+        room, most = self._room(), self._at_once()
         while self.fresh is not None or self.pool:
             # the end of a heap holds high bounds: taking those closes subproblems, and saves room
             take: Callable[[list[_Place]], _Place] = (
@@ -99,12 +102,43 @@ class Search:
                 [take(self.pool) for _ in range(min(len(self.pool), most // 2))]
             )
             self.fresh = None
-            fresh, point, least = _bounded(self, fresh)
+            fresh, corners = _bounded(self, fresh)
             self._sorted(fresh)
+            point, least = self._best_of(corners)
             late = time.monotonic() >= limit.until
             found = least <= 0 and is_counterexample(point)
             if found or late or self.branches >= limit.branches or len(self.stuck) >= limit.stuck:
                 break
+
+    def deepen(self, rounds: int, until: float) -> None:
+        """Splits the lowest subproblem of each disjunct, `rounds` times over.
+
+        Args:
+            until: On the monotonic clock.
+        """
+        at_once = self._at_once()
+        while self.fresh is not None and time.monotonic() < until:
+            some = _Batch(*(part[:at_once] for part in self.fresh))
+            rest = _Batch(*(part[at_once:] for part in self.fresh))
+            self.fresh = rest if len(rest.lower) else None
+            self._sorted(_bounded(self, some)[0])
+        if self.fresh is not None:
+            return
+        trees: dict[int, list[_Place]] = {}
+        for place in sorted(self.pool):
+            trees.setdefault(place.disjunct(), []).append(place)
+        for _ in range(rounds):
+            lowest = [heapq.heappop(tree) for tree in trees.values() if tree]
+            self.pool = []
+            while lowest and time.monotonic() < until:
+                halved, lowest = lowest[: at_once // 2], lowest[at_once // 2 :]
+                self._sorted(_bounded(self, _halves(halved))[0])
+            for place in (*self.pool, *lowest):
+                heapq.heappush(trees[place.disjunct()], place)
+            if time.monotonic() >= until or sum(map(len, trees.values())) > self._room():
+                break
+        self.pool = [place for tree in trees.values() for place in tree]
+        heapq.heapify(self.pool)
 
     def forget(self, proved: Collection[int]) -> None:
         """Gives up subproblems of disjuncts that have been proved otherwise."""
@@ -126,6 +160,25 @@ class Search:
         widths = [len(units) for units in self.units.values()]
         return dict(zip(self.units, torch.split(part, widths, 1), strict=True))
 
+    def _room(self) -> int:
+        """How many open subproblems may wait."""
+        cut = sum(self._ends(value, 1).numel() for value in self.cut_values())
+        return _ROOM // max(1, len(self.scale) + cut)
+
+    def _at_once(self) -> int:
+        """How many subproblems are bounded in one batch."""
+        device = self.scale.device.type
+        widest = max(torch.Size(shape).numel() for shape in self.relaxed.exact.shapes)
+        return min(max(2, _WIDTH[device] // widest), _AT_ONCE[device])
+
+    def _best_of(self, points: Tensor) -> tuple[Tensor, float]:
+        """The one (1, *shape) with the smallest margin."""
+        unsafe = Property(*(part.expand(len(points), *part.shape[1:]) for part in self.unsafe))
+        outputs = evaluate(self.relaxed.exact, points)[-1]
+        margins = margin(unsafe, outputs).nan_to_num(torch.inf)
+        best = margins.argmin()
+        return points[best : best + 1], margins[best].item()
+
     def _rows(self) -> tuple[Tensor, Tensor, Tensor]:
         """One row of each disjunct, weight (D, K) and bias (D,): the one that is furthest off.
 
@@ -143,7 +196,7 @@ class Search:
         each = torch.arange(disjuncts, device=weight.device)
         asked = (each * per + index)[list(self.known)]
         parts = [
-            found.forms[k + 1].flatten(1)[asked][:, some].abs().sum(0)
+            found.forms[k + 1].flatten(1)[asked][:, some].abs().mean(0)
             for k, some in self.units.items()
         ]
         scale = torch.cat([*parts, bias.new_zeros(0)]).clamp(1e-12, 1e12)
@@ -160,14 +213,29 @@ class Search:
             slopes,
             torch.zeros_like(slopes),
             torch.full_like(disjunct, -1),
+            *(self._ends(value, len(disjunct)) for value in self.cut_values()),
         )
+
+    def cut_values(self) -> tuple[int | None, int | None]:
+        """Those whose bounds differ between subproblems, beside signs."""
+        return (
+            (None, None)
+            if self.first is None
+            else (0, self.relaxed.exact.inputs[self.first.layer][0])
+        )
+
+    def _ends(self, value: int | None, count: int) -> Tensor:
+        if value is None:
+            return self.bias.new_zeros(count, 2, 0)
+        ends = [end.flatten(1) for end in self.relaxed.bounds[value]]
+        return torch.stack(ends, 1).expand(count, -1, -1)
 
     def _sorted(self, fresh: _Batch) -> None:
         """Keeps the subproblems that are still open."""
         numbers = zip(fresh.lower.tolist(), fresh.split.tolist(), strict=True)
         for i, (lower, split) in enumerate(numbers):
             self.branches += 1
-            if lower > BOUNDARY:
+            if lower > BOUNDARY:  # closed: nothing unsafe is left in it
                 continue
             if split < 0:
                 self.stuck.append((int(fresh.disjunct[i]), lower))
@@ -186,11 +254,12 @@ def _halves(places: Sequence[_Place]) -> _Batch:
     return both._replace(signs=signs)
 
 
-def _bounded(search: Search, some: _Batch) -> tuple[_Batch, Tensor, float]:
-    """Bounds subproblems and picks what to split next; also the best point seen, and its margin."""
-    network = search.relaxed.exact
+def _bounded(search: Search, some: _Batch) -> tuple[_Batch, Tensor]:
+    """Bounds subproblems, picks what to split next; also where bounds are reached, (P, *shape)."""
+    if search.first is not None:
+        some = _cut_by_sign(search, search.first, some)
     signs = search.by_layer(some.signs)
-    bounds = _within(search, len(some.lower), signs)
+    bounds = _within(search, some, signs)
     settings = Settings(search.by_layer(some.slopes), search.by_layer(some.sizes))
     owner = torch.arange(len(some.lower), device=some.lower.device)
     relaxed = search.relaxed._replace(bounds=bounds)
@@ -198,30 +267,71 @@ def _bounded(search: Search, some: _Batch) -> tuple[_Batch, Tensor, float]:
     scaled = search.by_layer(some.signs * search.scale.float())
     found = ascended(relaxed, weight, owner, search.units, settings, scaled, _ASCENT)
     after = some._replace(
-        lower=torch.maximum(some.lower, found.lower.deployed + bias),
+        lower=found.lower.deployed + bias,
         slopes=torch.cat([some.slopes[:, :0], *found.settings.slopes.values()], 1),
         sizes=torch.cat([some.sizes[:, :0], *found.settings.sizes.values()], 1),
         split=_next_split(search, bounds, found.forms),
     )
-    corners = lowest(network.within, found.forms[0], bounds[0])
-    unsafe = Property(*(part.expand(len(corners), *part.shape[1:]) for part in search.unsafe))
-    margins = margin(unsafe, evaluate(network, corners)[-1]).nan_to_num(torch.inf)
-    best = margins.argmin()
-    return after, corners[best : best + 1], margins[best].item()
+    if search.first is not None:
+        after = _cut_by_margin(search, search.first, after, found.forms, bounds)
+    after = after._replace(lower=torch.maximum(some.lower, after.lower))
+    return after, lowest(relaxed.exact.within, found.forms[0], bounds[0])
 
 
-def _within(search: Search, count: int, signs: Mapping[int, Tensor]) -> list[Bounds]:
-    """The sample's bounds, with those of ReLUs that have a sign cut at 0: (P, *shape)."""
-    network, bounds = search.relaxed.exact, search.relaxed.bounds
-    cut = [Bounds(*(part.expand(count, *part.shape[1:]) for part in b)) for b in bounds]
+def _cut_by_sign(search: Search, first: First, some: _Batch) -> _Batch:
+    """Takes away where the last of the ReLUs that were split has not the sign that is given."""
+    units = search.units[first.layer]
+    own = ((some.split >= 0) & (some.split < len(units))).nonzero()[:, 0]
+    if not len(own):
+        return some
+    split = some.split[own]
+    sign = some.signs[own].gather(1, split[:, None])[:, 0].double()
+    box, ends = (Bounds(*part[own].unbind(1)) for part in (some.box, some.first))
+    found = by_sign(first, units[split], sign, box, ends)
+    return some._replace(
+        lower=some.lower.index_put(
+            (own,), torch.where(found.lower > BOUNDARY, PROVED, some.lower[own])
+        ),
+        box=some.box.index_put((own,), torch.stack(found.box, 1)),
+        first=some.first.index_put((own,), torch.stack(found.units, 1)),
+    )
+
+
+def _cut_by_margin(
+    search: Search, first: First, some: _Batch, forms: Mapping[int, Tensor], bounds: list[Bounds]
+) -> _Batch:
+    """Takes away what is not unsafe; the bounds in `some` are those that the forms give."""
+    value = search.relaxed.exact.inputs[first.layer][0]
+    box, units = (Bounds(*(end.flatten(1) for end in bounds[v])) for v in (0, value))
+    found = by_margin(first, some.lower, forms[0].flatten(1), box, units)
+    bounds = [*bounds]
+    bounds[value] = found.units
+    split = _next_split(search, bounds, forms)
+    return some._replace(
+        lower=found.lower,
+        split=torch.where(split < 0, some.split, split),  # one more step shows that none is needed
+        box=torch.stack(found.box, 1),
+        first=torch.stack(found.units, 1),
+    )
+
+
+def _within(search: Search, some: _Batch, signs: Mapping[int, Tensor]) -> list[Bounds]:
+    """The subproblems' bounds, with those of ReLUs that have a sign cut at 0: (P, *shape)."""
+    network, bounds, count = search.relaxed.exact, search.relaxed.bounds, len(some.lower)
+    within = [Bounds(*(part.expand(count, *part.shape[1:]) for part in b)) for b in bounds]
+    for value, ends in zip(search.cut_values(), (some.box, some.first), strict=True):
+        if value is not None:
+            within[value] = Bounds(
+                *(end.reshape(count, *network.shapes[value]) for end in ends.unbind(1))
+            )
     for k, units in search.units.items():
         value = network.inputs[k][0]
-        lower, upper = (part.flatten(1).clone() for part in cut[value])
+        lower, upper = (part.flatten(1).clone() for part in within[value])
         lower[:, units] = torch.where(signs[k] > 0, lower[:, units].clamp(min=0), lower[:, units])
         upper[:, units] = torch.where(signs[k] < 0, upper[:, units].clamp(max=0), upper[:, units])
         shape = network.shapes[value]
-        cut[value] = Bounds(lower.reshape(-1, *shape), upper.reshape(-1, *shape))
-    return cut
+        within[value] = Bounds(lower.reshape(-1, *shape), upper.reshape(-1, *shape))
+    return within
 
 
 def _next_split(search: Search, bounds: list[Bounds], forms: Mapping[int, Tensor]) -> Tensor:

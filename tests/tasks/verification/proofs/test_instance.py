@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from robsweep.tasks.verification.reading.torch_module import read
 from torch import nn
 
 from robsweep.orchestrator.cli import main as cli
@@ -15,6 +14,7 @@ from robsweep.tasks.verification.proofs.branching import NotShownError
 from robsweep.tasks.verification.proofs.instance import certificates_of, checked
 from robsweep.tasks.verification.proofs.layers import chain_of
 from robsweep.tasks.verification.reading.layers import evaluate
+from robsweep.tasks.verification.reading.torch.module import read
 from tests.tasks.verification.reading.onnx_files import ball_file, dense_file
 from tests.tasks.verification.small_nets import Functional, Residual, dense
 

@@ -3,13 +3,13 @@
 import time
 
 import torch
-from robsweep.tasks.verification.reading.torch_module import read_as_deployed
 
 from robsweep.tasks.verification.bounds.intervals import Bounds
 from robsweep.tasks.verification.bounds.margins import by_crown
 from robsweep.tasks.verification.cascade import Method
 from robsweep.tasks.verification.question import Robustness
 from robsweep.tasks.verification.reading.properties import PROVED, untargeted
+from robsweep.tasks.verification.reading.torch.module import read_as_deployed
 from robsweep.tasks.verification.regions.asked import region
 from robsweep.tasks.verification.search.counterexamples import subject_of
 from robsweep.tasks.verification.search.halving import Halving
