@@ -105,6 +105,8 @@ def test_outputs_that_onnxruntime_reaches(
             outputs = np.array([session.run(None, {"x": x})[0].ravel() for x in points])  # type: ignore[attr-defined]
         except Exception:  # noqa: BLE001  # of its own types: it does not run this file
             continue
+        if not outputs.size or not np.isfinite(outputs).all():
+            continue
         y = int(random.integers(outputs.shape[1]))
         size = int(np.prod(made.dims))
         box = "".join(f"(assert (>= X_{i} -1))(assert (<= X_{i} 1))" for i in range(size))
