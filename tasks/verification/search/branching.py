@@ -78,9 +78,9 @@ class Search:
         self.relaxed, self.known = without_dead_units(relaxed), dict(known)
         network, bounds = self.relaxed.exact, self.relaxed.bounds
         self.units = undecided_units(network, bounds)
-        self.first = first_of(self.relaxed) if self.units else None
         self.unsafe = unsafe
         self.weight, self.bias, self.scale = self._rows()
+        self.first = first_of(self.relaxed) if self.units else None
         self.fresh: _Batch | None = self._roots() if known else None
         self.pool: list[_Place] = []  # a heap, the lowest bound first
         self.stuck: list[tuple[int, float]] = []  # disjunct and bound, with no ReLU left to split
@@ -195,6 +195,8 @@ class Search:
         index = bounds.argmax(1)
         each = torch.arange(disjuncts, device=weight.device)
         asked = (each * per + index)[list(self.known)]
+        # those that the rows depend on at all
+        self.units = {k: some for k, some in self.units.items() if k + 1 in found.forms}
         parts = [
             found.forms[k + 1].flatten(1)[asked][:, some].abs().mean(0)
             for k, some in self.units.items()

@@ -95,3 +95,30 @@ def test_nothing_is_refined_behind_one_layer_or_beside_curves() -> None:
     assert not can_refine(read(dense(0, 3, 5, 3), (3,)))
     net, shape = convolutional("curved")
     assert not can_refine(read(net, shape))
+
+
+class _Folded(nn.Module):
+    """|x| in layers beside each other: not all ReLUs that come first are before the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.out = nn.Linear(3, 6), nn.Linear(6, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.abs(self.two(torch.abs(self.one(x))))
+        out: Tensor = self.out(x)
+        return out
+
+
+def test_branches_beside_each_other_are_refined_as_well() -> None:
+    torch.manual_seed(5)
+    network = read(_Folded().eval().requires_grad_(False), (3,))
+    box = ball(torch.full((1, 3), 0.5), 0.5)
+    bounds = crown(network, box)
+    found = refined(network, bounds, 8, math.inf)
+    points = box.lower + torch.rand(2000, 3, dtype=torch.float64) * (box.upper - box.lower)
+    values = evaluate(network, points)
+    for value in _relu_inputs(network):
+        low, high = found.bounds[value]
+        assert ((values[value] >= low - 1e-9) & (values[value] <= high + 1e-9)).all()
+    assert found.branches
