@@ -29,6 +29,7 @@ def corrections() -> list[Any]:
             "MaxPool": _max_pool,
             "Mean": _mean,
             "Pad": _pad,
+            "Softmax": _softmax,
         }.items()
     ]
 
@@ -75,6 +76,19 @@ def _pad(
     fill = value if constant_value is None else np.asarray(constant_value).ravel()[0]
     where = None if axes is None else [int(axis) for axis in axes]
     return (padded(data, [int(p) for p in pads], float(fill or 0), where, mode or "constant"),)
+
+
+def _softmax(op: Any, x: Numbers, axis: Any = None) -> tuple[Numbers]:
+    """Before operator set 13 over all axes from `axis` on, which the reference does not know."""
+    given = {one.name: one.i for one in op.onnx_node.attribute}
+    if op.run_params["opsets"][""] < 13:
+        first = given.get("axis", 1) % x.ndim
+        rows = x.reshape(int(np.prod(x.shape[:first])), -1)
+        axis = -1
+    else:
+        rows, axis = x, given.get("axis", -1)
+    powers = np.exp(rows - rows.max(axis=axis, keepdims=True))
+    return ((powers / powers.sum(axis=axis, keepdims=True)).reshape(x.shape),)
 
 
 def _batch_normalization(
