@@ -5,17 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from robsweep.orchestrator.plan.planned import PlannedModel
-from robsweep.orchestrator.spec.selection import both, selected
-from robsweep.orchestrator.spec.spec import (
-    SECTIONS,
-    AttackSpec,
-    DatasetSpec,
-    EntrySpec,
-    SweepSpec,
+from robsweep.orchestrator.spec.entries.base import EntrySpec
+from robsweep.orchestrator.spec.entries.verification import (
     VerificationSpec,
     only_estimates,
     question_of,
 )
+from robsweep.orchestrator.spec.selection import both, selected
+from robsweep.orchestrator.spec.spec import SECTIONS, AttackSpec, DatasetSpec, SweepSpec
 from robsweep.tasks.catalogue import ATTACKS, SCORERS, VERIFIERS
 from robsweep.tasks.catalogue.scorers import scorer_named
 from robsweep.tasks.catalogue.values import NUMBERS

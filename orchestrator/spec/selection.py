@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from robsweep.orchestrator.spec.spec import EntrySpec
+from robsweep.orchestrator.spec.entries.base import EntrySpec
 
 
 def selected(entry: EntrySpec, model: str, training: str | None) -> bool:

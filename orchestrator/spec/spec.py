@@ -1,30 +1,25 @@
 """A sweep file as typed, frozen values: what the researcher wrote, with every default resolved."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from robsweep.orchestrator.spec.entries.base import EntrySpec, Evaluation, Frozen
+from robsweep.orchestrator.spec.entries.verification import RegionFile, VerificationSpec
 from robsweep.orchestrator.spec.fields import (
-    BallEps,
     Bytes,
-    Curve,
     EpsList,
     EpsTuple,
-    Margin,
     Names,
     Natural,
     Norm,
     Numbers,
     PlainName,
     Positive,
-    Rerun,
     Samples,
     Seed,
     Sha256,
-    Share,
-    Targets,
     check_pixels,
 )
 from robsweep.orchestrator.spec.parameters import unknown_name
@@ -37,38 +32,9 @@ from robsweep.tasks.catalogue import (
     SCORERS,
     SENSITIVITIES,
     TRAININGS,
-    VERIFIERS,
 )
 from robsweep.tasks.catalogue.scorers import scorer_named
 from robsweep.tasks.catalogue.words import ADVERSARIALS, word_of
-
-# What a verifier that only estimates a distance has no use for.
-OF_A_QUESTION = (
-    "eps", "property", "margin", "targets", "radius", "box", "region", "rerun",
-    "time_limit_seconds", "cross_check", "question", "curve", "certificates",
-)  # fmt: skip
-
-
-_BOUNDING = {"interval", "crown", "alpha", "branching"}  # stages that prove without a solver
-FEASIBLE = "feasible"  # the question that is meant where none is named
-NO_EPS = ("closest", "curve")  # questions that are about no one radius
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class EntrySpec(_Frozen):
-    """What all entries share: the catalogue name and its parameters, defaults resolved."""
-
-    family: ClassVar[str]  # what the catalogue calls it, and the key that names it
-    catalogue: ClassVar[Mapping[str, Any]]
-    lists: ClassVar[frozenset[str]] = frozenset({"only", "exclude", "samples"})
-
-    name: str
-    parameters: dict[str, Any] = {}
-    only: Names = ()
-    exclude: Names = ()
 
 
 def is_url(weights: str) -> bool:
@@ -117,17 +83,10 @@ class TrainingSpec(EntrySpec):
     start: str | None = None  # another training, whose weights a model starts from
 
 
-class _Evaluation(EntrySpec):
-    dataset: str | None = None  # in place of the sweep's own
-    samples: Samples = None
-    group_size: Natural | None = None
-    seed: Seed = 0
-
-
-class AttackSpec(_Evaluation):
+class AttackSpec(Evaluation):
     family = "attack"
     catalogue = ATTACKS
-    lists = _Evaluation.lists | {"eps"}
+    lists = Evaluation.lists | {"eps"}
     norm: Norm
     eps: EpsList = None
     gives: Literal["fixed_eps", "min_norm"]
@@ -162,7 +121,7 @@ class AttackSpec(_Evaluation):
         return self
 
 
-class EvasionSpec(_Frozen):
+class EvasionSpec(Frozen):
     """OOD images are pushed towards low scores before they are scored."""
 
     norm: Literal["linf", "l2"] = "linf"
@@ -178,7 +137,7 @@ class EvasionSpec(_Frozen):
         return self
 
 
-class TuneSpec(_Frozen):
+class TuneSpec(Frozen):
     """ODIN's search: the validation images of the sweep against those of another set."""
 
     set: str
@@ -188,10 +147,10 @@ class TuneSpec(_Frozen):
     eps: EpsTuple = tuple(k / 5000 for k in range(21))
 
 
-class OodSpec(_Evaluation):
+class OodSpec(Evaluation):
     family = "scorer"
     catalogue = SCORERS
-    lists = _Evaluation.lists | {"sets"}
+    lists = Evaluation.lists | {"sets"}
     sets: Annotated[Names, Field(min_length=1)]
     ood_samples: Samples = None
     members: Literal["mean"] | None = None  # of an ensemble: the mean of its members' scores
@@ -221,7 +180,7 @@ class OodSpec(_Evaluation):
         return tuple(word.removeprefix(ADVERSARIALS) for word in words)
 
 
-class ShiftSpec(_Evaluation):
+class ShiftSpec(Evaluation):
     family = "corruption"
     catalogue = CORRUPTIONS
     severity: Annotated[int, Field(ge=1, le=5, strict=True)] = 3
@@ -245,157 +204,10 @@ class CalibrationSpec(EntrySpec):
     dataset: str | None = None  # fitted and measured there, in place of the sweep's own
 
 
-def only_estimates(verifier: str) -> bool:
-    """Whether a verifier estimates a distance, and is asked about no ball."""
-    return verifier in VERIFIERS and VERIFIERS[verifier].solve is None
-
-
-class RegionSpec(_Frozen):
-    """A region of the catalogue around each image, in place of a ball."""
-
-    name: str
-    parameters: dict[str, Any] = {}  # resolved
-
-    @property
-    def file(self) -> str | None:
-        """Of its arrays, relative to the sweep file."""
-        return self.parameters.get("file")
-
-
-class VerificationSpec(_Evaluation):
-    family = "verifier"
-    catalogue = VERIFIERS
-    lists = _Evaluation.lists | {"targets", "curve"}
-    question: Literal["feasible", "worst", "closest"] = "feasible"
-    curve: Curve = None  # rising radii that are asked about together, in place of `eps:`
-    norm: Norm = "linf"
-    eps: BallEps = None
-    property: Literal["untargeted", "targeted"] = "untargeted"
-    margin: Margin = 0.0  # by which the label must win
-    targets: Targets = ()
-    radius: str | None = None  # file, relative to the sweep file: each pixel's radius, times eps
-    box: str | None = None  # file, likewise: each pixel's bounds, in place of a ball
-    region: RegionSpec | None = None  # likewise
-    rerun: Rerun = "ambiguous"
-    time_limit_seconds: Positive = 60.0
-    cross_check: Share = 0.0  # of the samples, that another engine decides too
-    certificates: bool = False  # whether proofs are stored
-
-    @model_validator(mode="before")
-    @classmethod
-    def _norm_of_the_verifier(cls, given: Any) -> Any:
-        verifier = VERIFIERS.get(str(given["name"])) if "name" in given else None
-        return given if verifier is None else {"norm": verifier.norms[0], **given}
-
-    @model_validator(mode="after")
-    def _question_fits(self) -> Self:
-        if only_estimates(self.name):
-            if given := [name for name in OF_A_QUESTION if name in self.model_fields_set]:
-                raise ValueError(
-                    f"{self.name} estimates the distance of the nearest adversarial and is asked "
-                    f"about no ball: leave out `{given[0]}:`"
-                )
-            return self
-        self._number_fits()
-        if self.box is not None and (self.eps is not None or self.radius is not None):
-            raise ValueError("a box has bounds of its own: leave out `eps:` and `radius:`")
-        if self.region is not None:
-            for word in ("eps", "radius", "box"):
-                if getattr(self, word) is not None:
-                    raise ValueError(f"region {self.region.name} is no ball: leave out `{word}:`")
-        elif self.box is None and self.eps is None and question_of(self) not in NO_EPS:
-            raise ValueError(
-                "needs 'eps', e.g. eps: 8/255, or `region:` or `box: FILE.npz` in its place"
-            )
-        if self.norm != "linf":
-            for word in ("radius", "box", "region"):
-                if getattr(self, word) is not None:
-                    raise ValueError(f"`{word}:` does not go with norm {self.norm}: leave one out")
-            linear = self.parameters["solver"] == "highs"
-            if self.norm == "l2" and linear and not _BOUNDING & {*self.parameters["stages"]}:
-                raise ValueError(
-                    "highs takes no l2 ball, for which it has bounds and branching only: leave "
-                    "`stages:` some of interval, crown, alpha, branching, or take solver scip"
-                )
-        if self.property == "targeted" and not self.targets:
-            raise ValueError("property targeted needs `targets:`, e.g. targets: [3, 5]")
-        if self.property == "targeted" and self.margin:
-            raise ValueError("`margin:` belongs to property untargeted: leave it out")
-        if self.property == "untargeted" and self.targets:
-            raise ValueError("`targets:` belongs to `property: targeted`: add it or leave them out")
-        return self
-
-    @field_validator("eps")
-    @classmethod
-    def _eps_in_pixels(cls, eps: float | None, info: ValidationInfo) -> float | None:
-        if eps is not None:
-            check_pixels(info.data.get("norm", "linf"), eps)
-        return eps
-
-    def _number_fits(self) -> None:
-        """Whether the rest goes with the question."""
-        given = [n for n in ("eps", "radius", "box", "region", "margin") if getattr(self, n)]
-        if self.curve is not None:
-            if self.question != FEASIBLE:
-                raise ValueError(f"`curve:` is of verdicts: leave out `question: {self.question}`")
-            if wrong := [name for name in given if name != "margin"]:
-                raise ValueError(f"`curve:` gives the radii of balls: leave out `{wrong[0]}:`")
-        if self.question == "closest" and given:
-            raise ValueError(
-                "question closest seeks the nearest adversarial among all images: "
-                f"leave out `{given[0]}:`"
-            )
-        feasible = question_of(self) == FEASIBLE
-        if self.cross_check and not feasible:
-            raise ValueError(
-                f"`cross_check:` is of verdicts, not of {question_of(self)}: leave it out"
-            )
-        if self.certificates and not (feasible and self.norm == "linf" and self.region is None):
-            raise ValueError(
-                "certificates are of verdicts in linf balls and boxes: leave out `certificates:`"
-            )
-        if self.question == "worst" and self.region is not None:
-            raise ValueError("question worst is about a ball or a box: leave out `region:`")
-        if self.question == "worst" and self.margin:
-            raise ValueError("question worst finds the margin itself: leave out `margin:`")
-
-    @model_validator(mode="after")
-    def _norm_fits(self) -> Self:
-        verifier = VERIFIERS.get(self.name)
-        if verifier is None:
-            return self
-        if question_of(self) not in (FEASIBLE, *verifier.questions):
-            others = ", ".join(
-                name for name, other in VERIFIERS.items() if question_of(self) in other.questions
-            )
-            raise ValueError(f"{self.name} answers no {question_of(self)}; {others} does")
-        asked = verifier.questions.get(question_of(self), verifier)
-        if self.norm not in asked.norms:
-            what = (
-                self.name if asked is verifier else f"question {question_of(self)} of {self.name}"
-            )
-            raise ValueError(f"{what} verifies {', '.join(asked.norms)}, not {self.norm}")
-        second = VERIFIERS[verifier.cross_check] if verifier.cross_check else verifier
-        if self.cross_check and self.norm not in second.norms:
-            raise ValueError(
-                f"{verifier.cross_check}, which is to check a share, verifies "
-                f"{', '.join(second.norms)}, not {self.norm}: leave out `cross_check:`"
-            )
-        l2_alone = question_of(self) == "closest" and self.norm == "l2"
-        if l2_alone and self.parameters.get("solver") == "highs":
-            raise ValueError("highs minimises no l2 distance: take `solver: scip`")
-        return self
-
-
-def question_of(entry: VerificationSpec) -> str:
-    """The name of the question: that which is asked for, or a curve's."""
-    return entry.question if entry.curve is None else "curve"
-
-
-class SensitivitySpec(_Evaluation):
+class SensitivitySpec(Evaluation):
     family = "method"
     catalogue = SENSITIVITIES
-    lists = _Evaluation.lists | {"eps"}
+    lists = Evaluation.lists | {"eps"}
     eps: EpsTuple
 
     @model_validator(mode="after")
@@ -425,7 +237,7 @@ class LandscapeSpec(EntrySpec):
         return self
 
 
-class ResourceSpec(_Frozen):
+class ResourceSpec(Frozen):
     """What one job of a kind takes. Changes no row, but threads may change last bits."""
 
     num_cpus: Annotated[float, Field(gt=0)] | None = None
@@ -439,7 +251,7 @@ class ResourceSpec(_Frozen):
     workers: Natural = 1  # processes that train one model together, each with `num_cpus`
 
 
-class DatasetSpec(_Frozen):
+class DatasetSpec(Frozen):
     """A data set as the planner knows it."""
 
     name: str  # in rows
@@ -457,14 +269,7 @@ class DatasetSpec(_Frozen):
         return word_of(self.name)._replace(split=split).text
 
 
-class RegionFile(_Frozen):
-    """A file of a radius map or of boxes."""
-
-    path: str
-    sha256: str
-
-
-class SweepSpec(_Frozen):
+class SweepSpec(Frozen):
     """One sweep: trained models (models x trainings x seeds), and what to measure on them."""
 
     name: PlainName
@@ -473,7 +278,7 @@ class SweepSpec(_Frozen):
     ood_sets: dict[str, DatasetSpec]
     ood_groups: dict[str, tuple[str, ...]]  # names of OOD sets
     outlier_sets: dict[str, DatasetSpec]  # that trainings draw from, as named there
-    tuning_sets: dict[str, DatasetSpec] = {}  # that searches of scorers look at, as named there
+    tuning_sets: dict[str, DatasetSpec] = Field(default_factory=dict)  # of searches of scorers
     samples: Samples
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     models: dict[str, ModelSpec]

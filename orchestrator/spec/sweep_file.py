@@ -22,6 +22,8 @@ from robsweep.orchestrator.spec.checks.trainings import (
 )
 from robsweep.orchestrator.spec.checks.versions import check as check_versions
 from robsweep.orchestrator.spec.datasets import dataset_named, ood_set_named
+from robsweep.orchestrator.spec.entries.base import EntrySpec
+from robsweep.orchestrator.spec.entries.verification import RegionFile, VerificationSpec
 from robsweep.orchestrator.spec.nets import arch_of, written_out
 from robsweep.orchestrator.spec.overrides import override
 from robsweep.orchestrator.spec.parameters import expand, resolve, unknown_name
@@ -30,15 +32,12 @@ from robsweep.orchestrator.spec.spec import (
     SECTIONS,
     AttackSpec,
     DatasetSpec,
-    EntrySpec,
     ModelSpec,
     OodSpec,
-    RegionFile,
     ResourceSpec,
     SensitivitySpec,
     SweepSpec,
     TrainingSpec,
-    VerificationSpec,
 )
 from robsweep.orchestrator.spec.versions import all_versions
 from robsweep.orchestrator.spec.yaml_file import Document, Key, did_you_mean
@@ -266,7 +265,11 @@ def _ood_sets(
 
 def _regions(document: Document, spec: SweepSpec) -> dict[str, RegionFile]:
     """Reads the files that verifications name, and holds their targets against the classes."""
-    from robsweep.orchestrator.spec.regions import describe_affine, describe_box, describe_radius
+    from robsweep.orchestrator.spec.entries.regions import (
+        describe_affine,
+        describe_box,
+        describe_radius,
+    )
 
     found: dict[str, RegionFile] = {}
     for name, entry in spec.verification.items():

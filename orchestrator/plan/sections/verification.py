@@ -9,7 +9,7 @@ from typing import Any
 from robsweep.orchestrator.plan.make import Make
 from robsweep.orchestrator.plan.planned import Planned, PlannedModel
 from robsweep.orchestrator.ranges import Ranges, union
-from robsweep.orchestrator.spec.questions import question_params
+from robsweep.orchestrator.spec.entries.questions import question_params
 from robsweep.orchestrator.spec.selection import selected
 from robsweep.tasks.catalogue import KINDS, VERIFIERS
 from robsweep.tasks.catalogue.values import stages_in_ids

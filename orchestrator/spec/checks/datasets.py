@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from robsweep.orchestrator.spec.entries.base import EntrySpec
 from robsweep.orchestrator.spec.selection import selected, without_axes
-from robsweep.orchestrator.spec.spec import SECTIONS, DatasetSpec, EntrySpec, OodSpec, SweepSpec
+from robsweep.orchestrator.spec.spec import SECTIONS, DatasetSpec, OodSpec, SweepSpec
 from robsweep.orchestrator.spec.versions import Member, Version, all_versions, start_of
 from robsweep.orchestrator.spec.yaml_file import Document, Key
 from robsweep.tasks.catalogue.words import base_of

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from robsweep.orchestrator.spec.entries.verification import RegionSpec
 from robsweep.orchestrator.spec.parameters import resolve
 from robsweep.orchestrator.spec.selection import without_axes
-from robsweep.orchestrator.spec.spec import RegionSpec, SweepSpec
+from robsweep.orchestrator.spec.spec import SweepSpec
 from robsweep.orchestrator.spec.yaml_file import Document, Key, did_you_mean
 from robsweep.tasks.catalogue.regions import REGIONS, misfit
 

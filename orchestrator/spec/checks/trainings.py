@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from robsweep.orchestrator.spec.entries.base import EntrySpec
 from robsweep.orchestrator.spec.parameters import of_user, resolve
-from robsweep.orchestrator.spec.spec import DatasetSpec, EntrySpec
+from robsweep.orchestrator.spec.spec import DatasetSpec
 from robsweep.orchestrator.spec.yaml_file import Document, Key
 from robsweep.tasks.catalogue import RECIPE, RECIPE_LATER
 from robsweep.tasks.catalogue.values import CONFLICTS, SCHEDULES

@@ -8,6 +8,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from robsweep.orchestrator.spec.entries.base import EntrySpec
+from robsweep.orchestrator.spec.entries.verification import (
+    OF_A_QUESTION,
+    VerificationSpec,
+    only_estimates,
+)
 from robsweep.orchestrator.spec.fields import written_number
 from robsweep.orchestrator.spec.schema.values import (
     Schema,
@@ -19,17 +25,13 @@ from robsweep.orchestrator.spec.schema.values import (
 )
 from robsweep.orchestrator.spec.schema.words import OF_THE_FILE, WORDS
 from robsweep.orchestrator.spec.spec import (
-    OF_A_QUESTION,
     SECTIONS,
     AttackSpec,
-    EntrySpec,
     ModelSpec,
     ResourceSpec,
     SensitivitySpec,
     SweepSpec,
     TrainingSpec,
-    VerificationSpec,
-    only_estimates,
 )
 from robsweep.tasks.catalogue import DATASETS, KINDS, NETS, RECIPE, REGIONS
 from robsweep.tasks.catalogue.entries import Attack, Verifier

@@ -7,9 +7,10 @@ import pytest
 
 from robsweep.orchestrator.errors import SpecError
 from robsweep.orchestrator.spec.datasets import dataset_named
+from robsweep.orchestrator.spec.entries.base import EntrySpec
 from robsweep.orchestrator.spec.schema.document import schema
 from robsweep.orchestrator.spec.schema.words import OF_THE_FILE, WORDS
-from robsweep.orchestrator.spec.spec import SECTIONS, EntrySpec, ResourceSpec
+from robsweep.orchestrator.spec.spec import SECTIONS, ResourceSpec
 from robsweep.orchestrator.spec.starter import starter
 from robsweep.orchestrator.spec.yaml_file import parse, read
 from robsweep.tasks.catalogue import ATTACKS, DATASETS, RECIPE

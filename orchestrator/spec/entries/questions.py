@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from robsweep.orchestrator.spec.spec import (
+from robsweep.orchestrator.spec.entries.verification import (
     FEASIBLE,
     RegionFile,
     RegionSpec,

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from robsweep.orchestrator.errors import InputError
-from robsweep.orchestrator.spec.spec import DatasetSpec, RegionFile
+from robsweep.orchestrator.spec.entries.verification import RegionFile
+from robsweep.orchestrator.spec.spec import DatasetSpec
 
 _HOW = {
     "radius": "write it with numpy.savez(FILE, radius=...)",
