@@ -154,12 +154,11 @@ def _as_verdicts(rows: pl.DataFrame) -> pl.DataFrame:
 
     Nothing adversarial is nearer than `distance_lower`, and `distance_upper` is one's distance.
     """
-    number = pl.col("property").str.contains(_NUMBER)
-    closest = rows.filter(pl.col("property").str.ends_with(" closest"))
-    near = closest.filter(pl.col("distance_lower") > 0)
+    closest = pl.col("property").str.ends_with(" closest")
+    near = rows.filter(closest).filter(pl.col("distance_lower") > 0)
     proofs = near.with_columns(verdict=pl.lit("verified"), eps="distance_lower")
     others = rows.with_columns(
-        verdict=pl.when(number & (pl.col("verdict") == "verified") & pl.col("eps").is_null())
+        verdict=pl.when(closest & (pl.col("verdict") == "verified"))
         .then(pl.lit("unknown"))  # of a whole cube, which `proofs` has already
         .otherwise("verdict")
     )

@@ -96,8 +96,8 @@ class VerificationSpec(Evaluation):
             for word in ("radius", "box", "region"):
                 if getattr(self, word) is not None:
                     raise ValueError(f"`{word}:` does not go with norm {self.norm}: leave one out")
-            linear = self.parameters["solver"] == "highs"
-            if self.norm == "l2" and linear and not _BOUNDING & {*self.parameters["stages"]}:
+            linear, stages = self.parameters.get("solver") == "highs", self.parameters.get("stages")
+            if self.norm == "l2" and linear and stages and not _BOUNDING & {*stages}:
                 raise ValueError(
                     "highs takes no l2 ball, for which it has bounds and branching only: leave "
                     "`stages:` some of interval, crown, alpha, branching, or take solver scip"

@@ -12,7 +12,7 @@ from torch import Tensor
 from robsweep.tasks.verification.reading.layers import Layer, Linear
 from robsweep.tasks.verification.reading.within import Ball, Simplex, Within
 
-_ROUNDING = 1e-12  # of a sum of n float64 terms, relative to their sizes; more than n * 1.2e-16
+_ROUNDING = 1e-11  # of a sum of n float64 terms, relative to their sizes; more than n * 1.2e-16
 _WIDER = 1 + 1e-12  # than the radius, as distances are computed in float64
 _STEPS = 6
 

@@ -341,11 +341,12 @@ class _Search:
         far = float(torch.maximum(posed.images, 1 - posed.images).double().norm(
             {"linf": torch.inf, "l1": 1, "l2": 2}[self.norm]
         ))  # fmt: skip
-        sides = Sides(known.reals, min(known.upper, far))
+        as_it_runs = network.steps is not None
+        sides = Sides(known.lower if as_it_runs else known.reals, min(known.upper, far))
         center = posed.images.double().flatten()
         told = Known(sides, self._near, self.deadline.at(LATE))
         end = least_distance(encode(network, bounds), race, center, self.norm, told)
-        known.raised(min(end.lower, known.upper), "milp", over_reals=network.steps is None)
+        known.raised(min(end.lower, known.upper), "milp", over_reals=not as_it_runs)
         known.spend(Row("unknown", nodes=end.nodes, solver=solver, solver_status=end.status))
         if self.norm == "linf":
             self.proved = max(self.proved, known.reals)

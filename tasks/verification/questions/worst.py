@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from robsweep.tasks.job import Inputs, Job, Output
+from robsweep.tasks.verification.bounds.intervals import Bounds
 from robsweep.tasks.verification.cascade import Cascade, Method, Problem
 from robsweep.tasks.verification.optimise.milp import encode
 from robsweep.tasks.verification.optimise.minimum import Known, Sides, least_margin
@@ -34,9 +35,9 @@ from robsweep.tasks.verification.screen import (
     expected_seconds,
     screen_group,
 )
-from robsweep.tasks.verification.search.counterexamples import Subject, descend
+from robsweep.tasks.verification.search.counterexamples import OUTSIDE, Subject, descend
 from robsweep.tasks.verification.solve import Question, alone, confirmed, method_of, one_by_one
-from robsweep.tasks.verification.verdicts import Row
+from robsweep.tasks.verification.verdicts import DISAGREE, Row
 
 _STEPS, _STARTS = 50, 8  # of the attack
 _NEAR = 0.05  # of the scale: a gap in which the upper side is likely to be the answer
@@ -108,12 +109,13 @@ class _Search:
             self._attack()
         level = sides.upper - _SHORT * sides.scale
         bounded = self._asked(network, level, only(self.method, BOUNDS), self.deadline)
+        above = [level + least for least in bounded.least]  # of each disjunct
         self.network = searched(network, sides.spent, sides.scale)
         searches = without(self.method, "milp", "attack")
         while self._goes_on() and self._halved(searches, self.deadline.share(TRY)):
             pass
         if self._goes_on() and is_exact(network) and "milp" in self.method.stages:
-            self._minimised(bounded)
+            self._minimised(bounded.bounds, above)
         while self._goes_on() and self._halved(searches, self.deadline):
             pass
         undecided = sides.lower <= BOUNDARY and sides.upper > 0
@@ -133,8 +135,10 @@ class _Search:
         )
         if sides.gap() < 0:
             return row._replace(verdict="error", exact=False, solver_status=CONTRADICTION), None
+        if sides.lower > BOUNDARY and self.boundary:
+            return row._replace(boundary=True, solver_status=DISAGREE), None
         if sides.lower > BOUNDARY:
-            return row._replace(verdict="verified", arithmetic=sides.arithmetic), None
+            return row._replace(verdict="verified", arithmetic="float32"), None
         if sides.upper <= 0 and sides.point is not None:
             (result,) = self.posed.checked(self.subject, sides.point[None])
             if result.check == "ok":
@@ -153,9 +157,10 @@ class _Search:
 
     def _tried(self, points: Tensor, by: str) -> None:
         """Takes note of float32 points of the region (N, ...)."""
-        found = self.posed.checked(self.subject, points)
-        best = min(range(len(points)), key=lambda i: found[i].margin)
-        self.sides.lowered(found[best].margin, points[best], by)
+        for point, found in zip(points, self.posed.checked(self.subject, points), strict=True):
+            if found.check != OUTSIDE:
+                self.boundary |= found.disagree
+                self.sides.lowered(found.margin, point, by)
 
     def _attack(self) -> None:
         region = self.posed.region.rows(torch.zeros(_STARTS, dtype=torch.int64))
@@ -195,15 +200,19 @@ class _Search:
         self._asked(self.network, level, method, deadline)
         return sides.gap() < 0.9 * before
 
-    def _minimised(self, bounded: Cascade) -> None:
-        method, sides = self.method, self.sides
-        deadline, bounds = self.deadline.share(SOLVER), bounded.bounds
+    def _minimised(self, bounds: list[Bounds], above: list[float]) -> None:
+        """By a MILP, over the disjuncts that may be below the point that is known.
+
+        Args:
+            above: Lower bounds on the margin of each disjunct.
+        """
+        method, sides, as_it_runs = self.method, self.sides, self.network.steps is not None
+        deadline = self.deadline.share(SOLVER)
         if method.tightening.tightening != "none":
             part = deadline.share(0.5)
             bounds = tightened(self.network, bounds, method.solver, method.tightening, part)
-        # the others are proved to stay above a point that is known
-        left = [d for d, least in enumerate(bounded.least) if least <= 0]
-        left.sort(key=bounded.least.__getitem__)
+        left = [d for d, least in enumerate(above) if least <= sides.upper]
+        left.sort(key=above.__getitem__)
         race = Race(
             method.solver, self.posed.unsafe, tuple(left), deadline, method.tightening.parameters
         )
@@ -212,7 +221,11 @@ class _Search:
             point = pixels.reshape(self.posed.box.lower.shape)
             self._tried(confirmed(self.subject, self.posed, point)[0][None], "milp")
 
-        told = Known(Sides(sides.reals, sides.upper), found, self.deadline.at(LATE))
+        told = Known(
+            Sides(sides.lower if as_it_runs else sides.reals, sides.upper),
+            found,
+            self.deadline.at(LATE),
+        )
         end = least_margin(encode(self.network, bounds), race, told)
-        sides.raised(min(end.lower, sides.upper), "milp", over_reals=self.network.steps is None)
+        sides.raised(min(end.lower, sides.upper), "milp", over_reals=not as_it_runs)
         sides.spend(Row("unknown", nodes=end.nodes, solver=method.solver, solver_status=end.status))

@@ -65,6 +65,9 @@ class Found(NamedTuple):
     steps: list[int]  # of each sample
 
 
+OUTSIDE = "outside the ball"
+
+
 class Checked(NamedTuple):
     """What became of one candidate."""
 
@@ -168,7 +171,7 @@ def at_boundary(exact: float, deployed: float) -> bool:
 
 def _check(within: bool, exact: float, deployed: float) -> str:
     if not within:
-        return "outside the ball"
+        return OUTSIDE
     if exact > 0:
         return "float64 margin > 0"
     return "ok" if deployed <= 0 else "float32 margin > 0"

@@ -101,6 +101,23 @@ def test_a_sample_without_any_adversarial_leaves_the_upper_mean_open():
     rows = pl.DataFrame({"sample": [1], "success": [True], "distance": [0.4]})
     found = optimality(rows, known)
     assert (found.at_most.value, found.exact) == (2.0, 0)
+    assert found.at_least == 1.0  # that is all that is known
+    both = pl.DataFrame({"sample": [0, 1], "success": [True, True], "distance": [0.9, 0.4]})
+    assert optimality(both, known).at_least == pytest.approx(2.0)  # of 3 and 1
+
+
+def test_where_nothing_is_adversarial_an_attack_that_finds_nothing_is_the_best():
+    infinite = float("inf")
+    columns = ("distance_lower", "distance_lower_reals", "distance_upper")
+    known = closest_known(
+        pl.DataFrame({"sample": [0, 1, 2], **{key: [infinite, infinite, 0.1] for key in columns},
+                      "exact": [True] * 3})
+    )  # fmt: skip
+    rows = pl.DataFrame(
+        {"sample": [0, 1, 2], "success": [False, False, True], "distance": [None, None, 0.3]}
+    )
+    found = optimality(rows, known)
+    assert (found.at_least, found.at_most.value, found.excess) == (1.0, 1.0, 0.0)
 
 
 def test_an_attack_nearer_than_proved_is_an_alarm(tmp_path):

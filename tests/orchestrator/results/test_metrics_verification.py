@@ -125,6 +125,16 @@ def about(property_, *rows):
     return frame(*rows).with_columns(property=pl.lit(property_))
 
 
+def test_the_smallest_margin_in_a_box_and_a_counterexample_there() -> None:
+    rows = pl.concat(
+        [
+            about("untargeted box=1a2b3c4d worst", (0, None, "verified")),
+            about("untargeted box=1a2b3c4d", (0, None, "falsified")),
+        ]
+    )
+    assert contradictions(rows, broken())["sample"].to_list() == [0]
+
+
 @pytest.mark.parametrize(
     ("property_", "rows", "attacked", "alarm"),
     [

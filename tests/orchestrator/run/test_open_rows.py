@@ -126,6 +126,26 @@ def test_always_asks_each_ball_by_itself():
         assert set(opened(plan, *rows)) == left
 
 
+def test_a_second_engine_closes_nothing_for_the_first():
+    plan = plan_of(SMALL.replace("eps: 0.02, samples", "eps: 0.02, cross_check: 1.0, samples"))
+    rows = [
+        verdicts(plan, "screen", "unknown", [1, 2]),
+        verdicts(plan, "cross_check", "verified", [1], time_limit_seconds=5.0),
+    ]
+    assert set(opened(plan, *rows)) == {1, 2}
+
+
+def test_a_number_at_one_radius_is_none_at_another():
+    plan = plan_of(SMALL.replace("eps: 0.02, samples", "question: worst, eps: 0.02, samples"))
+    rows = [
+        verdicts(plan, "screen", "unknown", [1, 2, 3], exact=False),
+        verdicts(plan, "solve", "verified", [1], eps=0.03, exact=True, time_limit_seconds=5.0),
+        verdicts(plan, "solve", "falsified", [2], eps=0.01, exact=True, time_limit_seconds=5.0),
+        verdicts(plan, "screen", "misclassified", [3], eps=0.01, exact=True),
+    ]
+    assert set(opened(plan, *rows)) == {1, 2}
+
+
 def test_a_null_eps_carries_nothing_and_is_its_own_question():
     for verdict in ("verified", "falsified", "misclassified"):
         assert not carries(verdict, None, 0.1)

@@ -211,6 +211,10 @@ def test_time_limits_that_are_none(robsweep, limit):
     [
         ("question: closest, norm: l0", "question closest of milp verifies linf, l1, l2, not l0"),
         ("question: closest, norm: l2, solver: highs", "highs minimises no l2 distance"),
+        ("verifier: mipverify, eps: 0.1, norm: l2", "mipverify verifies linf, l1, not l2"),
+        ("verifier: mipverify, question: worst, eps: 0.1", "mipverify answers no worst"),
+        ("eps: 0.5, norm: l2, cross_check: 0.1", "leave out `cross_check:`"),
+        ("region: cube, certificates: true", "leave out `certificates:`"),
         ("question: closest, margin: 0.1", "leave out `margin:`"),
         ("question: worst", "needs 'eps'"),
         ("question: worst, eps: 0.1, margin: 0.1", "leave out `margin:`"),
@@ -220,7 +224,8 @@ def test_time_limits_that_are_none(robsweep, limit):
     ],
 )
 def test_questions_that_ask_for_what_is_not_there(robsweep, given, message):
-    err = refused(robsweep, "run", sweep(SWEEP.replace("eps: 0.02", given)))
+    text = SWEEP.replace("verifier: milp, ", "") if given.startswith("verifier") else SWEEP
+    err = refused(robsweep, "run", sweep(text.replace("eps: 0.02", given)))
     assert err.startswith("robsweep: sweep.yaml:9")
     assert message in err
     assert err.count("\n") == 1
