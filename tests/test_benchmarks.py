@@ -1,4 +1,7 @@
+import importlib
 import sys
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -21,21 +24,29 @@ def test_the_gpu_benchmark_runs_without_a_gpu(
     assert "Skipped: everything on a GPU" in out
 
 
-def test_the_benchmark_of_soundness_finds_no_contradiction_in_small(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Seconds: it trains an epoch, and three radii are found by a dozen MILPs each."""
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ModuleType]:
+    """Of soundness and of minima, which import each other as scripts do."""
     for library in ("ortools", "sklearn"):
         pytest.importorskip(library)
-    from benchmarks import soundness
-
-    arguments = (
-        "--eps 0.01 --images 10 --epochs 1 --samples 2 --restarts 4 --steps 20 --questions 3 "
-        "--time-limit 0.1"
-    )
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    soundness, minima = (importlib.import_module(name) for name in ("soundness", "minima"))
     monkeypatch.setattr(soundness, "CORNERS", 50)
-    monkeypatch.setattr(sys, "argv", ["soundness.py", *arguments.split()])
+    return soundness, minima
+
+
+def test_the_benchmarks_of_soundness_find_no_contradiction_in_small(
+    scripts: tuple[ModuleType, ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Seconds: it trains an epoch, and three radii are found by a dozen MILPs each."""
+    soundness, minima = scripts
+    arguments = "--eps 0.01 --images 10 --epochs 1 --samples 2 --restarts 4 --steps 20"
+    monkeypatch.setattr(sys, "argv", ["soundness.py", *arguments.split(), "--time-limit", "0.1"])
     assert soundness.main() == 0
+    monkeypatch.setattr(sys, "argv", ["minima.py", "--questions", "3", "--time-limit", "0.1"])
+    assert minima.main() == 0
     out = capsys.readouterr().out
     assert "2 verified: 0 broken" in out
     assert "0 below the verifier's lower bound" in out
@@ -45,23 +56,24 @@ def test_the_benchmark_of_soundness_finds_no_contradiction_in_small(
 
 
 @pytest.mark.parametrize("verdict", ["verified", "falsified"])
-def test_the_benchmark_of_soundness_notices_a_lie(
-    verdict: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_benchmarks_of_soundness_notice_a_lie(
+    verdict: str,
+    scripts: tuple[ModuleType, ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Of a verifier that always says the same; a second or two, as it trains an epoch."""
-    pytest.importorskip("sklearn")
-    from benchmarks import soundness
-
+    soundness, minima = scripts
     lie = soundness.Row(verdict, "crown", lower_bound=0.1, upper_bound=0.2)
-    monkeypatch.setattr(soundness, "decided", lambda net, data, *_: [lie] * len(data.labels))
-    monkeypatch.setattr(soundness, "CORNERS", 50)
-    arguments = "--eps 0.4 --images 6 --epochs 1 --samples 3 --restarts 2 --steps 5 --questions 6"
-    monkeypatch.setattr(sys, "argv", ["soundness.py", *arguments.split(), "--parts", "minima"])
-    monkeypatch.setattr(soundness, "METHODS", (soundness.STAGES,))
-    assert soundness.main() == 1
+    for script in scripts:
+        monkeypatch.setattr(script, "decided", lambda net, data, *_: [lie] * len(data.labels))
+    monkeypatch.setattr(minima, "METHODS", (minima.STAGES,))
+    monkeypatch.setattr(sys, "argv", ["minima.py", "--questions", "6"])
+    assert minima.main() == 1
     assert "CONTRADICTION: " in capsys.readouterr().out
     if verdict == "verified":
-        monkeypatch.setattr(sys, "argv", ["soundness.py", *arguments.split(), "--parts", "attack"])
+        arguments = "--eps 0.4 --images 6 --epochs 1 --samples 3 --restarts 2 --steps 5"
+        monkeypatch.setattr(sys, "argv", ["soundness.py", *arguments.split()])
         assert soundness.main() == 1
         out = capsys.readouterr().out
         assert "3 verified: 3 broken" in out

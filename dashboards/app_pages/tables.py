@@ -35,6 +35,8 @@ TERMS = {
     "p-value corrected for all pairs of the question (Holm).",
     "tiers": "Models that cannot be told apart from the best of a tier share it. first_in_halves: "
     "how often a model is the best on a random half of the samples.",
+    "optimality": "How much further than needed each attack goes: its distance over that of the "
+    "nearest adversarial, which verification has found or bounded from both sides.",
     "honesty": "Signs that attacks were too weak: how many of the n samples that a check could "
     "look at speak against them, and the first of these.",
 }
