@@ -139,7 +139,7 @@ def solved(name: str, model: torch.nn.Module, eps: float) -> str:
     missing = [one for one in ("ortools", "pyarrow") if importlib.util.find_spec(one) is None]
     if missing:
         return f"Skipped: {name} with the solver, as {' and '.join(missing)} is not installed."
-    from robsweep.tasks.verification.cascade import Method
+    from robsweep.tasks.verification.problem import Method
     from robsweep.tasks.verification.question import Robustness
     from robsweep.tasks.verification.search.counterexamples import subject_of
     from robsweep.tasks.verification.solve import Question, solve_one

@@ -24,7 +24,7 @@ from robsweep.tasks.recheck.bounds import ball, relaxed
 from robsweep.tasks.recheck.layers import Layer, forward
 from robsweep.tasks.recheck.milp import encoded
 from robsweep.tasks.recheck.network import read
-from robsweep.tasks.verification.cascade import Method
+from robsweep.tasks.verification.problem import Method
 from robsweep.tasks.verification.question import Robustness
 from robsweep.tasks.verification.search.counterexamples import subject_of
 from robsweep.tasks.verification.solve import Question, solve_one

@@ -25,7 +25,7 @@ from robsweep.tasks.groups import seed_everything
 from robsweep.tasks.job import ModelRef
 from robsweep.tasks.models.load import load as load_model
 from robsweep.tasks.verification import mipverify
-from robsweep.tasks.verification.cascade import Method
+from robsweep.tasks.verification.problem import Method
 from robsweep.tasks.verification.question import Robustness
 from robsweep.tasks.verification.screen import Attack, screen_group
 from robsweep.tasks.verification.search.counterexamples import Subject, subject_of

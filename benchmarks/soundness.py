@@ -26,7 +26,7 @@ from robsweep.tasks.data.load import Labelled, load
 from robsweep.tasks.training.fit import Setup, fit
 from robsweep.tasks.training.losses.adversarial import pgd
 from robsweep.tasks.training.recipe import Recipe
-from robsweep.tasks.verification.cascade import Method
+from robsweep.tasks.verification.problem import Method
 from robsweep.tasks.verification.question import Robustness
 from robsweep.tasks.verification.screen import Attack, screen_group
 from robsweep.tasks.verification.search.counterexamples import subject_of

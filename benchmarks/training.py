@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robsweep.tasks.catalogue import DATASETS, MODELS
-from robsweep.tasks.catalogue.resolve import resolve
+from robsweep.tasks.catalogue.code.resolve import resolve
 from robsweep.tasks.data.load import Labelled, load
 from robsweep.tasks.training.checkpoints import Checkpoints
 from robsweep.tasks.training.fit import cross_entropy, fit

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from robsweep.tasks.catalogue.sources import Sources
+from robsweep.tasks.catalogue.code.sources import Sources
 
 
 def source_sha256(name: str, paths: tuple[str, ...]) -> str:

@@ -18,7 +18,7 @@ from robsweep.orchestrator.results.results import Results
 from robsweep.orchestrator.results.wanted import wanted
 from robsweep.orchestrator.settings import Settings
 from robsweep.orchestrator.spec.yaml_file import did_you_mean
-from robsweep.tasks.catalogue.own_code import importable
+from robsweep.tasks.catalogue.code.own_code import importable
 from robsweep.tasks.catalogue.words import word_of
 
 

@@ -7,9 +7,9 @@ import pyarrow as pa
 import torch
 
 from robsweep.tasks.catalogue import VERIFIERS
+from robsweep.tasks.catalogue.code.own_code import importable
+from robsweep.tasks.catalogue.code.resolve import resolve
 from robsweep.tasks.catalogue.entries import Question, Verifier
-from robsweep.tasks.catalogue.own_code import importable
-from robsweep.tasks.catalogue.resolve import resolve
 from robsweep.tasks.groups import seed_everything
 from robsweep.tasks.job import Inputs, Job, Output
 from robsweep.tasks.models.load import forget_all

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robsweep.tasks.catalogue.resolve import is_ours, resolve
+from robsweep.tasks.catalogue.code.resolve import is_ours, resolve
 from robsweep.tasks.groups import seed_everything
 
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from robsweep.orchestrator.errors import InputError
 from robsweep.orchestrator.store.store import Store
-from robsweep.tasks.catalogue.install import how_to_install
+from robsweep.tasks.catalogue.code.install import how_to_install
 
 
 def serve(store: Path, port: int, *, headless: bool) -> NoReturn:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from robsweep.orchestrator.cli import certified
 from robsweep.orchestrator.errors import InputError
-from robsweep.tasks.catalogue.install import how_to_install
+from robsweep.tasks.catalogue.code.install import how_to_install
 
 if TYPE_CHECKING:
     from robsweep.tasks.verification.instance import Outcome

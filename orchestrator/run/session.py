@@ -27,7 +27,7 @@ from robsweep.orchestrator.spec.spec import SweepSpec
 from robsweep.orchestrator.store.log import Snapshot
 from robsweep.orchestrator.store.store import Store
 from robsweep.orchestrator.store.writer import Finished, Writer
-from robsweep.tasks.catalogue.install import how_to_install
+from robsweep.tasks.catalogue.code.install import how_to_install
 
 
 def run(

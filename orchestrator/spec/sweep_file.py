@@ -13,6 +13,12 @@ from robsweep.orchestrator.spec.checks.attacks import check as check_attacks
 from robsweep.orchestrator.spec.checks.ood import check as check_ood
 from robsweep.orchestrator.spec.checks.regions import check as check_regions
 from robsweep.orchestrator.spec.checks.regions import region_spec
+from robsweep.orchestrator.spec.checks.selections import (
+    check_applies,
+    check_landscapes,
+    check_selections,
+    check_sizes,
+)
 from robsweep.orchestrator.spec.checks.shift import check as check_shift
 from robsweep.orchestrator.spec.checks.trainings import (
     check_conflicts,
@@ -27,7 +33,7 @@ from robsweep.orchestrator.spec.entries.verification import RegionFile, Verifica
 from robsweep.orchestrator.spec.nets import arch_of, written_out
 from robsweep.orchestrator.spec.overrides import override
 from robsweep.orchestrator.spec.parameters import expand, resolve, unknown_name
-from robsweep.orchestrator.spec.selection import both, selected, without_axes
+from robsweep.orchestrator.spec.selection import without_axes
 from robsweep.orchestrator.spec.spec import (
     SECTIONS,
     AttackSpec,
@@ -39,7 +45,6 @@ from robsweep.orchestrator.spec.spec import (
     SweepSpec,
     TrainingSpec,
 )
-from robsweep.orchestrator.spec.versions import all_versions
 from robsweep.orchestrator.spec.yaml_file import Document, Key, did_you_mean
 from robsweep.tasks.catalogue import KINDS
 from robsweep.tasks.catalogue.entries import Attack, Entry, Verifier
@@ -121,15 +126,15 @@ def from_document(
     datasets.check(document, spec)
     spec = spec.model_copy(update={"regions": _regions(document, spec)})
     check_regions(document, spec)
-    _check_sizes(document, spec)
-    _check_selections(document, spec)
+    check_sizes(document, spec)
+    check_selections(document, spec)
     check_versions(document, spec)
-    _check_applies(document, spec)
+    check_applies(document, spec)
     check_attacks(document, spec)
     check_ood(document, spec)
     adversarials.check(document, spec)
     check_shift(document, spec)
-    _check_landscapes(document, spec)
+    check_landscapes(document, spec)
     return spec
 
 
@@ -310,95 +315,3 @@ def _checked(document: Document, key: Key, kind: type[_Model], body: Any) -> _Mo
         elif first["type"] != "value_error":
             message = f"{message[0].lower()}{message[1:]}, got {first['input']!r}"
         raise document.error((*key, *place), message) from error
-
-
-def _check_sizes(document: Document, spec: SweepSpec) -> None:
-    named: list[tuple[Key, tuple[int, int] | None, DatasetSpec]] = [
-        (("samples",), spec.samples, one) for one in (spec.dataset, *spec.datasets.values())
-    ]
-    for section in ("attacks", "ood", "shift", "verification", "sensitivity", "landscape"):
-        for name, entry in getattr(spec, section).items():
-            key: Key = (section, without_axes(name), "samples")
-            named.append((key, entry.samples, spec.dataset_of(entry)))
-    for name, entry in spec.ood.items():
-        for ood_set in entry.data_sets:
-            place: Key = ("ood", without_axes(name), "ood_samples")
-            named.append((place, entry.ood_samples, spec.ood_sets[ood_set]))
-    for place, samples, dataset in named:
-        size = dataset.splits.get(dataset.split, 0)
-        if samples is not None and samples[1] > size:
-            of = "" if dataset == spec.dataset else f" of {dataset.name}"
-            raise document.error(
-                place,
-                f"asks for {samples[1]} samples, the {dataset.split} split{of} has {size}",
-            )
-
-
-def _check_selections(document: Document, spec: SweepSpec) -> None:
-    if not spec.models:
-        raise document.error(("models",), "needs at least one model")
-    plain = {name: model for name, model in spec.models.items() if not model.members}
-    if not spec.trainings and not all(model.imported for model in plain.values()):
-        raise document.error(
-            ("models",), "models without `weights:` need `trainings:` to train them"
-        )
-    if not any(
-        model.imported or any(selected(t, name, training) for training, t in spec.trainings.items())
-        for name, model in plain.items()
-    ):
-        raise document.error(("trainings",), "`only:` and `exclude:` leave no model to train")
-    known = {name for full in (*spec.models, *spec.trainings) for name in both(full)}
-    for section in SECTIONS:
-        for name, entry in getattr(spec, section).items():
-            if "only" in entry.model_fields_set and not entry.only:
-                raise document.error(
-                    (section, without_axes(name), "only"),
-                    "an empty list: name models or trainings, or leave it out to mean all",
-                )
-            for key in ("only", "exclude"):
-                for word in getattr(entry, key):
-                    if not set(word.split("/")) <= known:
-                        raise document.error(
-                            (section, without_axes(name), key),
-                            f"no model or training is named {word!r}{did_you_mean(word, known)}",
-                        )
-
-
-def _check_applies(document: Document, spec: SweepSpec) -> None:
-    """Whether each evaluation is of some model at all."""
-    versions = [(model, version.training) for model, version in all_versions(spec)]
-    trained = {training for _, training in versions}
-    trained |= {m.training for _, version in all_versions(spec) for m in version.members}
-    for name, entry in spec.trainings.items():
-        if (entry.only or entry.exclude) and name not in trained:
-            raise document.error(
-                ("trainings", without_axes(name)),
-                "`only:` and `exclude:` leave no model that this training applies to",
-            )
-    for section in SECTIONS:
-        if section in {"models", "trainings", "landscape"}:  # checked elsewhere
-            continue
-        for name, entry in getattr(spec, section).items():
-            if not any(selected(entry, *version) for version in versions):
-                key = "exclude" if entry.exclude else "only"
-                raise document.error(
-                    (section, without_axes(name), key),
-                    "`only:` and `exclude:` leave no model that this entry applies to",
-                )
-
-
-def _check_landscapes(document: Document, spec: SweepSpec) -> None:
-    train = spec.dataset.splits.get("train", 0)
-    versions = list(all_versions(spec))
-    for name, entry in spec.landscape.items():
-        key: Key = ("landscape", without_axes(name))
-        if entry.train_samples > train:
-            raise document.error(
-                (*key, "train_samples"),
-                f"asks for {entry.train_samples} samples, the train split has {train}",
-            )
-        if not any(v.training and selected(entry, model, v.training) for model, v in versions):
-            raise document.error(
-                key,
-                "applies to no model that is trained here: its chains start from trained weights",
-            )

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from robsweep.tasks.attacks.count import RefusesNonFinite
 from robsweep.tasks.attacks.sparing import OnlyCloser, Settled
+from robsweep.tasks.catalogue.code.resolve import optional, resolve
 from robsweep.tasks.catalogue.entries import Attack
-from robsweep.tasks.catalogue.resolve import optional, resolve
 from robsweep.tasks.errors import InputError
 
 _RENAMED = {"contrast_target": "target", "source_step_convergence": "source_step_convergance"}

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from robsweep.tasks.catalogue.resolve import optional
+from robsweep.tasks.catalogue.code.resolve import optional
 
 _TIMEOUT_SECONDS = 60
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from robsweep.tasks.catalogue.resolve import optional
+from robsweep.tasks.catalogue.code.resolve import optional
 
 _DIGITS = {"train": slice(1097), "validation": slice(1097, 1297), "test": slice(1297, None)}
 # Of a class's 50 flowers, by their index modulo 10: 30 for training, 5 and 15.

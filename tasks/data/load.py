@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robsweep.tasks.catalogue import CORRUPTIONS, DATASETS, DRAWN_SETS
-from robsweep.tasks.catalogue.resolve import resolve
+from robsweep.tasks.catalogue.code.resolve import resolve
 from robsweep.tasks.catalogue.words import SPLITS, Corruption, word_of
 from robsweep.tasks.data.npz import npz, splits_of
 from robsweep.tasks.errors import InputError

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from robsweep.tasks.catalogue import FITS
-from robsweep.tasks.catalogue.resolve import resolve
+from robsweep.tasks.catalogue.code.resolve import resolve
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.groups import seed_everything
 from robsweep.tasks.job import Inputs, Job, Output

@@ -10,7 +10,7 @@ from torch import nn
 
 from robsweep.tasks.attacks.load import GIVEN
 from robsweep.tasks.catalogue import RECIPE
-from robsweep.tasks.catalogue.resolve import resolve
+from robsweep.tasks.catalogue.code.resolve import resolve
 from robsweep.tasks.catalogue.words import base_of
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.groups import seed_everything

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from robsweep.tasks.catalogue.own_code import importable
+from robsweep.tasks.catalogue.code.own_code import importable
 from robsweep.tasks.data.load import Labelled
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.job import ModelRef, Setting

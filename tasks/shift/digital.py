@@ -4,7 +4,7 @@ from io import BytesIO
 
 import numpy as np
 
-from robsweep.tasks.catalogue.install import how_to_install
+from robsweep.tasks.catalogue.code.install import how_to_install
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.shift.severity import Images, Randoms, at, grey
 

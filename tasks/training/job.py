@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from robsweep.tasks.catalogue import TRAININGS
-from robsweep.tasks.catalogue.resolve import is_ours, resolve
+from robsweep.tasks.catalogue.code.resolve import is_ours, resolve
 from robsweep.tasks.data.load import Labelled, empty_like, splits
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.groups import seed_everything

@@ -2,13 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from robsweep.tasks.catalogue.values import STAGES
 from robsweep.tasks.verification.bounds.alpha import Ascent, Relaxed, optimised_margins
 from robsweep.tasks.verification.bounds.chains import chain_of
 from robsweep.tasks.verification.bounds.intervals import Bounds
@@ -22,9 +19,10 @@ from robsweep.tasks.verification.bounds.margins import (
 from robsweep.tasks.verification.optimise.milp import encode
 from robsweep.tasks.verification.optimise.race import End, raced
 from robsweep.tasks.verification.optimise.solver import Deadline, Race, can_ask
-from robsweep.tasks.verification.optimise.tightening import PLAIN, Effort, tightened
-from robsweep.tasks.verification.reading.layers import Network, is_exact
-from robsweep.tasks.verification.reading.properties import BOUNDARY, PROVED, Property
+from robsweep.tasks.verification.optimise.tightening import tightened
+from robsweep.tasks.verification.problem import Confirm, Method, Problem
+from robsweep.tasks.verification.reading.layers import is_exact
+from robsweep.tasks.verification.reading.properties import BOUNDARY, PROVED
 from robsweep.tasks.verification.reading.within import Ball
 from robsweep.tasks.verification.search.branching import Limit, Search
 from robsweep.tasks.verification.search.counterexamples import Checked
@@ -52,29 +50,6 @@ _BRANCHES = 20_000  # if a MILP can follow, and there is no time limit
 _STUCK = 64  # if a MILP can follow: what is left of such a subproblem is a linear program
 _SHORTEST = 2.0  # seconds: a solver's process needs one to begin
 _FURTHER = (1e-3, 1e-2)  # on the margin's scale
-
-
-class Problem(NamedTuple):
-    """Whether a sample's unsafe region is reached from its box."""
-
-    network: Network
-    box: Bounds  # (1, *shape)
-    unsafe: Property
-
-    def over_reals(self) -> "Problem":
-        return self._replace(network=self.network.over_reals())
-
-
-class Method(NamedTuple):
-    """How it is to be found out."""
-
-    stages: frozenset[str] = frozenset(STAGES)
-    solver: str = "gscip"  # MathOpt's name
-    tightening: Effort = PLAIN
-
-
-# Takes a point (1, *shape) and looks near it, in the box, for a counterexample: the best (*shape).
-Confirm = Callable[[Tensor], tuple[Tensor, Checked]]
 
 
 class Cascade:

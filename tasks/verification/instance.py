@@ -14,8 +14,9 @@ from robsweep.tasks.catalogue.values import STAGES
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.bounds.intervals import Bounds
 from robsweep.tasks.verification.bounds.margins import by_intervals
-from robsweep.tasks.verification.cascade import Cascade, Method, Problem
+from robsweep.tasks.verification.cascade import Cascade
 from robsweep.tasks.verification.optimise.solver import Deadline, solver_named
+from robsweep.tasks.verification.problem import Method, Problem
 from robsweep.tasks.verification.reading.layers import Network, evaluate, in_float32
 from robsweep.tasks.verification.reading.properties import BOUNDARY, Property, margin
 from robsweep.tasks.verification.reading.vnnlib.file import Case

@@ -12,9 +12,10 @@ from robsweep.tasks.catalogue.values import stages_of_ids
 from robsweep.tasks.job import Inputs, Job, Output
 from robsweep.tasks.load import device_of, labelled_data_for, model_of
 from robsweep.tasks.models.weights import to_bytes
-from robsweep.tasks.verification.cascade import Cascade, Method, Problem
+from robsweep.tasks.verification.cascade import Cascade
 from robsweep.tasks.verification.optimise.solver import Deadline, solver_named
 from robsweep.tasks.verification.optimise.tightening import effort_of
+from robsweep.tasks.verification.problem import Method, Problem
 from robsweep.tasks.verification.proofs.stored import Certifier
 from robsweep.tasks.verification.question import Posed, Robustness, by_the_image, robustness_of
 from robsweep.tasks.verification.regions.posing import Asked, asked_of, by_likelihood, united

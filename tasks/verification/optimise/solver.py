@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from robsweep.tasks.catalogue.install import how_to_install
+from robsweep.tasks.catalogue.code.install import how_to_install
 from robsweep.tasks.catalogue.values import REFUSED
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.optimise.child import (

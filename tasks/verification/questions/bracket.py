@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from robsweep.tasks.catalogue.values import STAGES
-from robsweep.tasks.verification.cascade import Method
+from robsweep.tasks.verification.problem import Method
 from robsweep.tasks.verification.reading.layers import Network
 from robsweep.tasks.verification.verdicts import Row
 
@@ -14,9 +14,8 @@ MET = 1e-3  # of the number: how near the two sides of an exact answer are
 # Of what is left of the time, for one try of a search; for a solver; at first, for bounds.
 TRY, SOLVER = 0.2, 0.7
 BOUNDS = frozenset({"interval", "crown", "alpha"})
-_ROUNDING = (
-    0.5 * MET
-)  # of the clean margin: what rounding may take off bounds without being in the way
+# Of the clean margin: what rounding may take off bounds without being in the way.
+_ROUNDING = 0.5 * MET
 _COUNTERS = ("attack_steps", "branches", "boxes", "nodes", "alpha_bounds")
 
 

@@ -12,11 +12,11 @@ from robsweep.tasks.ball import distance
 from robsweep.tasks.job import Inputs, Job, Output
 from robsweep.tasks.verification.bounds.intervals import Bounds
 from robsweep.tasks.verification.bounds.margins import by_crown, by_intervals
-from robsweep.tasks.verification.cascade import Method
 from robsweep.tasks.verification.optimise.milp import encode
 from robsweep.tasks.verification.optimise.minimum import SOLVED, Known, Sides, least_distance
 from robsweep.tasks.verification.optimise.solver import LATE, Deadline, Race
 from robsweep.tasks.verification.optimise.tightening import tightened
+from robsweep.tasks.verification.problem import Method
 from robsweep.tasks.verification.question import Posed, Robustness, by_the_image
 from robsweep.tasks.verification.questions.bracket import (
     BOUNDS,

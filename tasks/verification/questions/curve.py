@@ -6,7 +6,7 @@ from torch import Tensor
 
 from robsweep.tasks.ball import distance
 from robsweep.tasks.job import Inputs, Job, Output
-from robsweep.tasks.verification.cascade import Method
+from robsweep.tasks.verification.problem import Method
 from robsweep.tasks.verification.question import Robustness
 from robsweep.tasks.verification.screen import Screened, by_groups, effort_of, screen_group
 from robsweep.tasks.verification.search.counterexamples import Subject

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from robsweep.tasks.job import Inputs, Job, Output
 from robsweep.tasks.verification.bounds.intervals import Bounds
-from robsweep.tasks.verification.cascade import Cascade, Method, Problem
+from robsweep.tasks.verification.cascade import Cascade
 from robsweep.tasks.verification.optimise.milp import encode
 from robsweep.tasks.verification.optimise.minimum import Known, Sides, least_margin
 from robsweep.tasks.verification.optimise.solver import LATE, Deadline, Race
 from robsweep.tasks.verification.optimise.tightening import tightened
+from robsweep.tasks.verification.problem import Method, Problem
 from robsweep.tasks.verification.question import Posed, Robustness, by_the_image
 from robsweep.tasks.verification.questions.bracket import (
     BOUNDS,

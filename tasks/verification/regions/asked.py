@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robsweep.tasks.catalogue.code.resolve import resolve
 from robsweep.tasks.catalogue.regions import REGIONS, misfit
-from robsweep.tasks.catalogue.resolve import resolve
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.job import Measurement, Setting
 from robsweep.tasks.verification.regions.area import Area

@@ -23,8 +23,8 @@ from robsweep.tasks.catalogue import (
     TRAININGS,
 )
 from robsweep.tasks.catalogue.attacks import OWN
+from robsweep.tasks.catalogue.code.resolve import resolve
 from robsweep.tasks.catalogue.entries import Entry, Parameters, Scorer
-from robsweep.tasks.catalogue.resolve import resolve
 from robsweep.tasks.catalogue.scorers import own_parameters
 from robsweep.tasks.data import checksums
 from robsweep.tasks.data.fetch import MIRRORS

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from robsweep.tasks.catalogue.install import how_to_install
-from robsweep.tasks.catalogue.resolve import optional
+from robsweep.tasks.catalogue.code.install import how_to_install
+from robsweep.tasks.catalogue.code.resolve import optional
 from robsweep.tasks.errors import InputError
 
 ROOT = Path(__file__).parents[3]

@@ -5,8 +5,8 @@ import inspect
 import pytest
 import torch
 
+from robsweep.tasks.catalogue.code.resolve import resolve
 from robsweep.tasks.catalogue.regions import REGIONS, misfit
-from robsweep.tasks.catalogue.resolve import resolve
 from robsweep.tasks.catalogue.values import NORMS
 from robsweep.tasks.catalogue.verifiers import VERIFIERS
 from robsweep.tasks.verification.regions.asked import region

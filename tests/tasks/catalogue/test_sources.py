@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from robsweep.orchestrator.source import source_files, source_sha256
-from robsweep.tasks.catalogue.source_text import canonical
-from robsweep.tasks.catalogue.sources import RESERVED
+from robsweep.tasks.catalogue.code.source_text import canonical
+from robsweep.tasks.catalogue.code.sources import RESERVED
 from robsweep.tasks.errors import InputError
 
 ROOT = Path(__file__).parents[3]

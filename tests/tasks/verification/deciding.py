@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from robsweep.tasks.catalogue.values import STAGES
-from robsweep.tasks.verification.cascade import Method
+from robsweep.tasks.verification.problem import Method
 from robsweep.tasks.verification.question import Robustness
 from robsweep.tasks.verification.screen import Attack, screen_group
 from robsweep.tasks.verification.search.counterexamples import subject_of

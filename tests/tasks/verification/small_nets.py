@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from robsweep.tasks.ball import box
 from robsweep.tasks.verification.bounds.intervals import Bounds
-from robsweep.tasks.verification.cascade import Method
+from robsweep.tasks.verification.problem import Method
 
 MILP = Method(frozenset({"crown", "milp"}))  # no other stage takes the solver's work away
 

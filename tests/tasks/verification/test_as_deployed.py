@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from robsweep.tasks.verification.bounds.intervals import Bounds
-from robsweep.tasks.verification.cascade import Cascade, Method, Problem
+from robsweep.tasks.verification.cascade import Cascade
 from robsweep.tasks.verification.instance import Outcome, verify
 from robsweep.tasks.verification.optimise.solver import Deadline
+from robsweep.tasks.verification.problem import Method, Problem
 from robsweep.tasks.verification.question import Robustness
 from robsweep.tasks.verification.reading.properties import untargeted
 from robsweep.tasks.verification.screen import Attack, screen_group

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from robsweep.tasks.catalogue.values import STAGES
 from robsweep.tasks.verification.bounds.intervals import Bounds
 from robsweep.tasks.verification.bounds.margins import by_crown
-from robsweep.tasks.verification.cascade import Method
+from robsweep.tasks.verification.problem import Method
 from robsweep.tasks.verification.question import Robustness
 from robsweep.tasks.verification.reading.graph import Graph
 from robsweep.tasks.verification.reading.layers import Linear, Relu

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from robsweep.tasks.catalogue.values import STAGES
 from robsweep.tasks.verification import instance
-from robsweep.tasks.verification.cascade import Cascade, Method, Problem
+from robsweep.tasks.verification.cascade import Cascade
 from robsweep.tasks.verification.optimise.solver import Deadline
+from robsweep.tasks.verification.problem import Method, Problem
 from robsweep.tasks.verification.question import Robustness
 from robsweep.tasks.verification.reading.onnx.model import load
 from robsweep.tasks.verification.search.counterexamples import Checked, subject_of

@@ -15,9 +15,10 @@ from torch import Tensor
 from robsweep.tasks.catalogue.values import STAGES
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification import instance
-from robsweep.tasks.verification.cascade import Cascade, Method, Problem
+from robsweep.tasks.verification.cascade import Cascade
 from robsweep.tasks.verification.mipverify import Recipe, solve_one
 from robsweep.tasks.verification.optimise.solver import Deadline
+from robsweep.tasks.verification.problem import Method, Problem
 from robsweep.tasks.verification.question import Robustness
 from robsweep.tasks.verification.search.counterexamples import Checked, subject_of
 from robsweep.tasks.verification.solve import Question

@@ -15,7 +15,7 @@ from robsweep.tasks.data.load import load as load_data
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.job import Inputs, Setting
 from robsweep.tasks.verification.bounds.intervals import Bounds
-from robsweep.tasks.verification.cascade import Method
+from robsweep.tasks.verification.problem import Method
 from robsweep.tasks.verification.question import Robustness, by_the_image, robustness_of
 from robsweep.tasks.verification.reading.properties import margin
 from robsweep.tasks.verification.screen import Attack, screen, screen_group

@@ -8,8 +8,8 @@ from robsweep.tasks.catalogue import VERIFIERS
 from robsweep.tasks.catalogue.values import CHOICES
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.job import Inputs
-from robsweep.tasks.verification.cascade import Method
 from robsweep.tasks.verification.optimise import solver
+from robsweep.tasks.verification.problem import Method
 from robsweep.tasks.verification.question import Robustness
 from robsweep.tasks.verification.search.counterexamples import subject_of
 from robsweep.tasks.verification.solve import Question, solve, solve_one

@@ -8,7 +8,7 @@ import torch
 from robsweep.tasks.data.load import Labelled, load
 from robsweep.tasks.job import ModelRef
 from robsweep.tasks.models.load import load as load_model
-from robsweep.tasks.verification.cascade import Method
+from robsweep.tasks.verification.problem import Method
 from robsweep.tasks.verification.question import Robustness
 from robsweep.tasks.verification.questions.closest import closest_one
 from robsweep.tasks.verification.screen import Attack, screen_group

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from robsweep.tasks.catalogue.install import how_to_install
+from robsweep.tasks.catalogue.code.install import how_to_install
 from robsweep.tasks.errors import InputError
 from robsweep.tasks.verification.reading import weights_file
 from robsweep.tasks.verification.reading.files import content_of, one_line

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from robsweep.tasks.verification.cascade import Method
+from robsweep.tasks.verification.problem import Method
 from robsweep.tasks.verification.question import Robustness
 from robsweep.tasks.verification.questions.curve import Ladder, curve_one
 from robsweep.tasks.verification.search.counterexamples import subject_of

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from robsweep.tasks.verification.cascade import Method
 from robsweep.tasks.verification.optimise import minimum
+from robsweep.tasks.verification.problem import Method
 from robsweep.tasks.verification.question import Robustness
 from robsweep.tasks.verification.questions.closest import closest_one
 from robsweep.tasks.verification.questions.worst import worst_one

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from robsweep.tasks.ball import distance
 from robsweep.tasks.verification.bounds.intervals import Bounds
-from robsweep.tasks.verification.cascade import Method
+from robsweep.tasks.verification.problem import Method
 from robsweep.tasks.verification.question import Robustness
 from robsweep.tasks.verification.questions.closest import closest_one
 from robsweep.tasks.verification.questions.worst import worst_one

@@ -10,7 +10,7 @@ from scipy.optimize import linprog
 from torch import Tensor, nn
 
 from robsweep.tasks.catalogue.values import STAGES
-from robsweep.tasks.verification.cascade import Method
+from robsweep.tasks.verification.problem import Method
 from robsweep.tasks.verification.question import Robustness
 from robsweep.tasks.verification.regions.asked import Regions, region
 from robsweep.tasks.verification.screen import Attack, screen_group

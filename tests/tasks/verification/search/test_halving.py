@@ -6,7 +6,7 @@ import torch
 
 from robsweep.tasks.verification.bounds.intervals import Bounds
 from robsweep.tasks.verification.bounds.margins import by_crown
-from robsweep.tasks.verification.cascade import Method
+from robsweep.tasks.verification.problem import Method
 from robsweep.tasks.verification.question import Robustness
 from robsweep.tasks.verification.reading.properties import PROVED, untargeted
 from robsweep.tasks.verification.reading.torch.module import read_as_deployed

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from robsweep.tasks.catalogue.values import STAGES
 from robsweep.tasks.verification.bounds.intervals import Bounds, interval
 from robsweep.tasks.verification.bounds.smooth import lines, ranges
-from robsweep.tasks.verification.cascade import Method
+from robsweep.tasks.verification.problem import Method
 from robsweep.tasks.verification.question import Robustness
 from robsweep.tasks.verification.reading.curves import JUMPS, Curve, value_of
 from robsweep.tasks.verification.search.counterexamples import subject_of

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from robsweep.tasks.verification.bounds.boxes import Boxes
 from robsweep.tasks.verification.bounds.chains import Chain, chain_of
 from robsweep.tasks.verification.bounds.intervals import Bounds
-from robsweep.tasks.verification.cascade import Method
+from robsweep.tasks.verification.problem import Method
 from robsweep.tasks.verification.question import Robustness
 from robsweep.tasks.verification.reading.layers import Network, evaluate
 from robsweep.tasks.verification.reading.properties import BOUNDARY, Property, margin, untargeted

@@ -10,7 +10,7 @@ from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
-from robsweep.tasks.catalogue.sources import RESERVED, Sources
+from robsweep.tasks.catalogue.code.sources import RESERVED, Sources
 from robsweep.tasks.errors import InputError
 
 _KEPT = 4  # sweeps whose modules stay for the next job of this process

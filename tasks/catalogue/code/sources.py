@@ -11,7 +11,7 @@ from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES
 from pathlib import Path
 from typing import NamedTuple
 
-from robsweep.tasks.catalogue.source_text import canonical, imports_of
+from robsweep.tasks.catalogue.code.source_text import canonical, imports_of
 from robsweep.tasks.errors import InputError
 
 # Never looked for among a user's own modules: what Python and robsweep import by these names is
@@ -23,7 +23,7 @@ RESERVED = sys.stdlib_module_names | {
 }  # fmt: skip
 _SUFFIXES = (*EXTENSION_SUFFIXES, *SOURCE_SUFFIXES)  # in Python's own order
 _STDLIB = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")})
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = Path(__file__).resolve().parents[3]
 _HOUSES = ("robsweep", "tasks", "orchestrator", "dashboards")
 _PACKAGED = [_ROOT] if _ROOT.name == "robsweep" and (_ROOT / "__init__.py").is_file() else []
 _OURS = tuple(f"{folder}{os.sep}" for folder in (*_PACKAGED, *(_ROOT / h for h in _HOUSES)))

@@ -5,8 +5,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from robsweep.tasks.catalogue.install import how_to_install
-from robsweep.tasks.catalogue.own_code import module_of
+from robsweep.tasks.catalogue.code.install import how_to_install
+from robsweep.tasks.catalogue.code.own_code import module_of
 from robsweep.tasks.errors import InputError
 
 OURS = "robsweep.tasks"  # where the catalogue's paths, which begin with a dot, start

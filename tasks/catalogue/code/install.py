@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-_HOME = Path(__file__).resolve().parents[2]  # the checkout, or what was installed of it
+_HOME = Path(__file__).resolve().parents[3]  # the checkout, or what was installed of it
 
 
 def how_to_install(extra: str, home: Path = _HOME) -> str:
