@@ -1,6 +1,8 @@
 """Regions against the smallest margin by enumeration: what is proved and refuted meets there."""
 
+from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -10,12 +12,14 @@ from scipy.optimize import linprog
 from torch import Tensor, nn
 
 from robsweep.tasks.catalogue.values import STAGES
+from robsweep.tasks.verification import mipverify
 from robsweep.tasks.verification.problem import Method
 from robsweep.tasks.verification.question import Robustness
 from robsweep.tasks.verification.regions.asked import Regions, region
 from robsweep.tasks.verification.screen import Attack, screen_group
 from robsweep.tasks.verification.search.counterexamples import subject_of
 from robsweep.tasks.verification.solve import Question, solve_one
+from robsweep.tasks.verification.verdicts import Row
 from tests.tasks.verification.regions.exact import Polytope, smallest_margin
 
 pytest.importorskip("ortools")
@@ -117,10 +121,26 @@ REGIONS = {
 WAYS = [STAGES, ("crown", "branching"), ("crown", "milp")]
 
 
-def ways(name: str) -> list[tuple[str, ...]]:
-    """Not the MILP where it would be one for each of many positions; splitting of parameters."""
+Decide = Callable[[Question, float], tuple[Row, Tensor | None]]
+
+
+def ways(name: str) -> dict[str, Decide]:
+    """Not a MILP where it would be one for each of many positions; splitting of parameters.
+
+    MIPVerify's recipe has HiGHS alone, which takes no l2 ball.
+    """
     halved = [("crown", "splitting")] if name.startswith("blur") else []
-    return WAYS[: 2 if name == "patch 1" else 3] + halved
+    stages = WAYS[: 2 if name == "patch 1" else 3] + halved
+    found: dict[str, Decide] = {"+".join(one): partial(by_stages, frozenset(one)) for one in stages}
+    if name not in ("l2", "patch 1"):
+        found["mipverify"] = partial(mipverify.solve_one, mipverify.Recipe())
+    return found
+
+
+def by_stages(
+    stages: frozenset[str], question: Question, limit: float
+) -> tuple[Row, Tensor | None]:
+    return solve_one(question, Method(stages), limit)
 
 
 @pytest.mark.parametrize("name", REGIONS)
@@ -135,12 +155,12 @@ def test_verdicts_change_where_the_smallest_margin_is(name: str) -> None:
     exact = min(smallest_margin(net, int(label), one) for one in polytopes(image[0]))
     subject = subject_of(net, SHAPE)
     assert 0 < exact < 2
-    for stages in ways(name):
+    for way, decide in ways(name).items():
         for least, verdict in ((exact - 1e-3, "verified"), (exact + 1e-3, "falsified")):
             asked = Robustness(None, margin=least, regions=regions)
             question = Question(subject, image, label, asked)
-            row, found = solve_one(question, Method(frozenset(stages)), 60.0)
-            assert row.verdict == verdict, (stages, exact, row)
+            row, found = decide(question, 60.0)
+            assert row.verdict == verdict, (way, exact, row)
             if row.lower_bound is not None:
                 assert row.lower_bound <= exact - least + 1e-6
             if found is not None:
