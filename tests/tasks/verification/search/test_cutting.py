@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from robsweep.tasks.verification.bounds.alpha import Relaxed
 from robsweep.tasks.verification.bounds.intervals import Bounds
 from robsweep.tasks.verification.bounds.margins import by_crown
-from robsweep.tasks.verification.reading.layers import evaluate
+from robsweep.tasks.verification.reading.layers import Linear, Network, Relu, evaluate
 from robsweep.tasks.verification.reading.properties import BOUNDARY, margin, untargeted
 from robsweep.tasks.verification.reading.torch.module import read, read_as_deployed
+from robsweep.tasks.verification.reading.within import Simplex
 from robsweep.tasks.verification.search.branching import Limit, Search
 from robsweep.tasks.verification.search.cutting import Cut, First, by_margin, by_sign, first_of
 from tests.tasks.verification.small_nets import ball, convolutional, dense
@@ -168,3 +169,26 @@ def test_only_small_chains_are_cut() -> None:
             untargeted(torch.tensor([0]), 2 if net is wide else 3),
         )
         assert (first_of(Relaxed.of(network, bounds)) is not None) == expected
+
+
+def test_nothing_is_cut_where_more_than_a_box_is_known() -> None:
+    """Weights of sum 1: a bound over these lies above the form's least value in their box, so a cut
+    that takes the one for the other would lose an unsafe kernel, here the one that is even."""
+    weight = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+    layers = (Linear(weight.double(), torch.zeros(2).double()), Relu(),
+              Linear(torch.eye(2).double(), torch.zeros(2).double()))  # fmt: skip
+    shapes, inputs = ((2,), (2,), (2,), (2,)), ((0,), (1,), (2,))
+    network = Network(layers, shapes, inputs)
+    box = Bounds(torch.zeros(1, 2).double(), torch.ones(1, 2).double())
+    for within, cuts in ((None, True), (Simplex(), False)):
+        here = network._replace(within=within)
+        bounds = by_crown(here, box, untargeted(torch.tensor([0]), 2)).bounds
+        first = first_of(Relaxed.of(here, bounds))
+        assert (first is not None) == cuts
+    # what would be lost: a margin of w0 + w1 - 1.3, which is -0.3 at all kernels
+    form, even = torch.ones(1, 2).double(), torch.full((2,), 0.5).double()
+    least = torch.tensor([-0.3]).double()
+    units = Bounds(torch.zeros(1, 2).double() - 1, torch.ones(1, 2).double() * 2)
+    plain = First(1, weight.double(), torch.zeros(2).double(), torch.zeros(2).double())
+    cut = by_margin(plain, least, form, box, units)
+    assert bool((even > cut.box.upper[0]).any())
