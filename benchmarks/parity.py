@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from robsweep.tasks.data.load import load
+from robsweep.tasks.data.load import Labelled, load
 from robsweep.tasks.groups import seed_everything
 from robsweep.tasks.job import ModelRef
 from robsweep.tasks.models.load import load as load_model
@@ -52,12 +52,17 @@ def main() -> int:
     return report(options.out)
 
 
-def measure(samples: int, limit: float, size: int, out: Path) -> None:
-    torch.set_num_threads(1)
-    images, labels = load("mnist", "test", os.environ["ROBSWEEP_DATA_DIR"])
+def wk17a() -> tuple[Subject, Labelled]:
+    """The network and the MNIST test images."""
+    data = load("mnist", "test", os.environ["ROBSWEEP_DATA_DIR"])
     weights = Path(os.environ["ROBSWEEP_NETS_DIR"]) / "wk17a_linf0.1.safetensors"
     ref = ModelRef("wk17a", "wk17a", {}, SHAPE, 10, weights=str(weights))
-    subject = subject_of(load_model(ref, None, torch.device("cpu")).model, SHAPE)
+    return subject_of(load_model(ref, None, torch.device("cpu")).model, SHAPE), data
+
+
+def measure(samples: int, limit: float, size: int, out: Path) -> None:
+    torch.set_num_threads(1)
+    subject, (images, labels) = wk17a()
     done = {(row["name"], row["sample"]) for row in stored(out)}
     warm = Question(subject, images[:1], labels[:1], Robustness(EPS))
     mipverify.solve_one(mipverify.Recipe(), warm, limit)
