@@ -33,7 +33,7 @@ from robsweep.tasks.verification.optimise.solver import (
     checked_parameters,
     solver_named,
 )
-from robsweep.tasks.verification.question import Posed, Robustness, by_the_image
+from robsweep.tasks.verification.question import Posed, Robustness
 from robsweep.tasks.verification.reading.layers import Network, is_exact
 from robsweep.tasks.verification.reading.properties import PROVED
 from robsweep.tasks.verification.screen import Attack, Screened, by_groups, screen_group
@@ -86,19 +86,10 @@ def solve_one(recipe: Recipe, question: Question, limit: float | None) -> tuple[
 def _decide(
     recipe: Recipe, subject: Subject, asked: Posed, deadline: Deadline
 ) -> tuple[Row, Tensor | None]:
-    first = by_the_image(subject, asked)
-    row, found = first.rows.get(0), first.counterexamples.get(0)
-    if row is None:
-        try:
-            row, found = _asked(recipe, subject, subject.network, asked, deadline)
-        except OverflowedError:
-            network = subject.network.over_reals()
-            row, found = _asked(recipe, subject, network, asked, deadline)
-        upper = first.margins[0]
-        row = row._replace(
-            upper_bound=upper if row.upper_bound is None else min(upper, row.upper_bound)
-        )
-    return row, found
+    try:
+        return _asked(recipe, subject, subject.network, asked, deadline)
+    except OverflowedError:
+        return _asked(recipe, subject, subject.network.over_reals(), asked, deadline)
 
 
 def _asked(

@@ -39,7 +39,7 @@ class Question(NamedTuple):
 
 Solved = tuple[list[Row], Tensor | None]  # a sample's rows, and its counterexample (...)
 Solve = Callable[[Question, float | None], Solved]  # within a limit of seconds
-# The row and counterexample of a question that is posed about one box, until the deadline.
+# The row and counterexample of a question about one box, which its image does not decide.
 Decide = Callable[[Subject, Posed, Deadline], tuple[Row, Tensor | None]]
 
 
@@ -116,7 +116,7 @@ def decided(
     started = time.monotonic()
     deadline = Deadline(started, limit)
     if question.asked.regions is None:
-        row, found = decide(question.subject, question.posed(), deadline)
+        row, found = _judged(decide, question.subject, question.posed(), deadline)
     else:
         here = asked_of(*question)
         row, found = _in_parts(here, decide, deadline, stages)
@@ -134,27 +134,33 @@ def _in_parts(
         if deadline.passed():
             rows.append(Row("timeout"))
             break
-        row, found = decide(subject, posed.rows([i]), deadline)
+        row, found = _judged(decide, subject, posed.rows([i]), deadline)
         rows.append(row)
         if row.verdict in ("misclassified", "falsified"):
             return united(rows), found
     return united(rows), None
 
 
-def _decide(
-    method: Method, subject: Subject, posed: Posed, deadline: Deadline
+def _judged(
+    decide: Decide, subject: Subject, posed: Posed, deadline: Deadline
 ) -> tuple[Row, Tensor | None]:
+    """By the image itself, if that decides; its margin is an upper bound in any case."""
     first = by_the_image(subject, posed)
     row, found = first.rows.get(0), first.counterexamples.get(0)
     if row is None:
-        problem = Problem(subject.network, posed.box, posed.unsafe)
-        confirm = partial(confirmed, subject, posed)
-        cascade = Cascade(problem, method, deadline, confirm)
-        row, found = cascade.run(posed.region.start)
+        row, found = decide(subject, posed, deadline)
         clean = first.margins[0]
         upper = clean if row.upper_bound is None else min(clean, row.upper_bound)
         row = row._replace(upper_bound=upper)
     return row, found
+
+
+def _decide(
+    method: Method, subject: Subject, posed: Posed, deadline: Deadline
+) -> tuple[Row, Tensor | None]:
+    problem = Problem(subject.network, posed.box, posed.unsafe)
+    cascade = Cascade(problem, method, deadline, partial(confirmed, subject, posed))
+    return cascade.run(posed.region.start)
 
 
 def confirmed(subject: Subject, posed: Posed, point: Tensor) -> tuple[Tensor, Checked]:
